@@ -1,0 +1,2 @@
+//! An image server over an ebbtide store.
+fn main() {}

@@ -1,0 +1,58 @@
+//! A bucket: one slice of time of one owner, a directory on disk, the unit of forgetting.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::pseudonym::KeyRing;
+use crate::retention::Window;
+use crate::sync::Mutex;
+use crate::time::Timestamp;
+
+/// A live bucket.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    pub(crate) start: Timestamp,
+    pub(crate) end: Timestamp,
+    deadline_ms: AtomicU64,
+    dir: PathBuf,
+    /// The keys of a log bucket.
+    keys: Mutex<Option<KeyRing>>,
+}
+
+impl Bucket {
+    /// The bucket that starts at this moment, in its owner's directory.
+    pub(crate) fn new(owner_dir: &Path, window: Window, start: Timestamp) -> Self {
+        Self {
+            start,
+            end: window.bucket_end(start),
+            deadline_ms: AtomicU64::new(window.deadline(start).as_millis()),
+            dir: owner_dir.join(start.compact()),
+            keys: Mutex::new(None),
+        }
+    }
+
+    /// The directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// When all of it is gone.
+    pub(crate) fn deadline(&self) -> Timestamp {
+        Timestamp::from_millis(self.deadline_ms.load(Ordering::Acquire))
+    }
+
+    /// Brings the deadline forward; it is never put off.
+    pub(crate) fn lower_deadline(&self, deadline: Timestamp) {
+        self.deadline_ms.fetch_min(deadline.as_millis(), Ordering::AcqRel);
+    }
+
+    /// A copy of the keys, which wipes itself.
+    pub(crate) fn keys(&self) -> Option<KeyRing> {
+        self.keys.lock().clone()
+    }
+
+    /// Sets the keys, or forgets them.
+    pub(crate) fn set_keys(&self, keys: Option<KeyRing>) {
+        *self.keys.lock() = keys;
+    }
+}

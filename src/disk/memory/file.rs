@@ -1,0 +1,247 @@
+//! The contents of one file in memory: what reads see, what is durable, and what lies between.
+//!
+//! It knows nothing about names and directories.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Weak};
+
+use super::crash::{CrashChoice, pick};
+use super::random::Random;
+use crate::map::Map;
+
+/// Files take whole blocks of this many bytes.
+pub(super) const BLOCK: u64 = 4096;
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
+/// Longer files are a caller's mistake, which should fail and not exhaust the memory.
+const MAX_LEN: u64 = 1 << 32;
+
+/// One file. The contents are shared between forks of a disk until one of them changes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FileNode {
+    live: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
+    pending: Vec<Change>,
+    maps: Vec<Weak<Map>>,
+    /// A name leads to it. Without one it lasts only as long as it is open.
+    pub(super) linked: bool,
+    /// How many handles are open.
+    pub(super) opened: usize,
+}
+
+/// A change since the last sync.
+#[derive(Debug, Clone)]
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    SetLen(usize),
+}
+
+impl Change {
+    fn apply(&self, contents: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, bytes } => overlay(contents, *offset, bytes),
+            Self::SetLen(len) => contents.resize(*len, 0),
+        }
+    }
+
+    fn len_after(&self, len: usize) -> usize {
+        match self {
+            Self::Write { offset, bytes } => len.max(offset + bytes.len()),
+            Self::SetLen(len) => *len,
+        }
+    }
+
+    /// Brings the sector starting at `start` from its state before this change to the one after.
+    fn apply_to_sector(&self, start: usize, sector: &mut [u8; SECTOR]) {
+        match self {
+            Self::Write { offset, bytes } => {
+                let skipped = start.saturating_sub(*offset);
+                let source = bytes.get(skipped..).unwrap_or_default();
+                let target = sector.get_mut(offset.saturating_sub(start)..).unwrap_or_default();
+                target.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
+            }
+            Self::SetLen(len) => {
+                let kept = len.saturating_sub(start);
+                sector.iter_mut().skip(kept).for_each(|byte| *byte = 0);
+            }
+        }
+    }
+}
+
+impl FileNode {
+    /// An empty file with a name.
+    pub(super) fn new() -> Self {
+        Self { linked: true, ..Self::default() }
+    }
+
+    /// Holds these bytes from now on, durably.
+    pub(super) fn replace(&mut self, bytes: &[u8]) {
+        self.live = Arc::new(bytes.to_vec());
+        self.durable = Arc::clone(&self.live);
+        self.pending.clear();
+        self.update_maps(0, bytes);
+    }
+
+    pub(super) fn contents(&self) -> &[u8] {
+        &self.live
+    }
+
+    pub(super) fn blocks(&self) -> u64 {
+        (self.live.len() as u64).div_ceil(BLOCK)
+    }
+
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let source = self.live.get(start..).unwrap_or_default();
+        let count = source.len().min(buffer.len());
+        buffer.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
+        count
+    }
+
+    /// Writes the bytes, with zeros over a gap before them.
+    pub(super) fn write(&mut self, offset: usize, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        overlay(Arc::make_mut(&mut self.live), offset, &bytes);
+        self.update_maps(offset, &bytes);
+        self.pending.push(Change::Write { offset, bytes });
+    }
+
+    pub(super) fn set_len(&mut self, len: usize) {
+        Arc::make_mut(&mut self.live).resize(len, 0);
+        self.pending.push(Change::SetLen(len));
+    }
+
+    pub(super) fn sync(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let durable = Arc::make_mut(&mut self.durable);
+        self.pending.drain(..).for_each(|change| change.apply(durable));
+    }
+
+    pub(super) fn map(&mut self, len: usize) -> Arc<Map> {
+        let map = Arc::new(Map::heap(len));
+        map.write_heap(0, &self.live);
+        self.maps.push(Arc::downgrade(&map));
+        map
+    }
+
+    /// Forgets the handles and maps of a process that is gone or that has another disk.
+    pub(super) fn detach(&mut self) {
+        self.maps.clear();
+        self.opened = 0;
+    }
+
+    fn update_maps(&mut self, offset: usize, bytes: &[u8]) {
+        self.maps.retain(|map| {
+            let map = map.upgrade();
+            map.iter().for_each(|map| map.write_heap(offset, bytes));
+            map.is_some()
+        });
+    }
+
+    /// Becomes what a power cut leaves of the file.
+    pub(super) fn crash(&mut self, choice: &mut dyn CrashChoice) {
+        if !self.pending.is_empty() {
+            match pick(choice, 3) {
+                0 => {}
+                1 => self.durable = Arc::clone(&self.live),
+                _ => self.durable = Arc::new(self.mixed(choice)),
+            }
+        }
+        self.live = Arc::clone(&self.durable);
+        self.pending.clear();
+    }
+
+    /// Some legal state between durable and live, with its length and each sector picked apart.
+    fn mixed(&self, choice: &mut dyn CrashChoice) -> Vec<u8> {
+        let mut contents = self.durable.to_vec();
+        contents.resize(self.picked_len(choice), 0);
+        for (number, changes) in self.touched_sectors() {
+            let start = number * SECTOR;
+            if start >= contents.len() {
+                break;
+            }
+            let sector = self.picked_sector(start, &changes, choice);
+            let target = contents.get_mut(start..).unwrap_or_default();
+            target.iter_mut().zip(sector).for_each(|(to, from)| *to = from);
+        }
+        contents
+    }
+
+    /// One of the lengths the file has had since the last sync, or a whole number of sectors
+    /// between the least and the greatest of them.
+    fn picked_len(&self, choice: &mut dyn CrashChoice) -> usize {
+        let mut len = self.durable.len();
+        let mut lens = BTreeSet::from([len]);
+        for change in &self.pending {
+            len = change.len_after(len);
+            lens.insert(len);
+        }
+        if let (Some(&least), Some(&greatest)) = (lens.first(), lens.last()) {
+            lens.extend((least.next_multiple_of(SECTOR)..greatest).step_by(SECTOR));
+        }
+        let number = pick(choice, lens.len());
+        lens.into_iter().nth(number).unwrap_or(len)
+    }
+
+    /// The sectors pending changes touch, each with those changes in order.
+    fn touched_sectors(&self) -> BTreeMap<usize, Vec<&Change>> {
+        let mut sectors: BTreeMap<usize, Vec<&Change>> = BTreeMap::new();
+        let mut len = self.durable.len();
+        for change in &self.pending {
+            let range = match change {
+                Change::Write { offset, bytes } => *offset..offset + bytes.len(),
+                Change::SetLen(new_len) => *new_len..len,
+            };
+            len = change.len_after(len);
+            if !range.is_empty() {
+                for number in range.start / SECTOR..range.end.div_ceil(SECTOR) {
+                    sectors.entry(number).or_default().push(change);
+                }
+            }
+        }
+        sectors
+    }
+
+    /// The sector after the first few of its changes; one that held nothing durable may also be
+    /// left with garbage.
+    fn picked_sector(
+        &self,
+        start: usize,
+        changes: &[&Change],
+        choice: &mut dyn CrashChoice,
+    ) -> [u8; SECTOR] {
+        let mut sector = [0; SECTOR];
+        let durable = self.durable.get(start..).unwrap_or_default();
+        let extra = usize::from(durable.is_empty());
+        let version = pick(choice, changes.len() + 1 + extra);
+        if version > changes.len() {
+            let seed = pick(choice, 4) as u64;
+            Random::new(seed << 32 | (start / SECTOR) as u64).fill(&mut sector);
+            return sector;
+        }
+        sector.iter_mut().zip(durable).for_each(|(to, from)| *to = *from);
+        changes.iter().take(version).for_each(|change| change.apply_to_sector(start, &mut sector));
+        sector
+    }
+}
+
+/// The end of a range of `len` bytes at `offset`, if a file may be that long.
+pub(super) fn checked_end(offset: u64, len: usize) -> io::Result<u64> {
+    let end = offset.checked_add(len as u64).filter(|&end| end <= MAX_LEN);
+    end.ok_or_else(|| io::ErrorKind::FileTooLarge.into())
+}
+
+fn overlay(contents: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if contents.len() < end {
+        contents.resize(end, 0);
+    }
+    if let Some(target) = contents.get_mut(offset..end) {
+        target.copy_from_slice(bytes);
+    }
+}

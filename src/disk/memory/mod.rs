@@ -1,0 +1,381 @@
+//! A disk in memory that knows what a power cut may leave of it, for tests.
+//!
+//! It keeps what everybody sees apart from what was made durable, and [`MemoryDisk::crash`] gives a
+//! new disk in one of the states POSIX allows in between. It fails no call without cause; that is
+//! [`FaultyDisk`](super::FaultyDisk)'s part.
+
+mod crash;
+mod entry;
+mod file;
+mod random;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::sync::{Mutex, MutexGuard};
+
+use self::file::BLOCK;
+use self::random::Random;
+use self::tree::{Id, Tree};
+use super::real::parse_pid;
+use super::{Access, DirEntry, Disk, DiskFile, DiskLock, EntryKind, LockOutcome};
+use crate::error::is_full;
+use crate::map::Map;
+
+pub use self::crash::CrashChoice;
+
+/// A file system in memory. Clones are the same disk; [`MemoryDisk::fork`] gives another one.
+///
+/// The directory `/` exists from the start, and relative paths start there; `..` is refused. Files
+/// have no holes: whatever is below a file's length takes space.
+#[derive(Clone)]
+pub struct MemoryDisk {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+}
+
+#[derive(Clone)]
+struct State {
+    tree: Tree,
+    capacity: Option<u64>,
+    random: Random,
+    locked: BTreeSet<Id>,
+    /// Why every call fails.
+    dead: Option<&'static str>,
+}
+
+impl MemoryDisk {
+    /// An empty disk without a limit to its capacity. The seed determines
+    /// [`fill_random`](Disk::fill_random).
+    pub fn new(seed: u64) -> Self {
+        Self::holding(State {
+            tree: Tree::new(),
+            capacity: None,
+            random: Random::new(seed),
+            locked: BTreeSet::new(),
+            dead: None,
+        })
+    }
+
+    /// Cuts the power: gives a new disk that holds one legal durable state. Every later call on
+    /// this one and its files fails.
+    ///
+    /// A file that was not synced keeps its old contents, has the new ones, or is a mix: a length
+    /// from between, and each 512-byte sector as it was after some of the writes to it, or zeros or
+    /// garbage if it held nothing durable. An unsynced creation, removal or rename is there or not,
+    /// as a whole; a rename between directories counts as synced once both directories are.
+    pub fn crash(&self, choice: &mut dyn CrashChoice) -> Self {
+        let mut state = self.take("the machine has lost power");
+        state.tree.crash(choice);
+        Self::holding(state)
+    }
+
+    /// Ends the process: gives a new disk with everything in place, synced or not, so that a later
+    /// crash may still lose it. Every later call on this one and its files fails.
+    pub fn kill(&self) -> Self {
+        let mut state = self.take("the process was killed");
+        state.tree.detach();
+        Self::holding(state)
+    }
+
+    /// An independent copy, live and durable, with nothing open and no lock held. This disk stays
+    /// usable.
+    pub fn fork(&self) -> Self {
+        let mut state = self.shared.state.lock().clone();
+        state.locked.clear();
+        state.tree.detach();
+        Self::holding(state)
+    }
+
+    /// Limits the space files may take; `None` lifts the limit. What is there stays, even if it is
+    /// more.
+    pub fn set_capacity_bytes(&self, capacity: Option<u64>) {
+        self.shared.state.lock().capacity = capacity;
+    }
+
+    /// The space files take, in whole blocks of 4096 bytes. A removed file counts until its last
+    /// handle is dropped.
+    pub fn used_bytes(&self) -> u64 {
+        self.shared.state.lock().tree.used_blocks() * BLOCK
+    }
+
+    /// The present contents of a file.
+    pub fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let state = self.shared.alive()?;
+        let id = state.tree.find_file(path)?;
+        Ok(state.tree.file(id)?.contents().to_vec())
+    }
+
+    /// Replaces the contents of a file, or creates it, durably at once and without regard to the
+    /// capacity. Its directory must exist.
+    pub fn write_file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.shared.alive()?;
+        let id = state.find_or_create(path)?;
+        state.tree.commit_name(id);
+        state.tree.file_mut(id)?.replace(bytes);
+        Ok(())
+    }
+
+    /// The paths of all files from the root, sorted.
+    pub fn all_files(&self) -> Vec<PathBuf> {
+        self.shared.state.lock().tree.all_files()
+    }
+
+    fn holding(state: State) -> Self {
+        Self { shared: Arc::new(Shared { state: Mutex::new(state) }) }
+    }
+
+    /// Takes the state away from this disk, which is dead from now on.
+    fn take(&self, why: &'static str) -> State {
+        let mut state = self.shared.state.lock();
+        let dead = State {
+            tree: Tree::new(),
+            capacity: state.capacity,
+            random: state.random.clone(),
+            locked: BTreeSet::new(),
+            dead: Some(why),
+        };
+        let mut taken = std::mem::replace(&mut *state, dead);
+        taken.locked.clear();
+        taken
+    }
+
+    fn handle(&self, state: &mut State, id: Id, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        state.tree.file_mut(id)?.opened += 1;
+        Ok(Arc::new(MemoryFile { shared: Arc::clone(&self.shared), id, access }))
+    }
+}
+
+impl fmt::Debug for MemoryDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryDisk").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The state, unless power or process is gone.
+    fn alive(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        match state.dead {
+            Some(why) => Err(io::Error::other(why)),
+            None => Ok(state),
+        }
+    }
+
+    /// Gives up one handle; there is none any more on a dead disk.
+    fn close(&self, id: Id) {
+        self.state.lock().tree.close(id);
+    }
+}
+
+impl State {
+    fn find_or_create(&mut self, path: &Path) -> io::Result<Id> {
+        match self.tree.find_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.tree.create_file(path),
+            found => found,
+        }
+    }
+
+    /// How far a file may reach with what is free, or `None` without a limit.
+    fn limit(&self, blocks: u64) -> Option<u64> {
+        let free = (self.capacity? / BLOCK).saturating_sub(self.tree.used_blocks());
+        Some((blocks + free) * BLOCK)
+    }
+
+    /// How many of `len` bytes at `offset` the file takes.
+    fn room(&self, id: Id, offset: u64, len: usize) -> io::Result<usize> {
+        let end = file::checked_end(offset, len)?;
+        let held = self.tree.file(id)?.blocks();
+        if end.div_ceil(BLOCK) <= held {
+            return Ok(len);
+        }
+        match self.limit(held) {
+            Some(limit) if limit == held * BLOCK || limit <= offset => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Some(limit) => Ok((limit.min(end) - offset) as usize),
+            None => Ok(len),
+        }
+    }
+
+    fn write(&mut self, id: Id, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let mut bytes = Vec::new();
+        buffers.iter().for_each(|buffer| bytes.extend_from_slice(buffer));
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        bytes.truncate(self.room(id, offset, bytes.len())?);
+        let count = bytes.len();
+        self.tree.file_mut(id)?.write(offset as usize, bytes);
+        Ok(count)
+    }
+
+    fn set_len(&mut self, id: Id, len: u64) -> io::Result<()> {
+        file::checked_end(len, 0)?;
+        let held = self.tree.file(id)?.blocks();
+        let grows = len.div_ceil(BLOCK) > held;
+        if grows && self.limit(held).is_some_and(|limit| limit < len) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.tree.file_mut(id)?.set_len(len as usize);
+        Ok(())
+    }
+
+    /// Leaves our process id in a lock file. As on a real disk, it only serves a message, so a full
+    /// disk does not prevent locking.
+    fn write_pid(&mut self, id: Id) -> io::Result<()> {
+        let text = format!("{}\n", std::process::id());
+        self.set_len(id, 0)?;
+        match self.write(id, &[IoSlice::new(text.as_bytes())], 0) {
+            Err(error) if !is_full(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.alive()?.tree.create_dir(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let state = self.shared.alive()?;
+        let entries = state.tree.list(path)?.into_iter().map(|(name, is_dir)| DirEntry {
+            name: name.to_string_lossy().into_owned(),
+            kind: if is_dir { EntryKind::Directory } else { EntryKind::File },
+        });
+        Ok(entries.collect())
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.shared.alive()?;
+        let id = state.tree.find_file(path)?;
+        self.handle(&mut state, id, access)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.shared.alive()?;
+        let id = state.tree.create_file(path)?;
+        self.handle(&mut state, id, Access::ReadWrite)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.shared.alive()?.tree.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.shared.alive()?.tree.remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.alive()?.tree.remove_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.alive()?.tree.sync_dir(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
+        let mut state = self.shared.alive()?;
+        let id = state.find_or_create(path)?;
+        if state.locked.contains(&id) {
+            return Ok(LockOutcome::Held(parse_pid(state.tree.file(id)?.contents())));
+        }
+        state.write_pid(id)?;
+        state.tree.file_mut(id)?.opened += 1;
+        state.locked.insert(id);
+        let shared = Arc::clone(&self.shared);
+        Ok(LockOutcome::Acquired(Box::new(MemoryLock { shared, id })))
+    }
+
+    fn fill_random(&self, buffer: &mut [u8]) -> io::Result<()> {
+        self.shared.alive()?.random.fill(buffer);
+        Ok(())
+    }
+}
+
+struct MemoryFile {
+    shared: Arc<Shared>,
+    id: Id,
+    access: Access,
+}
+
+impl MemoryFile {
+    /// The state, for a change of the file.
+    fn writable(&self, refusal: rustix::io::Errno) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.shared.alive()?;
+        if self.access == Access::ReadWrite { Ok(state) } else { Err(refusal.into()) }
+    }
+}
+
+impl DiskFile for MemoryFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        Ok(self.shared.alive()?.tree.file(self.id)?.read(buffer, offset))
+    }
+
+    fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.writable(rustix::io::Errno::BADF)?.write(self.id, buffers, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.shared.alive()?.tree.file_mut(self.id)?.sync();
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.shared.alive()?.tree.file(self.id)?.contents().len() as u64)
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        Ok(self.shared.alive()?.tree.file(self.id)?.blocks() * BLOCK)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.writable(rustix::io::Errno::INVAL)?.set_len(self.id, len)
+    }
+
+    fn map(&self, len: usize) -> io::Result<Arc<Map>> {
+        Ok(self.shared.alive()?.tree.file_mut(self.id)?.map(len))
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        self.shared.close(self.id);
+    }
+}
+
+impl fmt::Debug for MemoryFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryFile").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+struct MemoryLock {
+    shared: Arc<Shared>,
+    id: Id,
+}
+
+impl DiskLock for MemoryLock {}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        self.shared.state.lock().locked.remove(&self.id);
+        self.shared.close(self.id);
+    }
+}
+
+impl fmt::Debug for MemoryLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryLock").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,175 @@
+//! The seam between the engine and the operating system: files, directories and the lock.
+//!
+//! Everything the engine does to a disk goes through [`Disk`] and [`DiskFile`], so that tests can
+//! fail a chosen call ([`FaultyDisk`]) or choose what a power cut leaves behind ([`MemoryDisk`]).
+//! It holds no policy: what is written where, and in which order, is decided above.
+
+mod faulty;
+mod memory;
+mod real;
+
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use faulty::{Fault, FaultyDisk};
+pub use memory::{CrashChoice, MemoryDisk};
+pub use real::RealDisk;
+
+use crate::map::Map;
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and overwriting or extending; never truncates.
+    ReadWrite,
+}
+
+/// What a directory entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// Anything else: a symbolic link, a FIFO, a device. The engine never opens these.
+    Other,
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The file name; bytes that are not UTF-8 are replaced, so such a name never matches one of ours.
+    pub name: String,
+    /// What it is, without following links.
+    pub kind: EntryKind,
+}
+
+/// Holds the exclusive lock on a store directory until dropped.
+pub trait DiskLock: Debug + Send + Sync {}
+
+/// How an attempt to lock ended.
+#[derive(Debug)]
+pub enum LockOutcome {
+    /// The lock is ours until the guard is dropped.
+    Acquired(Box<dyn DiskLock>),
+    /// Another opener holds it; its process id, if the file told us.
+    Held(Option<u32>),
+}
+
+/// A file system as the engine sees it.
+pub trait Disk: Debug + Send + Sync {
+    /// Creates one directory (mode 0700). `AlreadyExists` if there is anything of that name.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// The entries of a directory, ordered by name.
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Opens an existing regular file; links are not followed, anything but a regular file is
+    /// `InvalidInput`.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+    /// Creates a new file (mode 0600) for reading and writing. `AlreadyExists` if there is anything
+    /// of that name.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Renames a file or directory; an existing file at `to` is replaced.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Unlinks a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes creations, renames and removals in this directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Takes the exclusive lock on this file, creating it if missing, and writes our pid into it.
+    /// Never waits.
+    fn lock(&self, path: &Path) -> io::Result<LockOutcome>;
+    /// Fills the buffer with random bytes fit for keys.
+    fn fill_random(&self, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Reads at an offset; may be short; 0 at or past the end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes the buffers one after the other at an offset; may be short.
+    fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
+    /// Makes contents and length durable (`fdatasync`).
+    fn sync_data(&self) -> io::Result<()>;
+    /// The length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// True if the length is 0.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// The space taken on the disk in bytes, which may differ from the length.
+    fn allocated_bytes(&self) -> io::Result<u64>;
+    /// Sets blocks aside for a range that is about to be written; the length stays. Does nothing
+    /// where that cannot be done.
+    fn reserve(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+    /// Gives back blocks set aside beyond the end.
+    fn release_reserved(&self) -> io::Result<()> {
+        Ok(())
+    }
+    /// Cuts or extends the file. Never called on a file that is mapped.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Maps `len` bytes for reading; the file may be shorter now and grow later.
+    fn map(&self, len: usize) -> io::Result<Arc<Map>>;
+}
+
+/// Writes all of the buffers at an offset: short writes are continued, `EINTR` is retried.
+///
+/// The error says how many bytes had been accepted before it.
+pub(crate) fn write_all_at(
+    file: &dyn DiskFile,
+    buffers: &mut [IoSlice<'_>],
+    mut offset: u64,
+) -> Result<(), PartialWrite> {
+    let mut rest = buffers;
+    let mut accepted = 0;
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match file.write_at(rest, offset) {
+            Ok(0) => {
+                let source = io::Error::from(io::ErrorKind::WriteZero);
+                return Err(PartialWrite { accepted, source });
+            }
+            Ok(n) => {
+                accepted += n as u64;
+                offset += n as u64;
+                IoSlice::advance_slices(&mut rest, n);
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(PartialWrite { accepted, source }),
+        }
+    }
+    Ok(())
+}
+
+/// A write that did not finish.
+#[derive(Debug)]
+pub(crate) struct PartialWrite {
+    /// Bytes the file took before the error.
+    pub(crate) accepted: u64,
+    /// The error.
+    pub(crate) source: io::Error,
+}
+
+/// Reads until the buffer is full or the file ends; `EINTR` is retried. Gives the bytes read.
+pub(crate) fn read_full_at(
+    file: &dyn DiskFile,
+    buffer: &mut [u8],
+    offset: u64,
+) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,362 @@
+//! The operating system's file system, through plain Unix calls.
+//!
+//! Every file is opened without following links and is checked to be a regular file, so a link, a
+//! FIFO or a device planted in the store directory is refused and never waited for. It decides
+//! nothing about what is written, and retries nothing.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, IoSlice, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::{Access, Disk, DiskFile, DiskLock, EntryKind, LockOutcome};
+use crate::error::is_full;
+use crate::map::Map;
+
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+/// The unit `st_blocks` counts in, whatever the file system's own block size.
+const STAT_BLOCK: u64 = 512;
+
+/// The file system of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+}
+
+/// The lock belongs to the open file, so closing it gives the lock back.
+#[derive(Debug)]
+struct RealLock {
+    _file: File,
+}
+
+impl DiskLock for RealLock {}
+
+impl Disk for RealDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().mode(DIRECTORY_MODE).create(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<super::DirEntry>> {
+        let mut entries = std::fs::read_dir(path)?
+            .map(|entry| entry.and_then(|entry| describe(&entry)))
+            .collect::<io::Result<Vec<_>>>()?;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = guarded_options();
+        options.write(access == Access::ReadWrite);
+        Ok(Arc::new(RealFile { file: open_regular(&options, path)? }))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = guarded_options();
+        options.write(true).create_new(true);
+        Ok(Arc::new(RealFile { file: options.open(path)? }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        // O_DIRECTORY refuses anything else before opening it, so this cannot wait for a FIFO.
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags(OFlags::DIRECTORY | OFlags::CLOEXEC));
+        options.open(path)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
+        let mut options = guarded_options();
+        options.write(true).create(true).truncate(false);
+        let file = open_regular(&options, path)?;
+        match file.try_lock() {
+            Ok(()) => {
+                write_pid(&file)?;
+                Ok(LockOutcome::Acquired(Box::new(RealLock { _file: file })))
+            }
+            Err(TryLockError::WouldBlock) => Ok(LockOutcome::Held(read_pid(&file))),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn fill_random(&self, buffer: &mut [u8]) -> io::Result<()> {
+        File::open("/dev/urandom")?.read_exact(buffer)
+    }
+}
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(&self.file, buffers, offset)?)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.blocks().saturating_mul(STAT_BLOCK))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        let keep_size = rustix::fs::FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&self.file, keep_size, offset, len).map_err(io::Error::from)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn release_reserved(&self) -> io::Result<()> {
+        // Setting the length that a file has cuts nothing off it but these blocks.
+        self.file.set_len(self.file.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn map(&self, len: usize) -> io::Result<Arc<Map>> {
+        Ok(Arc::new(Map::file(&self.file, len)?))
+    }
+}
+
+/// Options for reading that follow no link, wait for no FIFO and take over no terminal.
+fn guarded_options() -> OpenOptions {
+    let guards = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mut options = OpenOptions::new();
+    options.read(true).mode(FILE_MODE).custom_flags(flags(guards));
+    options
+}
+
+fn flags(flags: OFlags) -> i32 {
+    flags.bits().cast_signed()
+}
+
+/// Opens the file and refuses anything but a regular one.
+fn open_regular(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.open(path).map_err(refusal)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
+/// Gives the errors by which `open` itself refuses links, directories and sockets the one kind
+/// that stands for all of them.
+fn refusal(error: io::Error) -> io::Error {
+    // Opening a socket fails with ENXIO on Linux and EOPNOTSUPP on macOS.
+    match Errno::from_io_error(&error) {
+        Some(Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::OPNOTSUPP) => not_regular(),
+        _ => error,
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+fn describe(entry: &std::fs::DirEntry) -> io::Result<super::DirEntry> {
+    let file_type = entry.file_type()?;
+    let kind = if file_type.is_file() {
+        EntryKind::File
+    } else if file_type.is_dir() {
+        EntryKind::Directory
+    } else {
+        EntryKind::Other
+    };
+    Ok(super::DirEntry { name: entry.file_name().to_string_lossy().into_owned(), kind })
+}
+
+/// Leaves our process id for whoever finds the lock taken. It only serves their message, so a full
+/// disk does not keep the store closed.
+fn write_pid(file: &File) -> io::Result<()> {
+    let text = format!("{}\n", std::process::id());
+    match file.set_len(0).and_then(|()| file.write_all_at(text.as_bytes(), 0)) {
+        Err(error) if !is_full(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn read_pid(file: &File) -> Option<u32> {
+    let mut text = [0; 16];
+    let count = file.read_at(&mut text, 0).ok()?;
+    parse_pid(text.get(..count)?)
+}
+
+/// The process id a lock file holds: the first line, in decimal.
+pub(super) fn parse_pid(text: &[u8]) -> Option<u32> {
+    let line = text.split(|&byte| byte == b'\n').next()?;
+    std::str::from_utf8(line).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn scratch() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        (dir, path)
+    }
+
+    fn kind<T>(result: io::Result<T>) -> io::ErrorKind {
+        result.err().unwrap().kind()
+    }
+
+    fn refused(path: &Path) -> bool {
+        let refusals = [
+            kind(RealDisk.open(path, Access::Read)),
+            kind(RealDisk.open(path, Access::ReadWrite)),
+            kind(RealDisk.lock(path)),
+        ];
+        refusals.iter().all(|&kind| kind == io::ErrorKind::InvalidInput)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let (_dir, path) = scratch();
+        let file = RealDisk.create(&path).unwrap();
+        assert!(file.is_empty().unwrap());
+        let parts = [IoSlice::new(b"ab"), IoSlice::new(b"cde")];
+        assert_eq!(file.write_at(&parts, 1).unwrap(), 5);
+        file.sync_data().unwrap();
+        RealDisk.sync_dir(path.parent().unwrap()).unwrap();
+        assert!(file.allocated_bytes().unwrap() > 0);
+
+        let reader = RealDisk.open(&path, Access::Read).unwrap();
+        let mut buffer = [9; 8];
+        assert_eq!(reader.read_at(&mut buffer, 0).unwrap(), 6);
+        assert_eq!(&buffer[..6], b"\0abcde");
+        assert_eq!(reader.read_at(&mut buffer, 6).unwrap(), 0);
+        assert!(reader.write_at(&parts, 0).is_err());
+
+        file.set_len(2).unwrap();
+        assert_eq!(reader.len().unwrap(), 2);
+    }
+
+    #[test]
+    fn only_the_owner_gets_access() {
+        let (_dir, path) = scratch();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        RealDisk.create_dir(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        RealDisk.create(&path.join("file")).unwrap();
+        assert_eq!(mode(&path.join("file")), 0o600);
+        RealDisk.lock(&path.join("lock")).unwrap();
+        assert_eq!(mode(&path.join("lock")), 0o600);
+    }
+
+    #[test]
+    fn nothing_that_exists_is_created_again() {
+        let (dir, path) = scratch();
+        RealDisk.create(&path).unwrap();
+        assert_eq!(kind(RealDisk.create(&path)), io::ErrorKind::AlreadyExists);
+        assert_eq!(kind(RealDisk.create_dir(&path)), io::ErrorKind::AlreadyExists);
+        let link = dir.path().join("link");
+        symlink("nowhere", &link).unwrap();
+        assert_eq!(kind(RealDisk.create(&link)), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn links_are_refused() {
+        let (dir, path) = scratch();
+        RealDisk.create(&path).unwrap();
+        let link = dir.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(refused(&link));
+        assert_eq!(
+            RealDisk.open(&link, Access::Read).unwrap_err().to_string(),
+            "not a regular file"
+        );
+    }
+
+    #[test]
+    fn fifos_sockets_and_directories_are_refused_without_waiting() {
+        let (dir, path) = scratch();
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert!(refused(&path));
+        assert!(RealDisk.sync_dir(&path).is_err());
+        assert!(refused(dir.path()));
+        let socket = dir.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert!(refused(&socket));
+    }
+
+    #[test]
+    fn a_directory_is_listed_in_order_with_kinds() {
+        let (dir, _) = scratch();
+        RealDisk.create(&dir.path().join("b")).unwrap();
+        RealDisk.create_dir(&dir.path().join("c")).unwrap();
+        symlink("b", dir.path().join("a")).unwrap();
+        let found = RealDisk.read_dir(dir.path()).unwrap();
+        let kinds: Vec<_> = found.iter().map(|entry| (entry.name.as_str(), entry.kind)).collect();
+        let expected =
+            [("a", EntryKind::Other), ("b", EntryKind::File), ("c", EntryKind::Directory)];
+        assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn a_second_locker_learns_who_holds_it() {
+        let (_dir, path) = scratch();
+        std::fs::write(&path, "4294967295 and more\n").unwrap();
+        let LockOutcome::Acquired(guard) = RealDisk.lock(&path).unwrap() else { panic!() };
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        let LockOutcome::Held(pid) = RealDisk.lock(&path).unwrap() else { panic!() };
+        assert_eq!(pid, Some(std::process::id()));
+        drop(guard);
+        assert!(matches!(RealDisk.lock(&path).unwrap(), LockOutcome::Acquired(_)));
+    }
+
+    #[test]
+    fn random_bytes_differ() {
+        let (mut a, mut b) = ([0; 16], [0; 16]);
+        RealDisk.fill_random(&mut a).unwrap();
+        RealDisk.fill_random(&mut b).unwrap();
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn a_map_shows_writes_made_after_it() {
+        let (_dir, path) = scratch();
+        let file = RealDisk.create(&path).unwrap();
+        let map = file.map(4096).unwrap();
+        file.write_at(&[IoSlice::new(b"abc")], 0).unwrap();
+        map.raise_durable_len(3);
+        let window = map.window(Arc::new(crate::map::Pin));
+        assert_eq!(window, b"abc"[..]);
+    }
+
+    #[test]
+    fn process_ids_are_parsed_strictly() {
+        assert_eq!(parse_pid(b"17\n23\n"), Some(17));
+        assert_eq!(parse_pid(b""), None);
+        assert_eq!(parse_pid(b"\xff\n"), None);
+        assert_eq!(parse_pid(b"99999999999\n"), None);
+    }
+}

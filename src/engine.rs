@@ -1,0 +1,322 @@
+//! What all keyspaces and logs of a store share: disk, time, numbers, tombstones, trash, poison.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::format::tombstone::Tombstone;
+use crate::hash::Hasher;
+use crate::segment::SegmentHost;
+use crate::segment::writer::AppendError;
+use crate::sequence::{Sequence, first_of};
+use crate::state::StateFile;
+use crate::sync::{Mutex, RwLock};
+use crate::time::{Clock, EngineTime, Reading, SavedTime, Timestamp};
+use crate::tombstone::{LogIdentity, TombstoneLog, has_more, read_logs};
+use crate::trash::Trash;
+
+/// The shared part of an open store.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) root: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) host: SegmentHost,
+    pub(crate) hasher: Hasher,
+    pub(crate) store_id: [u8; 16],
+    pub(crate) generation: u64,
+    pub(crate) sequence: Arc<Sequence>,
+    pub(crate) counters: Counters,
+    /// Everything that only a writing store has.
+    write_side: Option<WriteSide>,
+    pub(crate) clock: Arc<dyn Clock>,
+    time: RwLock<EngineTime>,
+    next_number: AtomicU64,
+    poison: Mutex<Option<String>>,
+    closed: AtomicBool,
+    problems: Mutex<Vec<Problem>>,
+    /// In a read-only store, what the writer has invalidated since.
+    watch: Mutex<Option<Watch>>,
+}
+
+/// Where to look for new tombstones of another process, and those it wrote.
+#[derive(Debug)]
+struct Watch {
+    dir: PathBuf,
+    identity: LogIdentity,
+    /// The file and the offset at which the next entry will appear.
+    position: (u64, u64),
+    seen: Arc<Vec<Tombstone>>,
+}
+
+/// What only a writing store has.
+#[derive(Debug)]
+pub(crate) struct WriteSide {
+    pub(crate) state: Arc<StateFile>,
+    pub(crate) tombstones: TombstoneLog,
+    pub(crate) trash: Trash,
+}
+
+/// What an [`Engine`] is made from.
+#[derive(Debug)]
+pub(crate) struct EngineParts {
+    pub(crate) root: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) host: SegmentHost,
+    pub(crate) hasher: Hasher,
+    pub(crate) store_id: [u8; 16],
+    pub(crate) generation: u64,
+    pub(crate) write_side: Option<WriteSide>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) time: EngineTime,
+}
+
+/// Counts since open.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+    pub(crate) corrupt_reads: AtomicU64,
+    pub(crate) inserts: AtomicU64,
+    pub(crate) superseded: AtomicU64,
+    pub(crate) invalidations: AtomicU64,
+    pub(crate) buckets_dropped: AtomicU64,
+    pub(crate) segments_evicted: AtomicU64,
+}
+
+/// Damage met while reading: where, and what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: &'static str,
+}
+
+/// Problems kept for the asking; later ones are only counted.
+const MAX_PROBLEMS: usize = 64;
+
+/// Adds one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Looks at both clocks.
+pub(crate) fn read_clock(clock: &dyn Clock) -> Reading {
+    Reading {
+        wall_ms: clock.wall().as_millis(),
+        boot_ms: clock.boot_ms(),
+        boot_id: clock.boot_id(),
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(parts: EngineParts) -> Arc<Self> {
+        Arc::new(Self {
+            root: parts.root,
+            disk: parts.disk,
+            host: parts.host,
+            hasher: parts.hasher,
+            store_id: parts.store_id,
+            generation: parts.generation,
+            sequence: Sequence::new(parts.generation),
+            counters: Counters::default(),
+            write_side: parts.write_side,
+            clock: parts.clock,
+            time: RwLock::new(parts.time),
+            next_number: AtomicU64::new((parts.generation << 32) + 1),
+            poison: Mutex::new(None),
+            closed: AtomicBool::new(false),
+            problems: Mutex::default(),
+            watch: Mutex::new(None),
+        })
+    }
+
+    /// The time that decides about buckets, deadlines and everything irreversible.
+    pub(crate) fn trusted_now(&self) -> Timestamp {
+        Timestamp::from_millis(self.engine_ms())
+    }
+
+    /// The time by which a record of this sequence number is judged hidden.
+    pub(crate) fn hiding_now(&self, seq: u64) -> Timestamp {
+        let engine_ms = self.engine_ms();
+        Timestamp::from_millis(self.time.read().hiding_time(engine_ms, seq))
+    }
+
+    fn engine_ms(&self) -> u64 {
+        let (wall, boot) = (self.clock.wall().as_millis(), self.clock.boot_ms());
+        if let Some(now) = self.time.read().peek(wall, boot) {
+            return now;
+        }
+        self.time.write().update(wall, boot, self.sequence.last())
+    }
+
+    /// Takes the clocks' present readings into account and gives what must be written down.
+    fn settle_time(&self) -> SavedTime {
+        let (wall, boot) = (self.clock.wall().as_millis(), self.clock.boot_ms());
+        let mut time = self.time.write();
+        time.update(wall, boot, self.sequence.last());
+        time.saved().clone()
+    }
+
+    /// Raises the engine time to a moment that it is known to have reached before a power cut took
+    /// the record of it. Newer records then never go to an older bucket, which would leave first
+    /// and uncover what they superseded.
+    pub(crate) fn raise_time(&self, at_least: Timestamp) {
+        self.settle_time();
+        self.time.write().raise(at_least.as_millis());
+    }
+
+    /// Writes the engine time down, durably.
+    pub(crate) fn save_time(&self) -> Result<()> {
+        let saved = self.settle_time();
+        self.write_side()?.state.update(|state| state.time = saved)
+    }
+
+    /// Writes down that all is in order and which snapshot belongs to it.
+    pub(crate) fn save_clean(&self, snapshot_id: [u8; 16]) -> Result<()> {
+        let saved = self.settle_time();
+        self.write_side()?.state.update(|state| {
+            state.time = saved;
+            state.clean = true;
+            state.snapshot_id = snapshot_id;
+        })
+    }
+
+    /// How far the wall clock is ahead by steps that are not yet believed, in milliseconds.
+    pub(crate) fn suspect_ms(&self) -> u64 {
+        self.time.read().suspect_ms()
+    }
+
+    /// Believes all suspect steps, durably.
+    pub(crate) fn confirm_clock(&self) -> Result<()> {
+        self.write_side()?;
+        self.settle_time();
+        self.time.write().confirm();
+        self.save_time()
+    }
+
+    /// Takes the wall clock's word, durably.
+    pub(crate) fn reset_clock(&self) -> Result<()> {
+        self.settle_time();
+        self.time.write().reset();
+        self.save_time()
+    }
+
+    /// A number for a file, never used before.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// The highest sequence number of all generations before this one.
+    pub(crate) fn last_seq_before(&self) -> u64 {
+        first_of(self.generation) - 1
+    }
+
+    /// The parts for writing, unless the store is read-only or closed.
+    pub(crate) fn write_side(&self) -> Result<&WriteSide> {
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        self.write_side.as_ref().ok_or(Error::ReadOnly)
+    }
+
+    /// True if the store was opened read-only.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.write_side.is_none()
+    }
+
+    /// An error unless data may be written.
+    pub(crate) fn check_writable(&self) -> Result<&WriteSide> {
+        let side = self.write_side()?;
+        match &*self.poison.lock() {
+            Some(reason) => Err(Error::Poisoned { reason: reason.clone() }),
+            None => Ok(side),
+        }
+    }
+
+    /// An error once the store is closed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// True once the store is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Waits for invalidations under way, and takes no more.
+    pub(crate) fn close_tombstones(&self) {
+        if let Some(side) = &self.write_side {
+            side.tombstones.close();
+        }
+    }
+
+    /// Closes the engine; false if it was closed before.
+    pub(crate) fn close(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Stops writing for good after a failure, and gives the failure back.
+    pub(crate) fn poison(&self, error: Error) -> Error {
+        let mut poison = self.poison.lock();
+        if poison.is_none() {
+            *poison = Some(error.to_string());
+        }
+        error
+    }
+
+    /// Why writing stopped, if it did.
+    pub(crate) fn poison_reason(&self) -> Option<String> {
+        self.poison.lock().clone()
+    }
+
+    /// Turns a failed append into the caller's error, poisoned if the file cannot be trusted.
+    pub(crate) fn append_failed(&self, error: AppendError) -> Error {
+        match error {
+            AppendError::Refused(error) => error,
+            AppendError::Broken(error) => self.poison(error),
+        }
+    }
+
+    /// Counts a damaged record, and remembers the first few.
+    pub(crate) fn note_corrupt(&self, path: &Path, offset: u64, what: &'static str) {
+        count(&self.counters.corrupt_reads);
+        let problem = Problem { path: path.to_owned(), offset, what };
+        let mut problems = self.problems.lock();
+        if problems.len() < MAX_PROBLEMS && !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+
+    /// The damage met so far.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        self.problems.lock().clone()
+    }
+
+    /// Begins to look for tombstones that the writing process adds after this position.
+    pub(crate) fn watch(&self, dir: PathBuf, identity: LogIdentity, position: (u64, u64)) {
+        let watch = Watch { dir, identity, position, seen: Arc::default() };
+        *self.watch.lock() = Some(watch);
+    }
+
+    /// In a read-only store, all tombstones there are now, if any came since it was opened.
+    pub(crate) fn watched_tombstones(&self) -> Result<Option<Arc<Vec<Tombstone>>>> {
+        let mut watch = self.watch.lock();
+        let Some(watch) = watch.as_mut() else { return Ok(None) };
+        if has_more(&*self.disk, &watch.dir, watch.position) {
+            let found = read_logs(&*self.disk, &watch.dir, None, watch.identity)?;
+            watch.position = found.position();
+            watch.seen = Arc::new(found.tombstones().cloned().collect());
+        }
+        Ok((!watch.seen.is_empty()).then(|| Arc::clone(&watch.seen)))
+    }
+
+    /// Makes the entries of a directory durable.
+    pub(crate) fn sync_dir(&self, path: &Path) -> Result<()> {
+        self.disk.sync_dir(path).map_err(|e| Error::io("sync", path, e))
+    }
+}

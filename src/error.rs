@@ -1,0 +1,240 @@
+//! What can go wrong, typed, each with what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::time::Timestamp;
+
+/// What [`Result`] carries when a call did not do what it was asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a call.
+    Io {
+        /// What was being done, e.g. `"open"`.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The disk, a quota or the file size limit is exhausted. Nothing was stored; reads,
+    /// invalidations and drops go on, and inserts too once there is room.
+    NoSpace {
+        /// The file that could not grow.
+        path: PathBuf,
+    },
+    /// Another opener holds the store. Close it there, or open read-only.
+    Locked {
+        /// The store's directory.
+        path: PathBuf,
+        /// The holder's process id, if its lock file told us.
+        pid: Option<u32>,
+    },
+    /// There is no store, keyspace or log of this name.
+    NotFound {
+        /// What was looked for, e.g. `"keyspace"`.
+        what: &'static str,
+        /// Its name or path.
+        name: String,
+    },
+    /// A file that the store cannot do without is damaged in all its copies.
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A file was written by a version of this crate that this one does not know.
+    UnknownVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version it states.
+        found: u32,
+        /// The newest version known here.
+        known: u32,
+    },
+    /// A value given by the caller is beyond a limit.
+    Limit {
+        /// What is limited, with its unit, e.g. `"key length in bytes"`.
+        what: &'static str,
+        /// The smallest value allowed.
+        min: u64,
+        /// The largest value allowed.
+        max: u64,
+        /// The value given.
+        given: u64,
+    },
+    /// A keyspace or log name is not of the form `[a-z0-9][a-z0-9_-]{0,63}`.
+    InvalidName {
+        /// The name given.
+        name: String,
+    },
+    /// A text is not what it should be.
+    InvalidText {
+        /// What it should be, e.g. `"row id"`.
+        what: &'static str,
+        /// The text given.
+        text: String,
+    },
+    /// The keyspace or log exists with another window or bucket width. Open it with the ones it
+    /// has: a deadline once promised is never changed.
+    OptionsConflict {
+        /// The keyspace or log.
+        name: String,
+        /// Which option, with its unit.
+        option: &'static str,
+        /// The value on disk.
+        stored: u64,
+        /// The value given.
+        given: u64,
+    },
+    /// The record does not fit into the keyspace's `capacity_bytes`, also with everything else
+    /// evicted that can be: it is too large, or values still held by the application pin the rest.
+    CapacityExceeded {
+        /// The capacity.
+        capacity_bytes: u64,
+        /// What would have been needed.
+        needed_bytes: u64,
+    },
+    /// The pseudonym was made by another log; make one with this log.
+    ForeignPseudonym {
+        /// The log that refused it.
+        log: String,
+    },
+    /// The time lies in a bucket whose deadline has passed.
+    Expired {
+        /// The time asked for.
+        at: Timestamp,
+        /// The oldest time still kept.
+        oldest: Timestamp,
+    },
+    /// The store was opened read-only.
+    ReadOnly,
+    /// An earlier write or sync failed, so nothing more is written: what is durable can be read,
+    /// invalidations and drops go on. Close the store and open it again to recover.
+    Poisoned {
+        /// What failed.
+        reason: String,
+    },
+    /// The store has been closed.
+    Closed,
+    /// The platform or file system does not do what the store needs.
+    Unsupported {
+        /// What is missing.
+        what: &'static str,
+    },
+}
+
+/// The result of every fallible call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Wraps an answer of the operating system.
+    pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        if is_full(&source) {
+            Self::NoSpace { path: path.to_owned() }
+        } else {
+            Self::Io { operation, path: path.to_owned(), source }
+        }
+    }
+
+    /// A [`Error::Limit`] unless `given` lies within `min..=max`.
+    pub(crate) fn check_limit(what: &'static str, min: u64, max: u64, given: u64) -> Result<()> {
+        if (min..=max).contains(&given) {
+            Ok(())
+        } else {
+            Err(Self::Limit { what, min, max, given })
+        }
+    }
+
+    /// True if this is the system's "no such file or directory".
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// True if the error says that the disk, the quota or the file size limit is exhausted.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { operation, path, source } => {
+                write!(f, "{operation} {}: {source}", path.display())
+            }
+            Self::NoSpace { path } => {
+                write!(f, "no space left to write {}; free some and try again", path.display())
+            }
+            Self::Locked { path, pid: Some(pid) } => {
+                write!(
+                    f,
+                    "{} is open in process {pid}; close it there, or open it read-only",
+                    path.display()
+                )
+            }
+            Self::Locked { path, pid: None } => {
+                write!(
+                    f,
+                    "{} is open in another process; close it there, or open it read-only",
+                    path.display()
+                )
+            }
+            Self::NotFound { what, name } => write!(f, "there is no {what} {name:?}"),
+            Self::Corrupt { path, offset, what } => {
+                write!(f, "{} is damaged at offset {offset}: {what}", path.display())
+            }
+            Self::UnknownVersion { path, found, known } => write!(
+                f,
+                "{} has format version {found}; this build knows versions up to {known}, use a newer one",
+                path.display()
+            ),
+            Self::Limit { what, min, max, given } => {
+                write!(f, "{what} must be between {min} and {max}, not {given}")
+            }
+            Self::InvalidName { name } => write!(
+                f,
+                "{name:?} is no name: use 1 to 64 of a-z, 0-9, '_' and '-', the first a letter or digit"
+            ),
+            Self::InvalidText { what, text } => write!(f, "{text:?} is no {what}"),
+            Self::OptionsConflict { name, option, stored, given } => write!(
+                f,
+                "{name:?} exists with {option} {stored}, not {given}; open it with {stored}, or use another name"
+            ),
+            Self::CapacityExceeded { capacity_bytes, needed_bytes } => write!(
+                f,
+                "{needed_bytes} bytes do not fit into capacity_bytes {capacity_bytes}; raise it, or release values still held"
+            ),
+            Self::ForeignPseudonym { log } => {
+                write!(f, "the pseudonym was made by another log than {log:?}; make one with it")
+            }
+            Self::Expired { at, oldest } => {
+                write!(f, "{at} is no longer kept; the oldest time kept is {oldest}")
+            }
+            Self::ReadOnly => f.write_str("the store was opened read-only; open it for writing"),
+            Self::Poisoned { reason } => write!(
+                f,
+                "writing stopped after a failure ({reason}); close the store and open it again"
+            ),
+            Self::Closed => f.write_str("the store has been closed; open it again"),
+            Self::Unsupported { what } => write!(f, "not supported here: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

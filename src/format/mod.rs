@@ -1,0 +1,94 @@
+//! The bytes on disk, as pure functions between slices and values; `docs/format.md` is their page.
+//!
+//! All integers are little-endian, every file opens with a magic, a version and a checksum, zero is
+//! never a valid kind, and padding is zero. Nothing here opens a file.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+pub(crate) mod checksum;
+pub(crate) mod keys;
+pub(crate) mod manifest;
+#[cfg(test)]
+mod page_test;
+pub(crate) mod record;
+pub(crate) mod rows;
+pub(crate) mod segment_header;
+pub(crate) mod sidecar;
+pub(crate) mod snapshot;
+pub(crate) mod state;
+pub(crate) mod tombstone;
+pub(crate) mod twin;
+
+use bytes::{Buf, TryGetError};
+
+/// The format version written, and the newest one read.
+pub(crate) const VERSION: u32 = 1;
+
+/// Bytes of the preamble that opens every file: magic, version, checksum.
+pub(crate) const PREAMBLE_LEN: usize = 16;
+
+/// Why bytes could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// They are not what was written.
+    Damaged(&'static str),
+    /// They were written by another version.
+    Version(u32),
+}
+
+impl From<TryGetError> for Unreadable {
+    fn from(_: TryGetError) -> Self {
+        Self::Damaged("too short")
+    }
+}
+
+pub(crate) type Parsed<T> = Result<T, Unreadable>;
+
+/// A version as stored: with its complement in the upper half, so that a damaged one is not taken
+/// for another.
+fn version_word(version: u32) -> u32 {
+    version | (!version << 16)
+}
+
+/// Puts the preamble before a body.
+pub(crate) fn with_preamble(magic: [u8; 8], checksum: u32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PREAMBLE_LEN + body.len());
+    bytes.extend_from_slice(&magic);
+    bytes.extend_from_slice(&version_word(VERSION).to_le_bytes());
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Splits off the preamble: gives the stored checksum and the body.
+pub(crate) fn split_preamble(magic: [u8; 8], bytes: &[u8]) -> Parsed<(u32, &[u8])> {
+    let (mut head, body) =
+        bytes.split_at_checked(PREAMBLE_LEN).ok_or(Unreadable::Damaged("too short"))?;
+    let mut found = [0; 8];
+    head.try_copy_to_slice(&mut found)?;
+    if found != magic {
+        return Err(Unreadable::Damaged("not a file of this kind"));
+    }
+    let word = head.try_get_u32_le()?;
+    let version = word & 0xffff;
+    if word != version_word(version) {
+        return Err(Unreadable::Damaged("version"));
+    }
+    if version != VERSION {
+        return Err(Unreadable::Version(version));
+    }
+    Ok((head.try_get_u32_le()?, body))
+}
+
+/// Takes so many bytes off the front.
+pub(crate) fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Parsed<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(count).ok_or(Unreadable::Damaged("too short"))?;
+    *bytes = rest;
+    Ok(taken)
+}
+
+/// Takes an array off the front.
+pub(crate) fn take_array<const N: usize>(bytes: &mut &[u8]) -> Parsed<[u8; N]> {
+    let mut array = [0; N];
+    bytes.try_copy_to_slice(&mut array)?;
+    Ok(array)
+}

@@ -1,0 +1,665 @@
+//! Compares `docs/format.md` with the encoders, row by row: neither changes without the other.
+//!
+//! Each table of fields is laid over bytes that an encoder wrote from distinctive values. Its rows
+//! must follow each other without a gap, end where the bytes end, and hold the values they name.
+#![cfg(test)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::checksum::{Seed, plain};
+use super::manifest::{self, OwnerManifest, StoreManifest};
+use super::record::{self, Draft, RecordHead, RecordKind};
+use super::rows::{self, BlockBuilder, RowBody};
+use super::segment_header::{self, CAP_OFFSET, SegmentHeader};
+use super::sidecar::{self, SidecarEntry, SidecarHeader, pack_times};
+use super::snapshot::{self, Snapshot, SnapshotSegment, SnapshotSlot};
+use super::state::{self, State};
+use super::tombstone::{self, Tombstone, TombstoneHeader, TombstoneScope};
+use super::{PREAMBLE_LEN, VERSION, keys, twin, version_word, with_preamble};
+use crate::disk::MemoryDisk;
+use crate::hash::{Hasher, KeyedHash, SECRET_LEN, block_hash, value_hash};
+use crate::retention::{MAX_BUCKETS, MAX_WINDOW_MS, MIN_BUCKETS, Window};
+use crate::time::{MAX_STEPS, ManualClock, SavedTime, Step, Timestamp};
+use crate::{KeyspaceOptions, LogOptions, Retention, Row, Store, options, sequence};
+
+const PAGE: &str = include_str!("../../docs/format.md");
+const SALT: u64 = word(0x10);
+const NUMBER: u64 = word(0x20);
+
+type Fields<'a> = Vec<(&'a str, Vec<u8>)>;
+
+/// Eight bytes that begin with this one and are found nowhere else.
+const fn word(first: u8) -> u64 {
+    u64::from_le_bytes([
+        first,
+        first + 1,
+        first + 2,
+        first + 3,
+        first + 4,
+        first + 5,
+        first + 6,
+        first + 7,
+    ])
+}
+
+/// Sixteen such bytes.
+fn hash(first: u8) -> KeyedHash {
+    KeyedHash(u128::from(word(first)) | u128::from(word(first + 8)) << 64)
+}
+
+fn le8(value: u64) -> Vec<u8> {
+    value.to_le_bytes().to_vec()
+}
+
+fn le4(value: u32) -> Vec<u8> {
+    value.to_le_bytes().to_vec()
+}
+
+fn hash_bytes(hash: KeyedHash) -> Vec<u8> {
+    hash.0.to_le_bytes().to_vec()
+}
+
+fn seed() -> Seed {
+    Seed::of_file(SALT, NUMBER)
+}
+
+/// A bound checksum, formed as the page says.
+fn bound(offset: u64, bytes: &[u8]) -> Vec<u8> {
+    le4(plain(&[&le8(SALT), &le8(NUMBER), &le8(offset), bytes].concat()))
+}
+
+/// The rows of the table below a heading.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let start = PAGE
+        .lines()
+        .position(|line| line == format!("### {heading}"))
+        .unwrap_or_else(|| panic!("the page has no {heading:?}"));
+    let below = PAGE.lines().skip(start + 1).take_while(|line| !line.starts_with('#'));
+    let rows = below.filter(|line| line.starts_with('|')).skip(2);
+    rows.map(|row| {
+        let cells = row.trim_matches('|').split('|');
+        cells.map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+    })
+    .collect()
+}
+
+/// Lays the table below a heading over these bytes. Lengths may name a field of `outer` as well.
+fn check(heading: &str, bytes: &[u8], fields: &Fields<'_>, outer: &Fields<'_>) {
+    let mut at = 0;
+    let mut unseen: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
+    for row in table(heading) {
+        let [offset, len, name, _] = row.as_slice() else { panic!("{heading}: {row:?}") };
+        let place = format!("{heading}, {name}");
+        if offset != "then" {
+            assert_eq!(offset.parse(), Ok(at), "{place}: a gap, or rows that overlap");
+        }
+        let named = fields.iter().chain(outer).find(|(name, _)| name == len);
+        let len = match (len.parse(), named) {
+            (Ok(len), _) => len,
+            (_, Some((_, length))) => {
+                length.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+            }
+            _ if len == "rest" => bytes.len() - at,
+            _ => panic!("{place}: what is {len:?}?"),
+        };
+        let found = bytes.get(at..at + len).unwrap_or_else(|| panic!("{place}: beyond the end"));
+        if name.starts_with("zero") {
+            assert!(found.iter().all(|byte| *byte == 0), "{place}: {found:?}");
+        } else {
+            let known = fields.iter().find(|(known, _)| known == name);
+            let (_, expected) = known.unwrap_or_else(|| panic!("{place}: no such field"));
+            assert_eq!(found, expected, "{place}");
+            unseen.retain(|unseen| unseen != name);
+        }
+        at += len;
+    }
+    assert_eq!(at, bytes.len(), "{heading}: the table ends before the bytes do");
+    assert!(unseen.is_empty(), "{heading}: the page does not say where {unseen:?} are");
+}
+
+/// The fields of a preamble.
+fn preamble(magic: [u8; 8], checksum: Vec<u8>) -> Fields<'static> {
+    vec![
+        ("magic", magic.to_vec()),
+        ("version word", le4(version_word(VERSION))),
+        ("checksum", checksum),
+    ]
+}
+
+/// The fields of a header: a preamble with a plain checksum of what follows up to `end`.
+fn header<'a>(magic: [u8; 8], bytes: &[u8], end: usize, fields: Fields<'a>) -> Fields<'a> {
+    let mut all: Fields<'a> = preamble(magic, le4(plain(&bytes[PREAMBLE_LEN..end])));
+    all.extend(fields);
+    all
+}
+
+#[test]
+fn the_rules_for_all_files() {
+    let bytes = with_preamble(*b"ebb.test", 0x1122_3344, &[]);
+    check("Preamble", &bytes, &preamble(*b"ebb.test", le4(0x1122_3344)), &vec![]);
+    assert!(PAGE.contains(&format!("`{:#010x}`", version_word(VERSION))));
+    assert!(PAGE.contains(&format!("`{:#010x}`", plain(b"123456789"))));
+    assert_eq!(le4(seed().checksum(77, &[b"ab", b"c"])), bound(77, b"abc"));
+    let hasher = Hasher::new([3; SECRET_LEN], [4; SECRET_LEN]);
+    let both = hasher.key(b"ebbtide check").0 ^ hasher.tag(b"ebbtide check").0;
+    assert_eq!(hasher.check_value(), both as u64);
+    assert!(PAGE.contains("`ebbtide check`"));
+}
+
+#[test]
+fn the_magics() {
+    let magics = [
+        ("STORE", manifest::STORE_MAGIC),
+        ("STATE", state::MAGIC),
+        ("KEYSPACE", manifest::KEYSPACE_MAGIC),
+        ("LOG", manifest::LOG_MAGIC),
+        ("pseudonym.keys", keys::MAGIC),
+        ("segment", segment_header::MAGIC),
+        ("sidecar", sidecar::MAGIC),
+        ("tombstone log", tombstone::MAGIC),
+        ("INDEX", snapshot::MAGIC),
+    ];
+    let magics =
+        magics.map(|(file, magic)| vec![file.to_owned(), magic.escape_ascii().to_string()]);
+    assert_eq!(table("Magics"), magics);
+}
+
+#[test]
+fn the_constants_and_limits() {
+    let per_block = (1..).find(|count| sidecar::encoded_len(count + 1) > sidecar::encoded_len(1));
+    let constants = [
+        ("version", u64::from(VERSION)),
+        ("preamble length", PREAMBLE_LEN as u64),
+        ("secret length", SECRET_LEN as u64),
+        ("twin slot length", twin::SLOT_LEN as u64),
+        ("twin file length", twin::FILE_LEN as u64),
+        ("longest twin payload", twin::MAX_PAYLOAD_LEN as u64),
+        ("clock steps in STATE", MAX_STEPS as u64),
+        ("segment header length", segment_header::HEADER_LEN),
+        ("deadline slot offset", CAP_OFFSET),
+        ("record header length", record::HEAD_LEN as u64),
+        ("record alignment", record::ALIGN),
+        ("longest key", record::MAX_KEY_LEN as u64),
+        ("longest metadata of a keyed value", record::MAX_METADATA_LEN as u64),
+        ("longest value", record::MAX_VALUE_LEN),
+        ("most tags of a record", record::MAX_TAGS as u64),
+        ("longest tag", options::MAX_TAG_LEN as u64),
+        ("most rows of a block", rows::MAX_ROWS as u64),
+        ("longest payload of a row", rows::MAX_PAYLOAD_LEN as u64),
+        ("entries of a sidecar block", per_block.unwrap()),
+        ("tombstone region header length", tombstone::REGION_HEADER_LEN),
+        ("tombstone entry length", tombstone::ENTRY_LEN as u64),
+        ("counter bits of a sequence number", u64::from(sequence::first_of(1).trailing_zeros())),
+        ("counter bits of a segment number", u64::from((first_number() - 1).trailing_zeros())),
+        ("shortest window in milliseconds", MIN_BUCKETS * 60_000),
+        ("longest window in milliseconds", MAX_WINDOW_MS),
+        ("fewest buckets of a window", MIN_BUCKETS),
+        ("most buckets of a window", MAX_BUCKETS),
+        ("smallest segment", options::MIN_SEGMENT_BYTES),
+        ("largest segment asked for", options::MAX_SEGMENT_BYTES),
+        ("no capacity", options::NO_CAPACITY),
+    ];
+    let constants = constants.map(|(name, value)| vec![name.to_owned(), value.to_string()]);
+    assert_eq!(table("Constants and limits"), constants);
+}
+
+#[test]
+fn twin_files() {
+    let payload = b"a payload".to_vec();
+    let bytes = twin::encode_slot(*b"ebb.test", word(1), &payload).unwrap();
+    let fields = vec![
+        ("counter", le8(word(1))),
+        ("payload length", le4(payload.len() as u32)),
+        ("payload", payload),
+    ];
+    let fields = header(*b"ebb.test", &bytes, twin::SLOT_LEN, fields);
+    check("Twin slot", &bytes, &fields, &vec![]);
+
+    let key_secret: [u8; SECRET_LEN] = std::array::from_fn(|at| at as u8);
+    let tag_secret: [u8; SECRET_LEN] = std::array::from_fn(|at| 255 - at as u8);
+    let store_id = hash(0x30).0.to_le_bytes();
+    let store = StoreManifest { store_id, created_ms: word(1), key_secret, tag_secret };
+    let fields = vec![
+        ("store id", store_id.to_vec()),
+        ("created", le8(word(1))),
+        ("key secret", key_secret.to_vec()),
+        ("tag secret", tag_secret.to_vec()),
+    ];
+    check("STORE payload", &store.encode(), &fields, &vec![]);
+
+    let key = keys::NumberedKey { number: 0x0102_0304, key: std::array::from_fn(|at| at as u8) };
+    let bytes = keys::encode(&[key.clone(), key.clone()]);
+    let (count, list) = bytes.split_at(4);
+    let fields = vec![("key count", le4(2)), ("keys", list.to_vec())];
+    assert_eq!(count, le4(2));
+    check("pseudonym.keys payload", &bytes, &fields, &vec![]);
+    let fields = vec![("key number", le4(key.number)), ("key", key.key.to_vec())];
+    check("Numbered key", &list[..list.len() / 2], &fields, &vec![]);
+}
+
+#[test]
+fn manifests_of_owners() {
+    let manifest = OwnerManifest {
+        owner_id: word(1),
+        window: Window { window_ms: word(2), width_ms: word(3) },
+        created_ms: word(4),
+        segment_bytes: word(5),
+        capacity_bytes: word(6),
+        max_value_bytes: word(7),
+        floor: word(8),
+        name: "images".to_owned(),
+    };
+    let fields = vec![
+        ("owner id", le8(word(1))),
+        ("window", le8(word(2))),
+        ("width", le8(word(3))),
+        ("created", le8(word(4))),
+        ("segment bytes", le8(word(5))),
+        ("capacity bytes", le8(word(6))),
+        ("longest value", le8(word(7))),
+        ("floor", le8(word(8))),
+        ("name length", le8(6)),
+        ("name", b"images".to_vec()),
+    ];
+    check("KEYSPACE and LOG payload", &manifest.encode(), &fields, &vec![]);
+}
+
+#[test]
+fn the_state() {
+    let step = Step { lead_ms: word(1), agreed_ms: word(2), last_seq: word(3) };
+    let state = State {
+        generation: word(4),
+        clean: true,
+        snapshot_id: [0x50; 16],
+        oldest_log: word(5),
+        newest_log: word(6),
+        time: SavedTime {
+            engine_ms: word(7),
+            wall_ms: word(8),
+            boot_ms: word(9),
+            boot_id: [0x60; 16],
+            lag_ms: word(10),
+            earned_ms: word(11),
+            steps: vec![step; 2],
+        },
+    };
+    let bytes = state.encode();
+    let steps = bytes[bytes.len() - 48..].to_vec();
+    let fields = vec![("lead", le8(word(1))), ("agreed", le8(word(2)))];
+    let last = vec![("last sequence", le8(word(3)))];
+    check("Clock step", &steps[24..], &[fields, last].concat(), &vec![]);
+    let fields = vec![
+        ("generation", le8(word(4))),
+        ("clean", le8(1)),
+        ("snapshot id", vec![0x50; 16]),
+        ("oldest log", le8(word(5))),
+        ("newest log", le8(word(6))),
+        ("engine time", le8(word(7))),
+        ("wall time", le8(word(8))),
+        ("boot time", le8(word(9))),
+        ("boot id", vec![0x60; 16]),
+        ("lag", le8(word(10))),
+        ("earned", le8(word(11))),
+        ("step count", le8(2)),
+        ("steps", steps),
+    ];
+    check("STATE payload", &bytes, &fields, &vec![]);
+}
+
+#[test]
+fn segment_headers() {
+    let segment = SegmentHeader {
+        store_id: [0x51; 16],
+        owner_id: word(1),
+        number: NUMBER,
+        generation: word(2),
+        kind: RecordKind::Rows,
+        salt: SALT,
+        bucket_start_ms: word(3),
+        bucket_end_ms: word(4),
+        deadline_ms: word(5),
+        capacity: word(6),
+    };
+    let bytes = segment.encode();
+    let fields = vec![
+        ("store id", vec![0x51; 16]),
+        ("owner id", le8(word(1))),
+        ("number", le8(NUMBER)),
+        ("generation", le8(word(2))),
+        ("kind", le8(2)),
+        ("salt", le8(SALT)),
+        ("bucket start", le8(word(3))),
+        ("bucket end", le8(word(4))),
+        ("deadline", le8(word(5))),
+        ("capacity", le8(word(6))),
+    ];
+    let fields = header(segment_header::MAGIC, &bytes, CAP_OFFSET as usize, fields);
+    check("Segment header", &bytes, &fields, &vec![]);
+    let deadline = le8(word(7));
+    let fields = vec![("checksum", bound(CAP_OFFSET, &deadline)), ("deadline", deadline)];
+    check("Deadline slot", &segment.encode_cap(word(7)), &fields, &vec![]);
+}
+
+#[test]
+fn records() {
+    let (key, metadata, value) = (b"cat.jpg?w=320", b"image/jpeg", b"value");
+    let draft = Draft {
+        kind: RecordKind::Blob,
+        seq: word(1),
+        hash: hash(0x40),
+        written_at_ms: word(2),
+        expires_at_ms: Some(word(3)),
+        key,
+        tags: &[hash(0x60), hash(0x70)],
+        metadata,
+        value_hash: value_hash(value),
+        value,
+    };
+    let (offset, mark) = (4096, 0x0102_0304_u32);
+    let mut bytes = Vec::new();
+    draft.encode(seed(), offset, u64::from(mark) * record::ALIGN, &mut bytes);
+    let (head, prefix) = bytes.split_at(record::HEAD_LEN);
+    let head_fields = vec![
+        ("checksum", bound(offset, &head[8..])),
+        ("state", b"LIVE".to_vec()),
+        ("kind", vec![1]),
+        ("tag count", vec![2]),
+        ("flags", vec![1, 0]),
+        ("key length", le4(key.len() as u32)),
+        ("metadata length", le4(metadata.len() as u32)),
+        ("value length", le4(value.len() as u32)),
+        ("sequence", le8(word(1))),
+        ("hash", hash_bytes(hash(0x40))),
+        ("written at", le8(word(2))),
+        ("durable mark", le4(mark)),
+        ("prefix checksum", bound(offset + 64, prefix)),
+    ];
+    check("Record header", head, &head_fields, &vec![]);
+    let fields = vec![
+        ("value hash", value_hash(value).to_le_bytes().to_vec()),
+        ("expires at", le8(word(3))),
+        ("key", key.to_vec()),
+        ("tags", [hash_bytes(hash(0x60)), hash_bytes(hash(0x70))].concat()),
+        ("metadata", metadata.to_vec()),
+    ];
+    check("Record prefix", prefix, &fields, &head_fields);
+
+    bytes[4..8].copy_from_slice(b"GONE");
+    assert!(RecordHead::decode(&bytes, seed(), offset).unwrap().erased);
+    let times = hash_bytes(pack_times(word(1), word(2)));
+    assert_eq!(times, [le8(word(2)), le8(word(1))].concat(), "the latest time comes first");
+    assert_eq!(le8(hash(0x40).fingerprint()), hash_bytes(hash(0x40))[8..]);
+}
+
+#[test]
+fn blocks_of_rows() {
+    let mut block = BlockBuilder::default();
+    block.push(word(1), &RowBody { subject: None, tags: vec![], payload: b"first" });
+    let payload = b"payload";
+    let tags = vec![hash(0x60), hash(0x70)];
+    let subject = Some((0x0102_0304, [0x52; 16]));
+    block.push(word(2), &RowBody { subject, tags, payload });
+    let offset = 4096;
+    let (directory, value) = block.finish(seed(), offset);
+    let fields =
+        vec![("codec", vec![1]), ("row count", le4(2)), ("entries", directory[8..].to_vec())];
+    check("Directory of a block of rows", &directory, &fields, &vec![]);
+    let start = 24 + 5;
+    let row = &value[start..];
+    let start = le4(start as u32);
+    let fields = vec![
+        ("row offset", start.clone()),
+        ("row length", le4(row.len() as u32)),
+        ("checksum", bound(offset, &[&start, row].concat())),
+        ("state", le4(1)),
+        ("time", le8(word(2))),
+    ];
+    check("Directory entry", &directory[8 + 24..], &fields, &vec![]);
+    let fields = vec![
+        ("key number", le4(0x0102_0304)),
+        ("tag count", vec![2]),
+        ("flags", vec![1]),
+        ("pseudonym", vec![0x52; 16]),
+        ("tags", [hash_bytes(hash(0x60)), hash_bytes(hash(0x70))].concat()),
+        ("payload", payload.to_vec()),
+    ];
+    check("Row", row, &fields, &vec![]);
+}
+
+#[test]
+fn sidecars() {
+    let entry = |first| SidecarEntry {
+        hash: hash(first),
+        seq: word(first + 16),
+        position: 0x0102_0304,
+        units: 0x0506_0708,
+    };
+    let sidecar_header = SidecarHeader {
+        number: NUMBER,
+        salt: SALT,
+        segment_len: word(1),
+        count: 2,
+        min_seq: word(2),
+        max_seq: word(3),
+    };
+    let bytes = sidecar::encode(&sidecar_header, &[entry(0x40), entry(0x60)]);
+    let (head, block) = bytes.split_at(64);
+    let fields = vec![
+        ("number", le8(NUMBER)),
+        ("salt", le8(SALT)),
+        ("segment length", le8(word(1))),
+        ("count", le8(2)),
+        ("lowest sequence", le8(word(2))),
+        ("highest sequence", le8(word(3))),
+    ];
+    check("Sidecar header", head, &header(sidecar::MAGIC, head, 64, fields), &vec![]);
+    let fields = vec![
+        ("checksum", bound(64, &block[4..])),
+        ("entry count", le4(2)),
+        ("entries", block[16..80].to_vec()),
+    ];
+    check("Sidecar block", block, &fields, &vec![]);
+    let fields = vec![
+        ("hash", hash_bytes(hash(0x60))),
+        ("sequence", le8(word(0x70))),
+        ("position", le4(0x0102_0304)),
+        ("units", le4(0x0506_0708)),
+    ];
+    check("Sidecar entry", &block[48..80], &fields, &vec![]);
+}
+
+#[test]
+fn tombstone_logs() {
+    let log = TombstoneHeader {
+        store_id: [0x53; 16],
+        number: NUMBER,
+        generation: word(1),
+        salt: SALT,
+        check_value: word(2),
+        file_len: word(3),
+    };
+    let bytes = log.encode();
+    let fields = vec![
+        ("store id", vec![0x53; 16]),
+        ("number", le8(NUMBER)),
+        ("generation", le8(word(1))),
+        ("salt", le8(SALT)),
+        ("check value", le8(word(2))),
+        ("file length", le8(word(3))),
+    ];
+    let fields = header(tombstone::MAGIC, &bytes, bytes.len(), fields);
+    check("Tombstone region header", &bytes, &fields, &vec![]);
+
+    let hashes = vec![hash(0x40), hash(0x50), hash(0x60), hash(0x70)];
+    let (floor, owner_id, at_ms) = (word(1), word(2), word(3));
+    let unit = Tombstone { scope: TombstoneScope::Tags, owner_id, floor, at_ms, hashes };
+    let (index, mark) = (7, 0x0102_0304);
+    let mut bytes = Vec::new();
+    unit.encode(seed(), index, mark, &mut bytes);
+    let (head, more) = bytes.split_at(tombstone::ENTRY_LEN);
+    let fields = vec![
+        ("checksum", bound(index as u64, &head[4..])),
+        ("kind", vec![1]),
+        ("scope", vec![2]),
+        ("hash count", vec![4, 0]),
+        ("floor", le8(floor)),
+        ("owner id", le8(owner_id)),
+        ("at", le8(at_ms)),
+        ("mark", le4(mark as u32)),
+        ("hash", hash_bytes(hash(0x40))),
+    ];
+    check("Tombstone head", head, &fields, &vec![]);
+    let fields = vec![
+        ("checksum", bound(index as u64 + 1, &more[4..])),
+        ("kind", vec![2]),
+        ("place", vec![1, 0]),
+        ("floor", le8(floor)),
+        ("hashes", [0x50, 0x60, 0x70].map(|first| hash_bytes(hash(first))).concat()),
+    ];
+    check("Tombstone more", more, &fields, &vec![]);
+    let void = tombstone::encode_void(seed(), index);
+    let fields = vec![("checksum", bound(index as u64, &void[4..])), ("kind", vec![3])];
+    check("Tombstone void", &void, &fields, &vec![]);
+}
+
+#[test]
+fn snapshots_of_an_index() {
+    let segment = SnapshotSegment {
+        number: word(1),
+        len: word(2),
+        min_seq: word(3),
+        max_seq: word(4),
+        records: word(5),
+        live: word(6),
+    };
+    let slot = SnapshotSlot { fingerprint: word(7), segment: 0x0102_0304, position: 0x0506_0708 };
+    let snapshot = Snapshot {
+        snapshot_id: [0x54; 16],
+        owner_id: word(8),
+        as_of: word(9),
+        segments: vec![segment; 2],
+        slots: vec![slot; 3],
+    };
+    let bytes = snapshot.encode();
+    let (head, body) = bytes.split_at(72);
+    let fields = vec![
+        ("snapshot id", vec![0x54; 16]),
+        ("owner id", le8(word(8))),
+        ("as of", le8(word(9))),
+        ("segment count", le8(2)),
+        ("slot count", le8(3)),
+        ("body hash", le8(block_hash(body))),
+    ];
+    check("INDEX header", head, &header(snapshot::MAGIC, head, 72, fields), &vec![]);
+    let fields = vec![
+        ("number", le8(word(1))),
+        ("length", le8(word(2))),
+        ("lowest sequence", le8(word(3))),
+        ("highest sequence", le8(word(4))),
+        ("records", le8(word(5))),
+        ("live", le8(word(6))),
+    ];
+    check("INDEX segment", &body[..48], &fields, &vec![]);
+    let fields = vec![
+        ("fingerprint", le8(word(7))),
+        ("segment", le4(0x0102_0304)),
+        ("position", le4(0x0506_0708)),
+    ];
+    check("INDEX slot", &body[body.len() - 16..], &fields, &vec![]);
+}
+
+#[test]
+fn kinds_and_scopes_have_the_numbers_the_page_gives() {
+    let meaning = |heading, field: &str| {
+        let row = table(heading).into_iter().find(|row| row.get(2).is_some_and(|f| f == field));
+        row.and_then(|row| row.get(3).cloned()).unwrap_or_default()
+    };
+    let (blob, rows) = (RecordKind::Blob as u8, RecordKind::Rows as u8);
+    let kinds = meaning("Record header", "kind");
+    assert_eq!(kinds, format!("{blob}: keyed value, {rows}: block of rows"));
+    let kinds = meaning("Segment header", "kind");
+    assert_eq!(kinds, format!("{blob}: keyed values, {rows}: blocks of rows"));
+    let scopes = [TombstoneScope::Keys, TombstoneScope::Tags, TombstoneScope::All];
+    let [keys, tags, all] = scopes.map(|scope| scope as u8);
+    let scopes = meaning("Tombstone head", "scope");
+    assert_eq!(scopes, format!("{keys}: keys, {tags}: tags, {all}: everything of the owner"));
+}
+
+/// The files of a small store, by their paths in it: with one bucket in the trash, closed in order.
+fn files() -> Vec<String> {
+    let disk = MemoryDisk::new(1);
+    let clock = ManualClock::new(Timestamp::from_millis(1_795_267_800_000));
+    let builder = Store::builder("/data").disk(disk.clone()).clock(clock.clone());
+    let store = builder.background(false).tombstone_log_bytes(4096).open().unwrap();
+    let images = store.keyspace("images", KeyspaceOptions::new(Retention::hours(16))).unwrap();
+    let access = store.log("access", LogOptions::new(Retention::hours(16))).unwrap();
+    images.insert("cat.jpg", b"bytes").unwrap();
+    access.append(Row::anonymous().payload("row")).unwrap();
+    clock.advance(Duration::from_secs(16 * 3600));
+    store.drop_expired().unwrap();
+    images.insert("cat.jpg", b"bytes").unwrap();
+    access.append(Row::anonymous().payload("row")).unwrap();
+    images.invalidate("dog.jpg").unwrap();
+    store.maintain().unwrap();
+    clock.advance(Duration::from_secs(16 * 3600));
+    store.drop_expired().unwrap();
+    images.insert("cat.jpg", b"bytes").unwrap();
+    access.append(Row::anonymous().payload("row")).unwrap();
+    store.close().unwrap();
+    let files = disk.all_files().into_iter();
+    files.map(|path| path.strip_prefix("/data").unwrap().display().to_string()).collect()
+}
+
+/// The number in the name of the first segment of a store.
+fn first_number() -> u64 {
+    let disk = MemoryDisk::new(1);
+    let store = Store::builder("/data").disk(disk.clone()).background(false).open().unwrap();
+    let images = store.keyspace("images", KeyspaceOptions::new(Retention::hours(16))).unwrap();
+    images.insert("cat.jpg", b"bytes").unwrap();
+    let files = disk.all_files();
+    let segment = files.iter().find(|path| path.extension().is_some_and(|ext| ext == "seg"));
+    u64::from_str_radix(segment.unwrap().file_stem().unwrap().to_str().unwrap(), 16).unwrap()
+}
+
+/// A path as the page writes it: with names in place of what differs from store to store.
+fn pattern(path: &str) -> String {
+    let is_bucket = |part: &str| Timestamp::from_compact(part).is_some();
+    let is_number = |part: &str| part.len() == 16 && u64::from_str_radix(part, 16).is_ok();
+    let parts: Vec<String> = path
+        .split('/')
+        .map(|part| match part.split('.').collect::<Vec<_>>()[..] {
+            [owner, bucket, number]
+                if is_number(owner) && is_bucket(bucket) && is_number(number) =>
+            {
+                "<owner>.<bucket>.<number>".to_owned()
+            }
+            [number, extension] if is_number(number) => format!("<number>.{extension}"),
+            [bucket] if is_bucket(bucket) => "<bucket>".to_owned(),
+            ["images" | "access"] => "<name>".to_owned(),
+            _ => part.to_owned(),
+        })
+        .collect();
+    if parts.first().is_some_and(|first| first == "trash") {
+        return parts[..2].join("/");
+    }
+    parts.join("/")
+}
+
+#[test]
+fn the_directory() {
+    let listing = PAGE.split("## The directory\n\n```text\n").nth(1).unwrap();
+    let lines = listing.lines().take_while(|line| !line.starts_with("```"));
+    let mut listed: BTreeMap<String, bool> =
+        lines.map(|line| (line.split(' ').next().unwrap().to_owned(), false)).collect();
+    // What is only there for a moment, or after an eviction.
+    for name in ["tombstones/spare.tmp", "trash/<owner>.segment.<number>"] {
+        assert!(listed.remove(name).is_some(), "{name}");
+    }
+    for path in files() {
+        let seen = listed.get_mut(&pattern(&path));
+        *seen.unwrap_or_else(|| panic!("the page does not list {path}")) = true;
+    }
+    let missing: Vec<_> = listed.iter().filter(|(_, seen)| !**seen).collect();
+    assert!(missing.is_empty(), "listed, but not there: {missing:?}");
+}

@@ -1,0 +1,325 @@
+//! A record: header, prefix (hash, expiry, key, tags, metadata), value, zeros up to 8 bytes.
+//!
+//! ```text
+//! 0       4       8      9      10      12        16        20        24
+//! | crc32 | state | kind | tags | flags | key len | meta len| val len | sequence number |
+//! 32                         48           56             60           64
+//! | keyed hash of the key    | written at | durable mark | prefix crc | prefix ... value ... zeros
+//! ```
+//! The header checksum covers bytes 8 to 64 and is bound to salt, segment number and offset; the
+//! prefix checksum covers the prefix, which holds the hash of the value. The state word stands
+//! outside, since scrubbing overwrites it.
+
+use std::ops::Range;
+
+use bytes::Buf;
+
+use super::checksum::Seed;
+use super::{Parsed, Unreadable, take, take_array};
+use crate::hash::{KeyedHash, value_hash};
+
+/// Bytes of the header.
+pub(crate) const HEAD_LEN: usize = 64;
+/// Records start at multiples of this.
+pub(crate) const ALIGN: u64 = 8;
+/// The most tags a record may have.
+pub(crate) const MAX_TAGS: usize = 16;
+/// The longest key in bytes.
+pub(crate) const MAX_KEY_LEN: usize = 64 * 1024;
+/// The longest metadata in bytes.
+pub(crate) const MAX_METADATA_LEN: usize = 64 * 1024;
+/// The longest value in bytes.
+pub(crate) const MAX_VALUE_LEN: u64 = 1 << 30;
+
+const STATE_LIVE: u32 = u32::from_le_bytes(*b"LIVE");
+const STATE_ERASED: u32 = u32::from_le_bytes(*b"GONE");
+const FLAG_EXPIRES: u16 = 1;
+const TAG_LEN: usize = 16;
+
+/// What a record holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordKind {
+    /// A keyed value.
+    Blob = 1,
+    /// A block of log rows: the metadata is their directory, the value the rows.
+    Rows = 2,
+}
+
+/// A record's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordHead {
+    pub(crate) kind: RecordKind,
+    /// True if the body has been given up and reads as zeros.
+    pub(crate) erased: bool,
+    pub(crate) tag_count: usize,
+    pub(crate) expires: bool,
+    pub(crate) key_len: usize,
+    pub(crate) metadata_len: usize,
+    pub(crate) value_len: usize,
+    pub(crate) seq: u64,
+    /// For rows: the earliest time in the upper, the latest in the lower half.
+    pub(crate) hash: KeyedHash,
+    pub(crate) written_at_ms: u64,
+    /// The segment's durable length known when this was written.
+    pub(crate) durable_mark: u64,
+    prefix_crc: u32,
+}
+
+/// What goes into a record.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    pub(crate) kind: RecordKind,
+    pub(crate) seq: u64,
+    pub(crate) hash: KeyedHash,
+    pub(crate) written_at_ms: u64,
+    pub(crate) expires_at_ms: Option<u64>,
+    pub(crate) key: &'a [u8],
+    pub(crate) tags: &'a [KeyedHash],
+    pub(crate) metadata: &'a [u8],
+    pub(crate) value_hash: u128,
+    pub(crate) value: &'a [u8],
+}
+
+/// A checked prefix: where its parts lie, counted from its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Prefix {
+    pub(crate) value_hash: u128,
+    pub(crate) expires_at_ms: Option<u64>,
+    pub(crate) key: Range<usize>,
+    pub(crate) tags: Vec<KeyedHash>,
+    pub(crate) metadata: Range<usize>,
+}
+
+impl Draft<'_> {
+    /// Bytes the record takes, padding included.
+    pub(crate) fn record_len(&self) -> u64 {
+        let prefix = prefix_len(
+            self.expires_at_ms.is_some(),
+            self.key.len(),
+            self.tags.len(),
+            self.metadata.len(),
+        );
+        padded(HEAD_LEN + prefix + self.value.len())
+    }
+
+    /// Appends everything before the value to `out`; gives the count of zero bytes behind it.
+    ///
+    /// The caller has checked the limits, so the lengths fit their fields.
+    pub(crate) fn encode(
+        &self,
+        seed: Seed,
+        offset: u64,
+        durable_mark: u64,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let mut prefix = Vec::with_capacity(256);
+        prefix.extend_from_slice(&self.value_hash.to_le_bytes());
+        if let Some(expires_at_ms) = self.expires_at_ms {
+            prefix.extend_from_slice(&expires_at_ms.to_le_bytes());
+        }
+        prefix.extend_from_slice(self.key);
+        for tag in self.tags {
+            prefix.extend_from_slice(&tag.0.to_le_bytes());
+        }
+        prefix.extend_from_slice(self.metadata);
+
+        let mut fields = [0_u8; HEAD_LEN - 8];
+        let flags = if self.expires_at_ms.is_some() { FLAG_EXPIRES } else { 0 };
+        let mut rest = &mut fields[..];
+        for part in [
+            &[self.kind as u8, self.tags.len() as u8][..],
+            &flags.to_le_bytes(),
+            &(self.key.len() as u32).to_le_bytes(),
+            &(self.metadata.len() as u32).to_le_bytes(),
+            &(self.value.len() as u32).to_le_bytes(),
+            &self.seq.to_le_bytes(),
+            &self.hash.0.to_le_bytes(),
+            &self.written_at_ms.to_le_bytes(),
+            &((durable_mark / ALIGN) as u32).to_le_bytes(),
+            &seed.checksum(offset + HEAD_LEN as u64, &[&prefix]).to_le_bytes(),
+        ] {
+            bytes::BufMut::put_slice(&mut rest, part);
+        }
+        out.extend_from_slice(&seed.checksum(offset, &[&fields]).to_le_bytes());
+        out.extend_from_slice(&STATE_LIVE.to_le_bytes());
+        out.extend_from_slice(&fields);
+        out.extend_from_slice(&prefix);
+        let len = HEAD_LEN + prefix.len() + self.value.len();
+        (padded(len) - len as u64) as usize
+    }
+}
+
+impl RecordHead {
+    /// Reads the header of the record at `offset`.
+    pub(crate) fn decode(mut bytes: &[u8], seed: Seed, offset: u64) -> Parsed<Self> {
+        let stored = bytes.try_get_u32_le()?;
+        let state = bytes.try_get_u32_le()?;
+        let mut fields = take(&mut bytes, HEAD_LEN - 8)?;
+        if seed.checksum(offset, &[fields]) != stored {
+            return Err(Unreadable::Damaged("checksum of a record header"));
+        }
+        let kind = match fields.try_get_u8()? {
+            1 => RecordKind::Blob,
+            2 => RecordKind::Rows,
+            _ => return Err(Unreadable::Damaged("kind of a record")),
+        };
+        let tag_count = usize::from(fields.try_get_u8()?);
+        let flags = fields.try_get_u16_le()?;
+        let head = Self {
+            kind,
+            erased: match state {
+                STATE_LIVE => false,
+                STATE_ERASED => true,
+                _ => return Err(Unreadable::Damaged("state of a record")),
+            },
+            tag_count,
+            expires: flags & FLAG_EXPIRES != 0,
+            key_len: fields.try_get_u32_le()? as usize,
+            metadata_len: fields.try_get_u32_le()? as usize,
+            value_len: fields.try_get_u32_le()? as usize,
+            seq: fields.try_get_u64_le()?,
+            hash: KeyedHash(fields.try_get_u128_le()?),
+            written_at_ms: fields.try_get_u64_le()?,
+            durable_mark: u64::from(fields.try_get_u32_le()?) * ALIGN,
+            prefix_crc: fields.try_get_u32_le()?,
+        };
+        let legal = flags <= FLAG_EXPIRES
+            && tag_count <= MAX_TAGS
+            && head.key_len <= MAX_KEY_LEN
+            && head.value_len as u64 <= MAX_VALUE_LEN
+            && match kind {
+                RecordKind::Blob => head.key_len > 0 && head.metadata_len <= MAX_METADATA_LEN,
+                RecordKind::Rows => {
+                    head.key_len == 0
+                        && tag_count == 0
+                        && head.metadata_len <= super::rows::MAX_DIRECTORY_LEN
+                }
+            };
+        if legal { Ok(head) } else { Err(Unreadable::Damaged("fields of a record header")) }
+    }
+
+    /// Bytes between header and value.
+    pub(crate) fn prefix_len(&self) -> usize {
+        prefix_len(self.expires, self.key_len, self.tag_count, self.metadata_len)
+    }
+
+    /// Where the value starts, counted from the record's start.
+    pub(crate) fn value_start(&self) -> usize {
+        HEAD_LEN + self.prefix_len()
+    }
+
+    /// Bytes the record takes, padding included.
+    pub(crate) fn record_len(&self) -> u64 {
+        padded(self.value_start() + self.value_len)
+    }
+
+    /// Checks and splits the prefix of the record at `offset`.
+    pub(crate) fn decode_prefix(&self, bytes: &[u8], seed: Seed, offset: u64) -> Parsed<Prefix> {
+        let bytes = bytes.get(..self.prefix_len()).ok_or(Unreadable::Damaged("too short"))?;
+        if seed.checksum(offset + HEAD_LEN as u64, &[bytes]) != self.prefix_crc {
+            return Err(Unreadable::Damaged("checksum of a record's key and metadata"));
+        }
+        let mut rest = bytes;
+        let value_hash = rest.try_get_u128_le()?;
+        let expires_at_ms = if self.expires { Some(rest.try_get_u64_le()?) } else { None };
+        let key_start = bytes.len() - rest.len();
+        take(&mut rest, self.key_len)?;
+        let mut tags = Vec::new();
+        for _ in 0..self.tag_count {
+            tags.push(KeyedHash(u128::from_le_bytes(take_array::<TAG_LEN>(&mut rest)?)));
+        }
+        let metadata_start = bytes.len() - rest.len();
+        Ok(Prefix {
+            value_hash,
+            expires_at_ms,
+            key: key_start..key_start + self.key_len,
+            tags,
+            metadata: metadata_start..metadata_start + self.metadata_len,
+        })
+    }
+}
+
+impl Prefix {
+    /// True if these bytes are the value the record was written with.
+    pub(crate) fn matches(&self, value: &[u8]) -> bool {
+        value_hash(value) == self.value_hash
+    }
+}
+
+fn prefix_len(expires: bool, key_len: usize, tag_count: usize, metadata_len: usize) -> usize {
+    16 + if expires { 8 } else { 0 } + key_len + tag_count * TAG_LEN + metadata_len
+}
+
+/// Bytes a block of rows takes as a record, padding included.
+pub(crate) fn rows_record_len(directory_len: usize, rows_len: usize) -> u64 {
+    padded(HEAD_LEN + prefix_len(false, 0, 0, directory_len) + rows_len)
+}
+
+fn padded(len: usize) -> u64 {
+    (len as u64).next_multiple_of(ALIGN)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    fn sample(seed: Seed, offset: u64) -> Vec<u8> {
+        let tags = [KeyedHash(7), KeyedHash(8)];
+        let draft = Draft {
+            kind: RecordKind::Blob,
+            seq: 99,
+            hash: KeyedHash(5),
+            written_at_ms: 1234,
+            expires_at_ms: Some(5678),
+            key: b"cat.jpg?w=320",
+            tags: &tags,
+            metadata: b"image/jpeg",
+            value_hash: value_hash(b"bytes"),
+            value: b"bytes",
+        };
+        let mut bytes = Vec::new();
+        let padding = draft.encode(seed, offset, 1024, &mut bytes);
+        bytes.extend_from_slice(b"bytes");
+        bytes.resize(bytes.len() + padding, 0);
+        assert_eq!(bytes.len() as u64, draft.record_len());
+        bytes
+    }
+
+    #[test]
+    fn a_record_is_read_back() {
+        let seed = Seed::of_file(1, 2);
+        let bytes = sample(seed, 4096);
+        let head = RecordHead::decode(&bytes, seed, 4096).unwrap();
+        assert_eq!((head.seq, head.durable_mark, head.written_at_ms), (99, 1024, 1234));
+        assert_eq!(head.record_len(), bytes.len() as u64);
+        let prefix = head.decode_prefix(&bytes[HEAD_LEN..], seed, 4096).unwrap();
+        let body = &bytes[HEAD_LEN..];
+        assert_eq!(&body[prefix.key.clone()], b"cat.jpg?w=320");
+        assert_eq!(&body[prefix.metadata.clone()], b"image/jpeg");
+        assert_eq!(prefix.tags, [KeyedHash(7), KeyedHash(8)]);
+        assert_eq!(prefix.expires_at_ms, Some(5678));
+        assert!(prefix.matches(&bytes[head.value_start()..][..head.value_len]));
+    }
+
+    #[test]
+    fn a_record_at_another_place_does_not_pass() {
+        let bytes = sample(Seed::of_file(1, 2), 4096);
+        assert!(RecordHead::decode(&bytes, Seed::of_file(1, 2), 4104).is_err());
+        assert!(RecordHead::decode(&bytes, Seed::of_file(1, 3), 4096).is_err());
+        assert!(RecordHead::decode(&bytes, Seed::of_file(2, 2), 4096).is_err());
+    }
+
+    #[test]
+    fn any_changed_bit_of_header_or_prefix_is_noticed() {
+        let seed = Seed::of_file(1, 2);
+        let bytes = sample(seed, 4096);
+        let end = RecordHead::decode(&bytes, seed, 4096).unwrap().value_start();
+        for bit in 0..end * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let read = RecordHead::decode(&changed, seed, 4096)
+                .and_then(|head| head.decode_prefix(&changed[HEAD_LEN..], seed, 4096));
+            assert!(read.is_err(), "bit {bit}");
+        }
+    }
+}

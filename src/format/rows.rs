@@ -1,0 +1,203 @@
+//! A block of log rows: a directory, kept as a record's metadata, and the rows, kept as its value.
+//!
+//! ```text
+//! directory: | codec 1 | zeros 3 | count 4 | then for each row, 24 bytes:
+//!            | offset 4 | length 4 | crc32 4 | state 4 | time 8 |
+//! row:       | key number 4 | tag count 1 | flags 1 | zeros 2 | pseudonym 16 | tags 16 each | payload |
+//! ```
+
+use bytes::Buf;
+
+use super::checksum::Seed;
+use super::{Parsed, Unreadable, take, take_array};
+use crate::hash::KeyedHash;
+
+/// Bytes of a row before its tags.
+pub(crate) const ROW_HEAD_LEN: usize = 24;
+/// The most rows in a block.
+pub(crate) const MAX_ROWS: usize = 4096;
+/// The longest directory in bytes.
+pub(crate) const MAX_DIRECTORY_LEN: usize = DIRECTORY_HEAD_LEN + MAX_ROWS * ENTRY_LEN;
+/// The longest payload of a row in bytes.
+pub(crate) const MAX_PAYLOAD_LEN: usize = 1 << 20;
+
+const CODEC_PLAIN: u8 = 1;
+const DIRECTORY_HEAD_LEN: usize = 8;
+const ENTRY_LEN: usize = 24;
+const STATE_LIVE: u32 = 1;
+const FLAG_SUBJECT: u8 = 1;
+
+/// Where a row lies in its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RowEntry {
+    /// Counted from the start of the block's value.
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+    pub(crate) time_ms: u64,
+    crc: u32,
+}
+
+/// A row's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RowBody<'a> {
+    /// The key number and the pseudonym, if the row is about somebody.
+    pub(crate) subject: Option<(u32, [u8; 16])>,
+    pub(crate) tags: Vec<KeyedHash>,
+    pub(crate) payload: &'a [u8],
+}
+
+/// Collects rows into a block.
+#[derive(Debug, Default)]
+pub(crate) struct BlockBuilder {
+    entries: Vec<(u32, u32, u64)>,
+    rows: Vec<u8>,
+}
+
+impl BlockBuilder {
+    /// Adds a row.
+    pub(crate) fn push(&mut self, time_ms: u64, row: &RowBody<'_>) {
+        let offset = self.rows.len();
+        let (number, pseudonym) = row.subject.unwrap_or_default();
+        let flags = if row.subject.is_some() { FLAG_SUBJECT } else { 0 };
+        self.rows.extend_from_slice(&number.to_le_bytes());
+        self.rows.extend_from_slice(&[row.tags.len() as u8, flags, 0, 0]);
+        self.rows.extend_from_slice(&pseudonym);
+        for tag in &row.tags {
+            self.rows.extend_from_slice(&tag.0.to_le_bytes());
+        }
+        self.rows.extend_from_slice(row.payload);
+        self.entries.push((offset as u32, (self.rows.len() - offset) as u32, time_ms));
+    }
+
+    /// Rows so far.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of rows so far.
+    pub(crate) fn byte_len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The earliest and the latest time.
+    pub(crate) fn times(&self) -> (u64, u64) {
+        let times = self.entries.iter().map(|(_, _, time)| *time);
+        (times.clone().min().unwrap_or(0), times.max().unwrap_or(0))
+    }
+
+    /// The directory, its checksums bound to the block at this offset, and the rows.
+    pub(crate) fn finish(&self, seed: Seed, block_offset: u64) -> (Vec<u8>, &[u8]) {
+        let mut directory = vec![CODEC_PLAIN, 0, 0, 0];
+        directory.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
+        for (offset, len, time_ms) in &self.entries {
+            let bytes = slice(&self.rows, *offset, *len).unwrap_or_default();
+            directory.extend_from_slice(&offset.to_le_bytes());
+            directory.extend_from_slice(&len.to_le_bytes());
+            directory.extend_from_slice(&row_crc(seed, block_offset, *offset, bytes).to_le_bytes());
+            directory.extend_from_slice(&STATE_LIVE.to_le_bytes());
+            directory.extend_from_slice(&time_ms.to_le_bytes());
+        }
+        (directory, &self.rows)
+    }
+
+    /// Bytes the directory of so many rows takes.
+    pub(crate) fn directory_len(&self) -> usize {
+        DIRECTORY_HEAD_LEN + self.entries.len() * ENTRY_LEN
+    }
+}
+
+/// Reads a directory.
+pub(crate) fn decode_directory(mut bytes: &[u8]) -> Parsed<Vec<RowEntry>> {
+    if bytes.try_get_u8()? != CODEC_PLAIN {
+        return Err(Unreadable::Damaged("codec of a block of rows"));
+    }
+    take(&mut bytes, 3)?;
+    let count = bytes.try_get_u32_le()? as usize;
+    if count > MAX_ROWS || bytes.len() != count * ENTRY_LEN {
+        return Err(Unreadable::Damaged("directory of a block of rows"));
+    }
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        let offset = bytes.try_get_u32_le()?;
+        let len = bytes.try_get_u32_le()?;
+        let crc = bytes.try_get_u32_le()?;
+        if bytes.try_get_u32_le()? != STATE_LIVE {
+            return Err(Unreadable::Damaged("state of a row"));
+        }
+        entries.push(RowEntry { offset, len, time_ms: bytes.try_get_u64_le()?, crc });
+    }
+    Ok(entries)
+}
+
+impl RowEntry {
+    /// Checks a row's bytes and splits them.
+    pub(crate) fn decode<'a>(
+        &self,
+        mut bytes: &'a [u8],
+        seed: Seed,
+        block_offset: u64,
+    ) -> Parsed<RowBody<'a>> {
+        if bytes.len() != self.len as usize
+            || row_crc(seed, block_offset, self.offset, bytes) != self.crc
+        {
+            return Err(Unreadable::Damaged("checksum of a row"));
+        }
+        let number = bytes.try_get_u32_le()?;
+        let tag_count = bytes.try_get_u8()?;
+        let flags = bytes.try_get_u8()?;
+        take(&mut bytes, 2)?;
+        let pseudonym = take_array(&mut bytes)?;
+        let mut tags = Vec::with_capacity(usize::from(tag_count));
+        for _ in 0..tag_count {
+            tags.push(KeyedHash(bytes.try_get_u128_le()?));
+        }
+        let subject = (flags & FLAG_SUBJECT != 0).then_some((number, pseudonym));
+        Ok(RowBody { subject, tags, payload: bytes })
+    }
+
+    /// The row's bytes within its block's value.
+    pub(crate) fn slice<'a>(&self, value: &'a [u8]) -> Parsed<&'a [u8]> {
+        slice(value, self.offset, self.len).ok_or(Unreadable::Damaged("place of a row"))
+    }
+}
+
+fn slice(bytes: &[u8], offset: u32, len: u32) -> Option<&[u8]> {
+    let start = offset as usize;
+    bytes.get(start..start.checked_add(len as usize)?)
+}
+
+fn row_crc(seed: Seed, block_offset: u64, offset: u32, bytes: &[u8]) -> u32 {
+    seed.checksum(block_offset, &[&offset.to_le_bytes(), bytes])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_back_and_no_changed_byte_passes() {
+        let seed = Seed::of_file(1, 2);
+        let mut builder = BlockBuilder::default();
+        let rows = [
+            RowBody { subject: Some((1, [7; 16])), tags: vec![KeyedHash(3)], payload: b"GET /" },
+            RowBody { subject: None, tags: vec![], payload: b"" },
+        ];
+        for (at, row) in rows.iter().enumerate() {
+            builder.push(100 - at as u64, row);
+        }
+        assert_eq!(builder.times(), (99, 100));
+        let (directory, value) = builder.finish(seed, 4096);
+        assert_eq!(directory.len(), builder.directory_len());
+        let entries = decode_directory(&directory).unwrap();
+        for (entry, row) in entries.iter().zip(&rows) {
+            let bytes = entry.slice(value).unwrap();
+            assert_eq!(&entry.decode(bytes, seed, 4096).unwrap(), row);
+            assert!(entry.decode(bytes, seed, 4104).is_err());
+            for at in 0..bytes.len() {
+                let mut changed = bytes.to_vec();
+                changed[at] ^= 1;
+                assert!(entry.decode(&changed, seed, 4096).is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Keyed hashes of keys and tags, and the plain hash of a value.
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_secret};
+
+/// Bytes of each of the two secrets.
+pub(crate) const SECRET_LEN: usize = 192;
+
+/// The keyed 128-bit hash that stands for a key or tag everywhere but in the record itself.
+///
+/// Two keys of one hash hide each other; a key read is always compared, so neither is ever served
+/// as the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct KeyedHash(pub(crate) u128);
+
+impl KeyedHash {
+    /// The half that the index keeps.
+    pub(crate) fn fingerprint(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+}
+
+/// Hashes under a store's own secret, so that nobody outside can aim at a collision.
+#[derive(Clone)]
+pub(crate) struct Hasher {
+    key_secret: [u8; SECRET_LEN],
+    tag_secret: [u8; SECRET_LEN],
+}
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hasher(secret)")
+    }
+}
+
+impl Hasher {
+    /// A hasher under these secrets.
+    pub(crate) fn new(key_secret: [u8; SECRET_LEN], tag_secret: [u8; SECRET_LEN]) -> Self {
+        Self { key_secret, tag_secret }
+    }
+
+    /// The hash of a key.
+    pub(crate) fn key(&self, key: &[u8]) -> KeyedHash {
+        KeyedHash(xxh3_128_with_secret(key, &self.key_secret))
+    }
+
+    /// The hash of a tag; a tag and a key of the same text have different hashes.
+    pub(crate) fn tag(&self, tag: &[u8]) -> KeyedHash {
+        KeyedHash(xxh3_128_with_secret(tag, &self.tag_secret))
+    }
+
+    /// A value only these secrets give, by which a file shows that it was written under them.
+    pub(crate) fn check_value(&self) -> u64 {
+        let both = self.key(b"ebbtide check").0 ^ self.tag(b"ebbtide check").0;
+        both as u64
+    }
+}
+
+/// XXH3-128 of a value, as [`Stat::value_hash`](crate::Stat::value_hash) gives it: the same bytes have
+/// the same hash in any store, which makes it fit for a strong `ETag`.
+pub fn value_hash(value: &[u8]) -> u128 {
+    xxh3_128(value)
+}
+
+/// XXH3-64, for checking large caches such as the index snapshot.
+pub(crate) fn block_hash(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
+}

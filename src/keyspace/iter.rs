@@ -1,0 +1,59 @@
+//! Going through a keyspace.
+
+use std::sync::Arc;
+
+use super::KeyspaceCore;
+use crate::error::Result;
+use crate::index::Location;
+use crate::value::{Entry, Stat};
+
+/// Iterates over the visible records of a keyspace. See [`Keyspace::iter`](super::Keyspace::iter).
+#[derive(Debug)]
+pub struct Iter {
+    core: Arc<KeyspaceCore>,
+    next_shard: usize,
+    pending: Vec<(u64, Location)>,
+}
+
+impl Iter {
+    pub(super) fn new(core: Arc<KeyspaceCore>) -> Self {
+        Self { core, next_shard: 0, pending: Vec::new() }
+    }
+
+    fn entry(&self, fingerprint: u64, location: Location) -> Result<Option<Entry>> {
+        let core = &self.core;
+        core.owner.engine.check_open()?;
+        let Some((segment, offset)) = core.resolve(location) else { return Ok(None) };
+        match segment.read_prefix(offset) {
+            Ok(view) => {
+                let visible = view.head.hash.fingerprint() == fingerprint
+                    && core.judge(&view, &segment).is_ok()
+                    && core.still_named(fingerprint, location);
+                Ok(visible.then(|| Entry::new(Stat::new(view, segment.deadline()))))
+            }
+            Err(damage) if core.still_named(fingerprint, location) => {
+                core.miss(damage, &segment, offset)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+impl Iterator for Iter {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        loop {
+            while let Some((fingerprint, location)) = self.pending.pop() {
+                if let Some(entry) = self.entry(fingerprint, location).transpose() {
+                    return Some(entry);
+                }
+            }
+            if self.next_shard >= self.core.index.shard_count() {
+                return None;
+            }
+            self.pending = self.core.index.shard_entries(self.next_shard);
+            self.next_shard += 1;
+        }
+    }
+}

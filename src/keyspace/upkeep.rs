@@ -1,0 +1,176 @@
+//! What keeps a keyspace in shape: syncing, sealing, dropping, and the capacity.
+
+use std::sync::Arc;
+
+use super::KeyspaceCore;
+use crate::error::{Error, Result};
+use crate::format::sidecar::encoded_len;
+use crate::options::NO_CAPACITY;
+use crate::segment::Segment;
+use crate::time::Timestamp;
+
+/// Bytes a tombstone takes in the log: an entry in each of two regions.
+const TOMBSTONE_BYTES: u64 = 128;
+/// The least a record takes, from which the most entries of a sidecar follow.
+const SMALLEST_RECORD: u64 = 88;
+
+impl KeyspaceCore {
+    /// Makes all that was inserted before durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let engine = &self.owner.engine;
+        engine.check_writable()?;
+        // In this order: what is active now is either synced here or waits to be sealed by then.
+        if let Some(segment) = self.active_segment() {
+            segment.sync().map_err(|e| engine.poison(e))?;
+        }
+        self.owner.seal_waiting()
+    }
+
+    fn active_segment(&self) -> Option<Arc<Segment>> {
+        self.active.lock().as_ref().map(|active| Arc::clone(active.writer.segment()))
+    }
+
+    /// Seals everything, so that the next open need not walk it.
+    pub(crate) fn seal_all(&self) -> Result<()> {
+        self.seal_active();
+        self.owner.engine.check_writable()?;
+        self.owner.seal_waiting()
+    }
+
+    /// Waits for whoever is appending, and gives up what is not sealed.
+    pub(crate) fn drain(&self) {
+        let taken = self.active.lock().take();
+        drop(taken);
+    }
+
+    fn seal_active(&self) {
+        // Under the lock, so that a sync always meets it in one of the two places.
+        let mut held = self.active.lock();
+        if let Some(active) = held.take() {
+            self.owner.seal_later(active.writer);
+        }
+    }
+
+    /// Seals the active segment if its bucket is over.
+    pub(crate) fn seal_past(&self, now: Timestamp) {
+        let current = self.owner.window.bucket_start(now);
+        let over = |bucket: Timestamp| bucket < current;
+        if self.active.lock().as_ref().is_some_and(|active| over(active.bucket)) {
+            self.seal_active();
+        }
+    }
+
+    /// Drops the buckets whose deadline has passed. The caller has made the engine time durable.
+    pub(crate) fn drop_expired(&self, now: Timestamp) -> Result<usize> {
+        let expired = self.owner.expired(now);
+        for bucket in &expired {
+            let mut active = self.active.lock();
+            if active.as_ref().is_some_and(|active| active.bucket == bucket.start) {
+                active.take();
+            }
+            let dropped = self.owner.drop_bucket(bucket);
+            self.free_slots();
+            dropped?;
+        }
+        Ok(expired.len())
+    }
+
+    /// Evicts what a floor of everything hides, and what is over the capacity.
+    pub(crate) fn shrink(&self) -> Result<()> {
+        let (floor, capacity) = (self.floors.all(), self.capacity());
+        while self.evict_if(|oldest| oldest.records() > 0 && oldest.max_seq() <= floor)? {}
+        while self.evict_if(|_| self.live_bytes() > capacity)? {}
+        Ok(())
+    }
+
+    /// Evicts the oldest segment if it meets the condition and is not being written to; true if it
+    /// did. The lock keeps writers from making another one the oldest in between.
+    fn evict_if(&self, condition: impl Fn(&Segment) -> bool) -> Result<bool> {
+        let active = self.active.lock();
+        let written = active.as_ref().map(|active| active.writer.segment().number());
+        match self.oldest() {
+            Some(oldest) if Some(oldest.number()) != written && condition(&oldest) => {
+                drop(oldest);
+                self.evict()
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Makes room within the capacity for a new segment that holds a record of this length. The
+    /// active segment has been handed on, so all of them may go.
+    pub(super) fn make_room(&self, record_len: u64) -> Result<()> {
+        let capacity = self.capacity();
+        if capacity == NO_CAPACITY {
+            return Ok(());
+        }
+        let segment = self.owner.segment_capacity(record_len).next_multiple_of(4096);
+        let records = if record_len * 2 > segment { 2 } else { segment / SMALLEST_RECORD };
+        let needed = segment + encoded_len(records).next_multiple_of(4096);
+        let exceeded = Error::CapacityExceeded { capacity_bytes: capacity, needed_bytes: needed };
+        if needed > capacity {
+            return Err(exceeded);
+        }
+        while self.used_bytes() + needed > capacity {
+            let trashed = self.used_bytes() - self.live_bytes();
+            if trashed > 0 && self.reap() < trashed {
+                continue;
+            }
+            if !self.evict()? {
+                return Err(exceeded);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back the space of the oldest segment, whatever it holds; false if there is none.
+    pub(super) fn evict_for_space(&self) -> Result<bool> {
+        let mut active = self.active.lock();
+        if let Some(active) = active.take() {
+            self.owner.seal_later(active.writer);
+        }
+        let evicted = self.evict()?;
+        drop(active);
+        self.reap();
+        Ok(evicted)
+    }
+
+    fn evict(&self) -> Result<bool> {
+        let evicted = self.owner.evict_oldest();
+        self.free_slots();
+        evicted
+    }
+
+    /// Empties the trash as far as possible; gives this keyspace's bytes still in it.
+    fn reap(&self) -> u64 {
+        let Ok(side) = self.owner.engine.write_side() else { return 0 };
+        while side.trash.reap_step().unwrap_or(false) {}
+        side.trash.bytes(self.owner.id)
+    }
+
+    fn free_slots(&self) {
+        self.index.set_first_live(self.owner.table.read().first_live());
+    }
+
+    fn oldest(&self) -> Option<Arc<Segment>> {
+        self.owner.table.read().iter().next().map(|(_, segment)| Arc::clone(segment))
+    }
+
+    fn capacity(&self) -> u64 {
+        self.owner.manifest().capacity_bytes
+    }
+
+    /// Bytes of live segments and of tombstones.
+    fn live_bytes(&self) -> u64 {
+        let counts = self.floors.counts();
+        let table = self.owner.table.read();
+        let segments: u64 = table.iter().map(|(_, segment)| segment.allocated_bytes()).sum();
+        segments + (counts.keys + counts.tags) * TOMBSTONE_BYTES
+    }
+
+    /// All bytes that count against the capacity.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let trash = self.owner.engine.write_side().map_or(0, |s| s.trash.bytes(self.owner.id));
+        self.live_bytes() + trash
+    }
+}

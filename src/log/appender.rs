@@ -1,0 +1,81 @@
+//! Collecting rows into blocks, as `BufWriter` collects bytes.
+
+use std::collections::BTreeMap;
+
+use super::{Log, Row};
+use crate::error::{Error, Result};
+use crate::format::rows::{BlockBuilder, MAX_ROWS, ROW_HEAD_LEN};
+use crate::time::Timestamp;
+
+/// A block is written once it holds this many bytes of rows.
+const BLOCK_BYTES: usize = 64 * 1024;
+const _: () = assert!(BLOCK_BYTES / ROW_HEAD_LEN < MAX_ROWS, "a block may hold too many rows");
+
+/// Collects rows and writes them a block at a time. Rows not yet flushed are lost with the process;
+/// [`Appender::flush`] hands them to the log, and dropping the appender tries to.
+#[derive(Debug)]
+pub struct Appender {
+    log: Log,
+    blocks: BTreeMap<Timestamp, BlockBuilder>,
+}
+
+impl Appender {
+    pub(super) fn new(log: Log) -> Self {
+        Self { log, blocks: BTreeMap::new() }
+    }
+
+    /// Takes a row, and writes a block if one is full.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::append`]. A row that is refused is not taken; if writing a block fails, its rows
+    /// are kept and the next call tries again.
+    pub fn append(&mut self, row: Row) -> Result<()> {
+        let core = &self.log.core;
+        let (bucket, time) = core.place(&row)?;
+        if self.blocks.get(&bucket).is_some_and(is_full) {
+            self.flush_bucket(bucket)?;
+        }
+        let block = self.blocks.entry(bucket).or_default();
+        self.log.core.push(block, time, &row);
+        Ok(())
+    }
+
+    /// Writes all rows taken so far. They survive the death of the process then, and a power cut
+    /// after the next sync.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::append`]; what could not be written is kept, unless its bucket is gone.
+    pub fn flush(&mut self) -> Result<()> {
+        while let Some(bucket) = self.blocks.keys().next().copied() {
+            self.flush_bucket(bucket)?;
+        }
+        Ok(())
+    }
+
+    /// Rows taken and not yet written.
+    pub fn buffered(&self) -> usize {
+        self.blocks.values().map(BlockBuilder::len).sum()
+    }
+
+    fn flush_bucket(&mut self, bucket: Timestamp) -> Result<()> {
+        let Some(block) = self.blocks.get(&bucket) else { return Ok(()) };
+        let written = self.log.core.write_block(bucket, block).map(|_| ());
+        if matches!(written, Ok(()) | Err(Error::Expired { .. })) {
+            self.blocks.remove(&bucket);
+        }
+        written
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        // The caller who wants to know calls `flush`.
+        let _ = self.flush();
+    }
+}
+
+fn is_full(block: &BlockBuilder) -> bool {
+    block.byte_len() >= BLOCK_BYTES
+}

@@ -1,0 +1,197 @@
+//! A log: rows in time order with one retention window, addressed by where they are.
+//!
+//! `write` appends blocks of rows, `scan` merges them into time order, `upkeep` syncs, seals and
+//! drops. A log needs no index: a [`RowId`] is a place, and a place is never used twice.
+
+mod appender;
+mod row;
+mod scan;
+pub(crate) mod upkeep;
+mod write;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+pub use appender::Appender;
+pub use row::{LogRow, Row, RowId};
+pub use scan::Scan;
+
+use crate::error::{Error, Result};
+use crate::format::rows::{RowEntry, decode_directory};
+use crate::owner::Owner;
+use crate::pseudonym::Pseudonym;
+use crate::segment::writer::SegmentWriter;
+use crate::segment::{Damage, Segment};
+use crate::sync::Mutex;
+use crate::time::Timestamp;
+
+/// A log of an open store. Clones are cheap and share it; all methods take `&self`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub(crate) core: Arc<LogCore>,
+}
+
+/// What all handles of a log share.
+#[derive(Debug)]
+pub(crate) struct LogCore {
+    pub(crate) owner: Owner,
+    /// The segments being appended to, by their bucket.
+    writers: Mutex<BTreeMap<Timestamp, SegmentWriter>>,
+}
+
+impl LogCore {
+    /// A log over an owner whose segments recovery has filled in.
+    pub(crate) fn new(owner: Owner) -> Self {
+        Self { owner, writers: Mutex::default() }
+    }
+}
+
+impl Log {
+    /// The log's name.
+    pub fn name(&self) -> &str {
+        &self.core.owner.name
+    }
+
+    /// Makes the pseudonym of an address for rows about what happened at `at`. The address is not
+    /// kept anywhere. A time in the future is taken for now.
+    ///
+    /// # Errors
+    ///
+    /// [`Expired`](Error::Expired) if nothing of that time is kept any more, and the system's own
+    /// while the bucket's key is made.
+    pub fn pseudonym(&self, ip: IpAddr, at: Timestamp) -> Result<Pseudonym> {
+        self.core.pseudonym(ip, at)
+    }
+
+    /// Appends one row with one write. For many rows use an [`Appender`].
+    ///
+    /// # Errors
+    ///
+    /// [`Expired`](Error::Expired) if the row's time, or the bucket of its pseudonym, is no longer
+    /// kept; [`ForeignPseudonym`](Error::ForeignPseudonym), [`Limit`](Error::Limit),
+    /// [`NoSpace`](Error::NoSpace), [`Poisoned`](Error::Poisoned), and the system's own.
+    pub fn append(&self, row: Row) -> Result<RowId> {
+        self.core.append(&row)
+    }
+
+    /// An appender that collects rows and writes them in blocks.
+    pub fn appender(&self) -> Appender {
+        Appender::new(self.clone())
+    }
+
+    /// The row at a place, unless it is gone or past its time. A place never comes to mean another
+    /// row.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](Error::Closed), and the system's own.
+    pub fn get(&self, id: RowId) -> Result<Option<LogRow>> {
+        self.core.get(id)
+    }
+
+    /// All rows whose time lies in the range, in time order. Rows of one time come in the order of
+    /// their places.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](Error::Closed), and the system's own while the blocks are listed.
+    pub fn scan(&self, range: impl RangeBounds<Timestamp>) -> Result<Scan> {
+        Scan::new(Arc::clone(&self.core), range)
+    }
+}
+
+/// A block of rows as read: its directory, and where it is.
+#[derive(Debug)]
+struct Block {
+    segment: Arc<Segment>,
+    offset: u64,
+    value_start: u64,
+    seq: u64,
+    entries: Vec<RowEntry>,
+}
+
+impl LogCore {
+    fn get(&self, id: RowId) -> Result<Option<LogRow>> {
+        self.owner.engine.check_open()?;
+        let Some(block) = self.block(id.segment(), id.offset())? else { return Ok(None) };
+        if !self.is_visible(&block) {
+            return Ok(None);
+        }
+        let Some(entry) = block.entries.get(id.row() as usize) else { return Ok(None) };
+        self.row(&block, entry, id)
+    }
+
+    /// Reads a block's directory; `None` if it is gone or damaged.
+    fn block(&self, number: u64, offset: u64) -> Result<Option<Block>> {
+        let Some(segment) = self.owner.segment(number) else { return Ok(None) };
+        let view = match segment.read_prefix(offset) {
+            Ok(view) => view,
+            Err(damage) => return self.miss(damage, &segment, offset),
+        };
+        match decode_directory(view.metadata()) {
+            Ok(entries) => Ok(Some(Block {
+                offset,
+                value_start: offset + view.head.value_start() as u64,
+                seq: view.head.seq,
+                entries,
+                segment,
+            })),
+            Err(unreadable) => self.miss(unreadable.into(), &segment, offset),
+        }
+    }
+
+    /// Reads one row of a block.
+    fn row(&self, block: &Block, entry: &RowEntry, id: RowId) -> Result<Option<LogRow>> {
+        let start = block.value_start + u64::from(entry.offset);
+        let segment = &block.segment;
+        let bytes = match segment.read_range(start, u64::from(entry.len)) {
+            Ok(bytes) => bytes,
+            Err(damage) => return self.miss(damage, segment, start),
+        };
+        let body = match entry.decode(&bytes, segment.header.seed(), block.offset) {
+            Ok(body) => body,
+            Err(unreadable) => return self.miss(unreadable.into(), segment, start),
+        };
+        let period = Timestamp::from_millis(segment.header.bucket_start_ms);
+        let subject = body.subject.map(|(key_number, pseudonym)| {
+            Pseudonym::from_parts(self.owner.id, period, key_number, pseudonym)
+        });
+        let payload = bytes.slice(bytes.len() - body.payload.len()..);
+        let time = Timestamp::from_millis(entry.time_ms);
+        Ok(Some(LogRow::new(id, time, subject, body.tags, payload, segment.deadline())))
+    }
+
+    fn is_visible(&self, block: &Block) -> bool {
+        self.owner.engine.hiding_now(block.seq) < block.segment.deadline()
+    }
+
+    fn miss<T>(&self, damage: Damage, segment: &Segment, offset: u64) -> Result<Option<T>> {
+        match damage {
+            Damage::Failed(error) => Err(error),
+            Damage::Corrupt(what) => {
+                // A place that never was a record's start is a wrong address, not damage.
+                if self.owner.segment(segment.number()).is_some() && offset < segment.published() {
+                    self.owner.engine.note_corrupt(segment.path(), offset, what);
+                }
+                Ok(None)
+            }
+            Damage::Erased | Damage::Gone => Ok(None),
+        }
+    }
+
+    fn pseudonym(&self, ip: IpAddr, at: Timestamp) -> Result<Pseudonym> {
+        let engine = &self.owner.engine;
+        engine.check_writable()?;
+        let now = engine.trusted_now();
+        let start = self.owner.bucket_start(at.min(now));
+        let expired = || Error::Expired { at, oldest: self.owner.window.oldest_start(now) };
+        if self.owner.window.deadline(start) <= now {
+            return Err(expired());
+        }
+        let bucket = self.owner.bucket(start)?;
+        let keys = bucket.keys().ok_or_else(expired)?;
+        keys.pseudonym(self.owner.id, ip, start).ok_or_else(expired)
+    }
+}

@@ -1,0 +1,151 @@
+//! Read-only mappings of segment files: the one place with `unsafe` blocks.
+//!
+//! A [`Map`] covers a segment's full capacity from its first day and is never remapped. Bytes are
+//! only ever handed out below the durable length, which the segment raises after a successful
+//! `fdatasync`; what lies above it is never turned into a slice.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+/// A read-only view of a file's bytes, or of heap memory standing in for one.
+#[derive(Debug)]
+pub struct Map {
+    memory: Memory,
+    durable_len: AtomicUsize,
+}
+
+#[derive(Debug)]
+enum Memory {
+    File(memmap2::MmapRaw),
+    Heap(HeapMemory),
+}
+
+/// Heap memory that one writer fills from the front while readers look at what is behind it.
+#[derive(Debug)]
+struct HeapMemory {
+    start: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the pointer is the only reference to an allocation this value owns; access to it follows
+// the rule stated at `Map::write_heap`: writes touch only bytes no slice covers.
+#[allow(unsafe_code)]
+unsafe impl Send for HeapMemory {}
+// SAFETY: as for `Send`.
+#[allow(unsafe_code)]
+unsafe impl Sync for HeapMemory {}
+
+impl HeapMemory {
+    fn new(len: usize) -> Self {
+        let start = Box::into_raw(vec![0_u8; len].into_boxed_slice()).cast::<u8>();
+        Self { start, len }
+    }
+}
+
+impl Drop for HeapMemory {
+    fn drop(&mut self) {
+        let slice = std::ptr::slice_from_raw_parts_mut(self.start, self.len);
+        // SAFETY: `start` and `len` came from `Box::into_raw` of a boxed slice of this length, and
+        // this is the only place that turns them back into a box.
+        #[allow(unsafe_code)]
+        drop(unsafe { Box::from_raw(slice) });
+    }
+}
+
+impl Map {
+    /// Maps `len` bytes of the file; it may be shorter than that now and grow later.
+    pub(crate) fn file(file: &File, len: usize) -> io::Result<Self> {
+        let raw = memmap2::MmapOptions::new().len(len).map_raw_read_only(file)?;
+        // Advice only: a refusal costs speed, nothing else.
+        let _ = raw.advise(memmap2::Advice::Random);
+        Ok(Self { memory: Memory::File(raw), durable_len: AtomicUsize::new(0) })
+    }
+
+    /// Memory standing in for a mapped file.
+    pub(crate) fn heap(len: usize) -> Self {
+        Self { memory: Memory::Heap(HeapMemory::new(len)), durable_len: AtomicUsize::new(0) }
+    }
+
+    /// Copies bytes into a heap map, as a write to a mapped file would appear in it; what does not
+    /// fit is left out. Does nothing below the durable length or on a mapped file.
+    pub(crate) fn write_heap(&self, offset: usize, bytes: &[u8]) {
+        let Memory::Heap(heap) = &self.memory else { return };
+        let durable_len = self.durable_len.load(Ordering::Acquire);
+        if offset < durable_len || offset >= heap.len {
+            return;
+        }
+        let count = bytes.len().min(heap.len - offset);
+        // SAFETY: `offset + count <= len`, so the destination lies inside the allocation. Slices
+        // are formed below `durable_len` only (`Window::as_ref`), and it is raised only after the
+        // writes it covers have returned, so no slice overlaps the destination; the source is a
+        // caller's slice and cannot overlap an allocation nobody else can reach.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), heap.start.add(offset), count);
+        }
+    }
+
+    /// Raises the length below which bytes are durable and will never change.
+    ///
+    /// The caller has seen an `fdatasync` of these bytes succeed, and never writes below it again.
+    pub(crate) fn raise_durable_len(&self, len: usize) {
+        self.durable_len.fetch_max(len.min(self.capacity()), Ordering::AcqRel);
+    }
+
+    /// The durable bytes, shared: valid as long as the result or any slice of it lives.
+    pub(crate) fn window(self: &Arc<Self>, pin: Arc<Pin>) -> Bytes {
+        let len = self.durable_len.load(Ordering::Acquire);
+        Bytes::from_owner(Window { map: Arc::clone(self), len, _pin: pin })
+    }
+
+    /// Asks the kernel to read a range ahead of its use.
+    pub(crate) fn prefetch(&self, offset: usize, len: usize) {
+        if let Memory::File(raw) = &self.memory {
+            // Advice only: a refusal costs speed, nothing else.
+            let _ = raw.advise_range(memmap2::Advice::WillNeed, offset, len);
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        match &self.memory {
+            Memory::File(raw) => raw.len(),
+            Memory::Heap(heap) => heap.len,
+        }
+    }
+
+    fn start(&self) -> *const u8 {
+        match &self.memory {
+            Memory::File(raw) => raw.as_ptr(),
+            Memory::Heap(heap) => heap.start,
+        }
+    }
+}
+
+/// Shared by all slices cut from one window; a segment watches it to learn when they are gone.
+#[derive(Debug)]
+pub(crate) struct Pin;
+
+/// The durable part of a map, kept alive.
+struct Window {
+    map: Arc<Map>,
+    len: usize,
+    _pin: Arc<Pin>,
+}
+
+impl AsRef<[u8]> for Window {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `len` was read from `durable_len`, which never exceeds the capacity, so the range
+        // lies inside the mapping, and the mapping lives as long as `self`. All of it is below the
+        // file's end, since it was written and synced, and the engine never truncates a mapped
+        // file. Nothing writes below `durable_len` any more, and the caller of `open_mapped`
+        // promised that no other process does.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts(self.map.start(), self.len)
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Taking up owners and their buckets as found on disk.
+//!
+//! Nothing here trusts a byte that is not covered by a checksum, and where something that had been
+//! durable cannot be read, whatever it might have superseded or hidden is not served.
+
+mod keyspace;
+mod segments;
+
+pub(crate) use keyspace::{snapshot_path, take_snapshot};
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::{Disk, EntryKind};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::format::manifest::OwnerManifest;
+use crate::format::record::RecordKind;
+use crate::keyspace::KeyspaceCore;
+use crate::log::LogCore;
+use crate::log::upkeep::adopt;
+use crate::options::check_name;
+use crate::owner::{Owner, manifest_file, owners_dir};
+use crate::report::RecoveryReport;
+use crate::tombstone::FoundLogs;
+use crate::twin_file::{TwinFile, unreadable};
+
+/// What recovery needs to know besides the disk.
+#[derive(Debug)]
+pub(crate) struct Recovery<'a> {
+    pub(crate) engine: &'a Arc<Engine>,
+    pub(crate) logs: &'a FoundLogs,
+    /// The snapshot that belongs to the last close, if that was clean.
+    pub(crate) snapshot_id: Option<[u8; 16]>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// The keyspaces and logs of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Owners {
+    pub(crate) keyspaces: Vec<Arc<KeyspaceCore>>,
+    pub(crate) logs: Vec<Arc<LogCore>>,
+}
+
+impl Recovery<'_> {
+    /// Takes up all keyspaces and logs.
+    pub(crate) fn owners(&mut self) -> Result<Owners> {
+        let mut owners = Owners::default();
+        for kind in [RecordKind::Blob, RecordKind::Rows] {
+            for name in owner_names(&*self.engine.disk, &self.engine.root, kind)? {
+                let Some(owner) = self.owner(kind, &name)? else { continue };
+                match kind {
+                    RecordKind::Blob => owners.keyspaces.push(Arc::new(self.keyspace(owner)?)),
+                    RecordKind::Rows => owners.logs.push(Arc::new(self.log(owner)?)),
+                }
+            }
+        }
+        let newest = owners.keyspaces.iter().map(|core| core.owner.newest_start()).max();
+        self.engine.raise_time(newest.unwrap_or_default());
+        Ok(owners)
+    }
+
+    /// Reads an owner's manifest. One that was being made when the process stopped is no owner yet;
+    /// one whose manifest is lost is reported, and its buckets leave by their own deadlines.
+    fn owner(&mut self, kind: RecordKind, name: &str) -> Result<Option<Owner>> {
+        let engine = self.engine;
+        let dir = owners_dir(&engine.root, kind).join(name);
+        let (file_name, magic) = manifest_file(kind);
+        let path = dir.join(file_name);
+        let read = if engine.is_read_only() {
+            TwinFile::read(&*engine.disk, &path, magic).map(|twin| (None, twin))
+        } else {
+            TwinFile::open(&*engine.disk, &path, magic).map(|(file, twin)| (Some(file), twin))
+        };
+        let (mut file, twin) = match read {
+            Ok(read) => read,
+            Err(e) if e.is_not_found() => {
+                self.drop_orphans(&dir)?;
+                return Ok(None);
+            }
+            Err(e) => return Err(e),
+        };
+        if twin.foreign_version().is_some() {
+            return Err(unreadable(&path, &twin));
+        }
+        // The floor is written to both slots, so the highest of them is the one that counts.
+        let manifests = twin.slots.iter().flatten().filter_map(|slot| {
+            let manifest = OwnerManifest::decode(&slot.payload).ok()?;
+            (manifest.name == name).then_some((slot.counter, manifest))
+        });
+        let mut manifests: Vec<_> = manifests.collect();
+        manifests.sort_by_key(|(counter, _)| *counter);
+        let floor = manifests.iter().map(|(_, manifest)| manifest.floor).max().unwrap_or(0);
+        let Some((_, manifest)) = manifests.pop() else {
+            self.report.corrupt_records.push(path);
+            self.drop_orphans(&dir)?;
+            return Ok(None);
+        };
+        let manifest = OwnerManifest { floor, ..manifest };
+        if !twin.is_whole() {
+            // As a power cut leaves it while it is overwritten: whatever was acknowledged is in both.
+            if let Some(file) = &mut file {
+                file.overwrite_both(&manifest.encode())?;
+            }
+            self.report.torn_tails.push(path);
+        }
+        Ok(Some(Owner::new(Arc::clone(engine), kind, file, manifest)))
+    }
+
+    fn log(&mut self, owner: Owner) -> Result<LogCore> {
+        let found = self.segments(&owner)?;
+        adopt(&owner, found.segments.into_iter().map(|taken| taken.segment));
+        Ok(LogCore::new(owner))
+    }
+}
+
+/// The names under which owners of a kind may be found.
+pub(crate) fn owner_names(disk: &dyn Disk, root: &Path, kind: RecordKind) -> Result<Vec<String>> {
+    let dir = owners_dir(root, kind);
+    let entries = disk.read_dir(&dir).map_err(|e| Error::io("list", &dir, e))?;
+    let dirs = entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
+    Ok(dirs.map(|entry| entry.name).filter(|name| check_name(name).is_ok()).collect())
+}

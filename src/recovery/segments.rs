@@ -1,0 +1,246 @@
+//! Taking up the segments of an owner, bucket by bucket.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Recovery;
+use crate::bucket::Bucket;
+use crate::disk::{Access, EntryKind};
+use crate::error::{Error, Result};
+use crate::format::record::RecordKind;
+use crate::format::segment_header::SegmentHeader;
+use crate::format::sidecar::SidecarEntry;
+use crate::owner::Owner;
+use crate::pseudonym::KeyRing;
+use crate::segment::load::{LoadError, Loaded, Verdict, load, read_header, settle};
+use crate::segment::writer::{parse_segment_name, sidecar_path, write_sidecar};
+use crate::segment::{Extent, Segment};
+use crate::time::Timestamp;
+use crate::trash::{TrashItem, trash_name};
+
+/// Buckets beside an aligned one start within this span of it.
+const NARROWEST: Duration = Duration::from_secs(1);
+
+/// A segment that was taken up, and where its records are.
+pub(super) struct Taken {
+    pub(super) segment: Arc<Segment>,
+    pub(super) entries: Vec<SidecarEntry>,
+}
+
+/// All segments of an owner, in the order of their numbers.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) segments: Vec<Taken>,
+    /// Segments that held something durable that cannot be read any more, with their files.
+    pub(super) lost: Vec<(u64, PathBuf)>,
+    /// True if there are segments of another version.
+    pub(super) foreign: bool,
+}
+
+impl Recovery<'_> {
+    /// Takes up all segments of an owner. Buckets past their deadline are dropped unread.
+    pub(super) fn segments(&mut self, owner: &Owner) -> Result<Found> {
+        let mut found = Found::default();
+        let disk = &*self.engine.disk;
+        let entries = disk.read_dir(owner.dir()).map_err(|e| Error::io("list", owner.dir(), e))?;
+        let dirs = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
+        for start in dirs.filter_map(|entry| Timestamp::from_compact(&entry.name)) {
+            let bucket = Bucket::new(owner.dir(), owner.window, start);
+            if start.since(owner.window.bucket_start(start)) < NARROWEST {
+                self.bucket(owner, bucket, &mut found)?;
+            } else {
+                self.report.corrupt_records.push(bucket.dir().to_owned());
+            }
+        }
+        found.segments.sort_by_key(|taken| taken.segment.number());
+        Ok(found)
+    }
+
+    fn bucket(&mut self, owner: &Owner, bucket: Bucket, found: &mut Found) -> Result<()> {
+        let disk = &*self.engine.disk;
+        let read_only = self.engine.is_read_only();
+        let now = self.engine.trusted_now();
+        let listing = match disk.read_dir(bucket.dir()) {
+            Ok(listing) => listing,
+            // Dropped by the process that owns the store while we were looking.
+            Err(e) if read_only && e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Error::io("list", bucket.dir(), e)),
+        };
+        let mut numbers: Vec<u64> =
+            listing.iter().filter_map(|entry| parse_segment_name(&entry.name)).collect();
+        numbers.sort_unstable();
+        for number in &numbers {
+            let path = bucket.dir().join(crate::segment::writer::segment_name(*number));
+            if let Some(deadline) = self.stated_deadline(&path) {
+                bucket.lower_deadline(deadline);
+            }
+        }
+        let keyless = owner.kind == RecordKind::Rows && !self.read_keys(&bucket, &numbers)?;
+        if bucket.deadline() <= now || keyless {
+            return self.leave(owner, bucket);
+        }
+        for number in numbers {
+            self.segment(owner, &bucket, number, found)?;
+        }
+        owner.buckets.write().insert(bucket.start, Arc::new(bucket));
+        Ok(())
+    }
+
+    fn stated_deadline(&self, path: &Path) -> Option<Timestamp> {
+        let file = self.engine.disk.open(path, Access::Read).ok()?;
+        let header = read_header(&*file, path).ok()?;
+        Some(Timestamp::from_millis(header.deadline_ms))
+    }
+
+    /// Reads the keys of a log bucket. Rows without a key are condemned: their subjects cannot be
+    /// told any more, and new keys would only pretend to.
+    fn read_keys(&mut self, bucket: &Bucket, numbers: &[u64]) -> Result<bool> {
+        match KeyRing::read(&*self.engine.disk, bucket.dir()) {
+            // They were being made when the process stopped: nothing was said under them.
+            Ok((_, false)) if numbers.is_empty() => Ok(false),
+            Ok((keys, _)) => {
+                bucket.set_keys(Some(keys));
+                Ok(true)
+            }
+            // What the system refuses to read, or another version wrote, is not condemned.
+            Err(e) if !e.is_not_found() && !matches!(e, Error::Corrupt { .. }) => Err(e),
+            Err(_) => {
+                if !numbers.is_empty() {
+                    self.report.corrupt_records.push(bucket.dir().to_owned());
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Drops a bucket that was found past its time. If that fails it is tried again by upkeep, and
+    /// until then no tombstone is forgotten.
+    fn leave(&mut self, owner: &Owner, bucket: Bucket) -> Result<()> {
+        if !self.engine.is_read_only() && owner.drop_bucket(&bucket).is_err() {
+            owner.note_undurable(Some(0));
+            bucket.lower_deadline(Timestamp::from_millis(0));
+            owner.buckets.write().insert(bucket.start, Arc::new(bucket));
+        }
+        Ok(())
+    }
+
+    fn segment(
+        &mut self,
+        owner: &Owner,
+        bucket: &Bucket,
+        number: u64,
+        found: &mut Found,
+    ) -> Result<()> {
+        let disk = &*self.engine.disk;
+        let path = bucket.dir().join(crate::segment::writer::segment_name(number));
+        let loaded = match load(disk, &path) {
+            Ok(loaded) if belongs(&loaded.header, owner, bucket, number) => loaded,
+            Ok(_) | Err(LoadError::Damaged(_)) => {
+                self.report.corrupt_records.push(path.clone());
+                found.lost.push((number, path));
+                return Ok(());
+            }
+            Err(LoadError::Unborn) => {
+                self.remove_unborn(&path);
+                return Ok(());
+            }
+            Err(LoadError::Version(_)) => {
+                self.report.unknown_versions.push(path);
+                found.foreign = true;
+                return Ok(());
+            }
+            Err(LoadError::Failed(e)) if self.engine.is_read_only() && e.is_not_found() => {
+                return Ok(());
+            }
+            Err(LoadError::Failed(e)) => return Err(e),
+        };
+        match loaded.verdict {
+            Verdict::Sealed | Verdict::Open(None) => {}
+            Verdict::Open(Some(_)) => self.report.torn_tails.push(path.clone()),
+            Verdict::Lost(_) => {
+                self.report.corrupt_records.push(path.clone());
+                if owner.kind == RecordKind::Blob {
+                    // Its readable part may have been superseded by the lost one.
+                    found.lost.push((number, path));
+                    return Ok(());
+                }
+            }
+        }
+        if loaded.verdict == Verdict::Sealed && loaded.file_len < loaded.extent.published {
+            self.report.corrupt_records.push(path.clone());
+        }
+        if let Some(taken) = self.take_up(path, loaded) {
+            found.segments.push(taken);
+        }
+        Ok(())
+    }
+
+    /// Makes an unsealed segment durable and seals it; one without records is removed.
+    fn take_up(&mut self, path: PathBuf, loaded: Loaded) -> Option<Taken> {
+        let disk = &*self.engine.disk;
+        let sealed = loaded.verdict == Verdict::Sealed;
+        let read_only = self.engine.is_read_only();
+        if !sealed && loaded.entries.is_empty() && !matches!(loaded.verdict, Verdict::Lost(_)) {
+            self.remove_unborn(&path);
+            return None;
+        }
+        let mut settled = sealed;
+        if !sealed && !read_only {
+            // No later sync would look at it again, so none may succeed.
+            let result = settle(disk, &path, &loaded).map_err(|e| self.engine.poison(e));
+            settled = result.is_ok();
+        }
+        let durable = if settled { loaded.extent.published } else { loaded.extent.durable };
+        let durable = durable.min(loaded.file_len);
+        let extent = Extent { durable, ..loaded.extent };
+        let host = self.engine.host.clone();
+        let (header, file) = (loaded.header, &loaded.file);
+        let segment = Segment::new(header, path, host, file, extent, false);
+        if settled && !sealed {
+            write_sidecar(disk, &segment, extent.published, &loaded.entries);
+        }
+        Some(Taken { segment: Arc::new(segment), entries: loaded.entries })
+    }
+
+    fn remove_unborn(&mut self, path: &Path) {
+        if !self.engine.is_read_only() {
+            // If it stays, it is met again and removed by a later open.
+            let _ = self.engine.disk.remove_file(path);
+            let _ = self.engine.disk.remove_file(&sidecar_path(path));
+        }
+    }
+
+    /// Moves the buckets of an owner without a manifest to the trash once the deadlines that their
+    /// segments state have passed.
+    pub(super) fn drop_orphans(&mut self, owner_dir: &Path) -> Result<()> {
+        let Ok(side) = self.engine.write_side() else { return Ok(()) };
+        let disk = &*self.engine.disk;
+        let now = self.engine.trusted_now();
+        for entry in disk.read_dir(owner_dir).map_err(|e| Error::io("list", owner_dir, e))? {
+            let path = owner_dir.join(&entry.name);
+            let files = disk.read_dir(&path).unwrap_or_default();
+            let segments = files.iter().filter(|file| parse_segment_name(&file.name).is_some());
+            let deadlines =
+                segments.filter_map(|file| self.stated_deadline(&path.join(&file.name)));
+            if deadlines.min().is_some_and(|deadline| deadline <= now) {
+                let name = trash_name(0, &entry.name, self.engine.next_number());
+                let to = side.trash.dir().join(name);
+                disk.rename(&path, &to).map_err(|e| Error::io("rename", &path, e))?;
+                self.engine.sync_dir(owner_dir)?;
+                self.engine.sync_dir(side.trash.dir())?;
+                let segments = Vec::new();
+                side.trash.push(TrashItem { path: to, owner_id: 0, bytes: 0, segments });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn belongs(header: &SegmentHeader, owner: &Owner, bucket: &Bucket, number: u64) -> bool {
+    header.store_id == owner.engine.store_id
+        && header.owner_id == owner.id
+        && header.kind == owner.kind
+        && header.number == number
+        && header.bucket_start_ms == bucket.start.as_millis()
+}

@@ -1,0 +1,159 @@
+//! Taking up a segment file found on disk: from its sidecar if that can be believed, else by
+//! walking it; and making what an unclean stop left behind durable.
+
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Extent;
+use super::scan::{Scanned, scan};
+use super::writer::sidecar_path;
+use crate::disk::{Access, Disk, DiskFile, read_full_at, write_all_at};
+use crate::error::{Error, Result};
+use crate::format::Unreadable;
+use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
+use crate::format::sidecar::{self, SidecarEntry, SidecarHeader};
+
+/// What is copied in one go.
+const COPY_LEN: usize = 1 << 20;
+
+/// A segment file as found.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) file_len: u64,
+    pub(crate) extent: Extent,
+    pub(crate) entries: Vec<SidecarEntry>,
+    pub(crate) verdict: Verdict,
+}
+
+/// What a segment file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Sealed, and its sidecar says where everything is.
+    Sealed,
+    /// Never sealed; what counts of it has been walked. With a reason if the walk met a torn end.
+    Open(Option<&'static str>),
+    /// Records that had been durable cannot be found any more.
+    Lost(&'static str),
+}
+
+/// Why a segment file could not be taken up at all.
+#[derive(Debug)]
+pub(crate) enum LoadError {
+    /// It was being born when the process stopped: no record can have been in it.
+    Unborn,
+    /// Its header cannot be read.
+    Damaged(&'static str),
+    /// Another version wrote it.
+    Version(u32),
+    /// The system refused.
+    Failed(Error),
+}
+
+impl From<Error> for LoadError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Takes up a segment file for reading.
+pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
+    let file = disk.open(path, Access::Read).map_err(|e| Error::io("open", path, e))?;
+    let file_len = file.len().map_err(|e| Error::io("measure", path, e))?;
+    let (sidecar, has_sidecar) = read_sidecar(disk, path);
+    if file_len <= HEADER_LEN && !has_sidecar {
+        return Err(LoadError::Unborn);
+    }
+    let header = read_header(&*file, path)?;
+    let bound = sidecar
+        .filter(|(sidecar, _, _)| sidecar.number == header.number && sidecar.salt == header.salt);
+    if let Some((sidecar, entries, sidecar_bytes)) = bound {
+        let extent = Extent {
+            published: sidecar.segment_len,
+            durable: sidecar.segment_len.min(file_len),
+            min_seq: sidecar.min_seq,
+            max_seq: sidecar.max_seq,
+            records: sidecar.count,
+            sidecar_bytes,
+        };
+        return Ok(Loaded { header, file, file_len, extent, entries, verdict: Verdict::Sealed });
+    }
+    let scanned = scan(&*file, header.seed(), file_len).map_err(|e| Error::io("read", path, e))?;
+    let verdict = verdict(&scanned, has_sidecar);
+    let extent = Extent {
+        published: scanned.end,
+        durable: scanned.mark.min(scanned.end),
+        min_seq: scanned.entries.iter().map(|entry| entry.seq).min().unwrap_or(u64::MAX),
+        max_seq: scanned.entries.iter().map(|entry| entry.seq).max().unwrap_or(0),
+        records: scanned.entries.len() as u64,
+        sidecar_bytes: 0,
+    };
+    Ok(Loaded { header, file, file_len, extent, entries: scanned.entries, verdict })
+}
+
+/// A sealed segment was durable to its end, and below the mark everything was: a walk that stops
+/// there has lost something.
+fn verdict(scanned: &Scanned, was_sealed: bool) -> Verdict {
+    match scanned.stopped {
+        Some(what) if was_sealed || scanned.end < scanned.mark => Verdict::Lost(what),
+        stopped => Verdict::Open(stopped),
+    }
+}
+
+/// Reads a segment's header.
+pub(crate) fn read_header(file: &dyn DiskFile, path: &Path) -> Result<SegmentHeader, LoadError> {
+    let mut bytes = vec![0; HEADER_LEN as usize];
+    let read = read_full_at(file, &mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
+    bytes.truncate(read);
+    SegmentHeader::decode(&bytes).map_err(|unreadable| match unreadable {
+        Unreadable::Damaged(what) => LoadError::Damaged(what),
+        Unreadable::Version(version) => LoadError::Version(version),
+    })
+}
+
+type ReadSidecar = (SidecarHeader, Vec<SidecarEntry>, u64);
+
+/// The sidecar, if it can be believed, and whether there is one at all.
+fn read_sidecar(disk: &dyn Disk, segment: &Path) -> (Option<ReadSidecar>, bool) {
+    let Ok(file) = disk.open(&sidecar_path(segment), Access::Read) else { return (None, false) };
+    let read = || -> Option<ReadSidecar> {
+        let len = usize::try_from(file.len().ok()?).ok()?;
+        let mut bytes = vec![0; len];
+        let read = read_full_at(&*file, &mut bytes, 0).ok()?;
+        let (header, entries) = sidecar::decode(bytes.get(..read)?).ok()?;
+        Some((header, entries, len as u64))
+    };
+    (read(), true)
+}
+
+/// Makes what counts of a segment durable for certain, and cuts off what does not.
+///
+/// After an unclean stop the page cache may hold bytes whose write-back failed: they read well, and
+/// another `fdatasync` would report success without writing them. Writing the same bytes to the same
+/// place once more makes them dirty again, so that the sync that follows tells the truth. A reader
+/// never sees anything but these bytes, whichever of the two writes a power cut leaves.
+pub(crate) fn settle(disk: &dyn Disk, path: &Path, loaded: &Loaded) -> Result<()> {
+    let file = disk.open(path, Access::ReadWrite).map_err(|e| Error::io("open", path, e))?;
+    let end = loaded.extent.published;
+    let mut offset = loaded.extent.durable;
+    let mut buffer = vec![0; COPY_LEN];
+    while offset < end {
+        let len = usize::try_from(end - offset).unwrap_or(COPY_LEN).min(COPY_LEN);
+        let part = buffer.get_mut(..len).unwrap_or_default();
+        let read = read_full_at(&*file, part, offset).map_err(|e| Error::io("read", path, e))?;
+        if read < len {
+            return Err(Error::Corrupt { path: path.to_owned(), offset, what: "file cut short" });
+        }
+        write_all_at(&*file, &mut [IoSlice::new(part)], offset)
+            .map_err(|e| Error::io("write", path, e.source))?;
+        offset += len as u64;
+    }
+    if loaded.file_len > end {
+        file.set_len(end).map_err(|e| Error::io("shorten", path, e))?;
+    }
+    // What stays set aside is given back when the bucket goes.
+    let _ = file.release_reserved();
+    file.sync_data().map_err(|e| Error::io("sync", path, e))
+}

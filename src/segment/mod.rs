@@ -1,0 +1,297 @@
+//! One segment: an append-only file of records, read by position or through a mapping.
+//!
+//! `published` is the end of the completed writes, `durable` the end of what an `fdatasync` has
+//! confirmed; records are handed out without a copy below `durable` only. It knows records and
+//! bytes, not which of them are visible.
+
+pub(crate) mod descriptors;
+pub(crate) mod load;
+mod reader;
+pub(crate) mod scan;
+mod verified;
+pub(crate) mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use crate::disk::DiskFile;
+use crate::error::{Error, Result};
+use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
+use crate::format::sidecar::encoded_len;
+use crate::map::{Map, Pin};
+use crate::sync::{Mutex, RwLock};
+use crate::time::Timestamp;
+
+pub(crate) use descriptors::Descriptors;
+pub(crate) use reader::{Damage, RecordView};
+use verified::Verified;
+
+/// What all segments of a store share.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentHost {
+    pub(crate) descriptors: Arc<Descriptors>,
+    /// True if segments are mapped.
+    pub(crate) mapped: bool,
+    /// True if a value's checksum is compared at every read, not only at the first.
+    pub(crate) always_verify: bool,
+}
+
+/// A segment of a bucket.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    host: SegmentHost,
+    path: PathBuf,
+    /// Held while records are appended, and in positional mode left to the descriptor cache after.
+    file: RwLock<Option<Arc<dyn DiskFile>>>,
+    mapping: Option<Mapping>,
+    published: AtomicU64,
+    durable: AtomicU64,
+    sync_lock: Mutex<()>,
+    sync_failed: AtomicBool,
+    retired: AtomicBool,
+    deadline_ms: AtomicU64,
+    min_seq: AtomicU64,
+    max_seq: AtomicU64,
+    records: AtomicU64,
+    live: AtomicU64,
+    sidecar_bytes: AtomicU64,
+    /// Up to where blocks have been set aside.
+    reserved: AtomicU64,
+    verified: Verified,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    map: Arc<Map>,
+    window: RwLock<Bytes>,
+    pins: Mutex<Vec<Weak<Pin>>>,
+}
+
+/// What is known of a segment when it is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    pub(crate) published: u64,
+    pub(crate) durable: u64,
+    pub(crate) min_seq: u64,
+    pub(crate) max_seq: u64,
+    pub(crate) records: u64,
+    pub(crate) sidecar_bytes: u64,
+}
+
+impl Extent {
+    /// A segment that was just born.
+    pub(crate) const EMPTY: Self = Self {
+        published: HEADER_LEN,
+        durable: HEADER_LEN,
+        min_seq: u64::MAX,
+        max_seq: 0,
+        records: 0,
+        sidecar_bytes: 0,
+    };
+}
+
+impl Segment {
+    /// Takes up a segment file. In mapped mode it is mapped for its capacity; where that fails it
+    /// is read by position.
+    pub(crate) fn new(
+        header: SegmentHeader,
+        path: PathBuf,
+        host: SegmentHost,
+        file: &Arc<dyn DiskFile>,
+        extent: Extent,
+        written_here: bool,
+    ) -> Self {
+        let map_len = if written_here { header.capacity } else { extent.durable };
+        let mapping = host.mapped.then(|| map(file, map_len, extent.durable)).flatten();
+        Self {
+            header,
+            path,
+            file: RwLock::new(None),
+            mapping,
+            published: AtomicU64::new(extent.published),
+            durable: AtomicU64::new(extent.durable),
+            sync_lock: Mutex::new(()),
+            sync_failed: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            deadline_ms: AtomicU64::new(header.deadline_ms),
+            min_seq: AtomicU64::new(extent.min_seq),
+            max_seq: AtomicU64::new(extent.max_seq),
+            records: AtomicU64::new(extent.records),
+            live: AtomicU64::new(0),
+            sidecar_bytes: AtomicU64::new(extent.sidecar_bytes),
+            reserved: AtomicU64::new(0),
+            verified: Verified::new(written_here),
+            host,
+        }
+    }
+
+    /// The file's path at birth; the bucket may have been moved to the trash since.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The segment's number, never used twice in a store.
+    pub(crate) fn number(&self) -> u64 {
+        self.header.number
+    }
+
+    /// When everything in here is gone.
+    pub(crate) fn deadline(&self) -> Timestamp {
+        Timestamp::from_millis(self.deadline_ms.load(Ordering::Acquire))
+    }
+
+    /// Lowers the deadline in memory; the header on disk is the caller's.
+    pub(crate) fn lower_deadline(&self, deadline: Timestamp) {
+        self.deadline_ms.fetch_min(deadline.as_millis(), Ordering::AcqRel);
+    }
+
+    /// The end of the completed writes.
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// The end of what is durable for certain.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// The lowest sequence number in here; `u64::MAX` if there is none.
+    pub(crate) fn min_seq(&self) -> u64 {
+        self.min_seq.load(Ordering::Acquire)
+    }
+
+    /// The highest sequence number in here; 0 if there is none.
+    pub(crate) fn max_seq(&self) -> u64 {
+        self.max_seq.load(Ordering::Acquire)
+    }
+
+    /// Records or blocks of rows ever written in here.
+    pub(crate) fn records(&self) -> u64 {
+        self.records.load(Ordering::Acquire)
+    }
+
+    /// Records that the index still names.
+    pub(crate) fn live(&self) -> u64 {
+        self.live.load(Ordering::Acquire)
+    }
+
+    /// Counts a record that the index now names.
+    pub(crate) fn add_live(&self, count: u64) {
+        self.live.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// Counts a record that the index no longer names.
+    pub(crate) fn remove_live(&self) {
+        let _ =
+            self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| live.checked_sub(1));
+    }
+
+    /// Bytes this segment and its sidecar, also one still to be written, take in whole blocks.
+    pub(crate) fn allocated_bytes(&self) -> u64 {
+        let written = self.sidecar_bytes.load(Ordering::Acquire);
+        let sidecar = if written > 0 { written } else { encoded_len(self.records()) };
+        let own = self.published().max(self.reserved.load(Ordering::Acquire));
+        own.next_multiple_of(4096) + sidecar.next_multiple_of(4096)
+    }
+
+    /// Lets go of the file: for a segment that has left its bucket. Slices handed out stay valid.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.host.descriptors.forget(self.number());
+        self.file.write().take();
+        if let Some(mapping) = &self.mapping {
+            let window = std::mem::take(&mut *mapping.window.write());
+            drop(window);
+        }
+    }
+
+    /// How many windows onto the mapping readers still hold, our own apart.
+    pub(crate) fn pins(&self) -> usize {
+        let Some(mapping) = &self.mapping else { return 0 };
+        if !mapping.window.read().is_empty() {
+            mapping.renew_window();
+        }
+        let mut pins = mapping.pins.lock();
+        pins.retain(|pin| pin.strong_count() > 0);
+        let own = usize::from(!mapping.window.read().is_empty());
+        pins.len().saturating_sub(own)
+    }
+
+    /// True if the file is mapped, and so must never be cut.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.mapping.is_some()
+    }
+
+    /// Makes everything published so far durable. One thread syncs for all that wait.
+    ///
+    /// # Errors
+    ///
+    /// The system's, once; after that every call fails, since a second `fdatasync` may succeed
+    /// without having written anything.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let wanted = self.published();
+        let _guard = self.sync_lock.lock();
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Err(Error::Poisoned { reason: format!("sync of {}", self.path.display()) });
+        }
+        if self.durable() >= wanted {
+            return Ok(());
+        }
+        let target = self.published();
+        let file = match self.file() {
+            // It left its bucket while this sync was on its way: nothing is to be kept any more.
+            Err(e) if e.is_not_found() && self.retired.load(Ordering::Acquire) => return Ok(()),
+            file => file?,
+        };
+        if let Err(e) = file.sync_data() {
+            self.sync_failed.store(true, Ordering::Release);
+            return Err(Error::io("sync", &self.path, e));
+        }
+        self.raise_durable(target);
+        Ok(())
+    }
+
+    fn raise_durable(&self, target: u64) {
+        debug_assert!(target <= self.published(), "durable beyond published");
+        if let Some(mapping) = &self.mapping {
+            mapping.map.raise_durable_len(target as usize);
+            mapping.renew_window();
+        }
+        self.durable.fetch_max(target, Ordering::AcqRel);
+    }
+
+    /// The open file: the one being written, or one from the descriptor cache.
+    fn file(&self) -> Result<Arc<dyn DiskFile>> {
+        if let Some(file) = &*self.file.read() {
+            return Ok(Arc::clone(file));
+        }
+        let file = self.host.descriptors.get(self.number(), &self.path);
+        if self.retired.load(Ordering::Acquire) {
+            // An open descriptor would keep the space of a file that is gone.
+            self.host.descriptors.forget(self.number());
+        }
+        file.map_err(|e| Error::io("open", &self.path, e))
+    }
+}
+
+impl Mapping {
+    fn renew_window(&self) {
+        let pin = Arc::new(Pin);
+        let mut pins = self.pins.lock();
+        pins.retain(|pin| pin.strong_count() > 0);
+        pins.push(Arc::downgrade(&pin));
+        *self.window.write() = self.map.window(pin);
+    }
+}
+
+fn map(file: &Arc<dyn DiskFile>, len: u64, durable: u64) -> Option<Mapping> {
+    let map = file.map(usize::try_from(len).ok()?).ok()?;
+    map.raise_durable_len(usize::try_from(durable).ok()?);
+    let mapping = Mapping { map, window: RwLock::new(Bytes::new()), pins: Mutex::new(Vec::new()) };
+    mapping.renew_window();
+    Some(mapping)
+}

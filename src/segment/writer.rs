@@ -1,0 +1,264 @@
+//! Writing a segment: its birth, appending, and sealing. One writer at a time, by ownership.
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Extent, Segment, SegmentHost};
+use crate::disk::{Disk, DiskFile, write_all_at};
+use crate::error::{Error, Result};
+use crate::format::record::ALIGN;
+use crate::format::record::Draft;
+use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
+use crate::format::sidecar::{self, SidecarEntry, SidecarHeader};
+use crate::format::state::MAX_GENERATION;
+
+/// How far ahead of the writes blocks are set aside.
+const RESERVE_BYTES: u64 = 16 << 20;
+
+/// The one who may append to a segment.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    segment: Arc<Segment>,
+    file: Arc<dyn DiskFile>,
+    /// Where the next record goes: the end of the published part.
+    end: u64,
+    entries: Vec<SidecarEntry>,
+    scratch: Vec<u8>,
+    /// True once a refused batch may have left whole records behind the end.
+    spoiled: bool,
+}
+
+/// The name of a segment's file.
+pub(crate) fn segment_name(number: u64) -> String {
+    format!("{number:016x}.seg")
+}
+
+/// The number in the name of a segment's file.
+pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
+    let number = u64::from_str_radix(name.strip_suffix(".seg")?, 16).ok()?;
+    let legal = (1..=MAX_GENERATION).contains(&(number >> 32)) && segment_name(number) == name;
+    legal.then_some(number)
+}
+
+/// The path of the sidecar that belongs to a segment.
+pub(crate) fn sidecar_path(segment: &Path) -> PathBuf {
+    segment.with_extension("idx")
+}
+
+impl SegmentWriter {
+    /// Bears a segment: when this returns, its header and its directory entry are durable.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        bucket_dir: &Path,
+        header: SegmentHeader,
+        host: &SegmentHost,
+    ) -> Result<Self> {
+        let path = bucket_dir.join(segment_name(header.number));
+        let file = disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
+        if let Err(e) = write_header(disk, &*file, &path, bucket_dir, &header) {
+            // What is left is at most a file without records, which the next open removes.
+            let _ = disk.remove_file(&path);
+            return Err(e);
+        }
+        let segment = Segment::new(header, path, host.clone(), &file, Extent::EMPTY, true);
+        *segment.file.write() = Some(Arc::clone(&file));
+        Ok(Self {
+            segment: Arc::new(segment),
+            file,
+            end: HEADER_LEN,
+            entries: Vec::new(),
+            scratch: Vec::new(),
+            spoiled: false,
+        })
+    }
+
+    /// The segment being written.
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// True if so many bytes of records still fit. After a refused batch none do: behind a record of
+    /// the same length, a walk would take the rest of the batch for what was written last.
+    pub(crate) fn fits(&self, len: u64) -> bool {
+        !self.spoiled && self.end + len <= self.segment.header.capacity
+    }
+
+    /// Where the next record will start.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Appends records with one write and publishes them together; gives their offsets.
+    ///
+    /// # Errors
+    ///
+    /// After an error nothing is published, and the next append writes over whatever was put down.
+    pub(crate) fn append(&mut self, drafts: &[Draft<'_>]) -> Result<Vec<u64>, AppendError> {
+        for draft in drafts {
+            // Before the bytes: whoever looks for the lowest number must never miss one.
+            self.segment.min_seq.fetch_min(draft.seq, Ordering::AcqRel);
+        }
+        let mut offsets = Vec::with_capacity(drafts.len());
+        let mut entries = Vec::with_capacity(drafts.len());
+        let mut end = self.end;
+        self.reserve(drafts.iter().map(Draft::record_len).sum());
+        match drafts {
+            [draft] => self.write_one(draft)?,
+            drafts => {
+                self.spoiled = true;
+                self.write_many(drafts)?;
+                self.spoiled = false;
+            }
+        }
+        for draft in drafts {
+            let len = draft.record_len();
+            offsets.push(end);
+            entries.push(SidecarEntry {
+                hash: draft.hash,
+                seq: draft.seq,
+                position: (end / ALIGN) as u32,
+                units: (len / ALIGN) as u32,
+            });
+            end += len;
+            self.segment.max_seq.fetch_max(draft.seq, Ordering::AcqRel);
+        }
+        self.entries.append(&mut entries);
+        self.end = end;
+        self.segment.records.fetch_add(drafts.len() as u64, Ordering::AcqRel);
+        self.segment.published.store(end, Ordering::Release);
+        Ok(offsets)
+    }
+
+    /// Sets blocks aside well ahead of the writes, which are cheaper then.
+    fn reserve(&mut self, len: u64) {
+        let end = self.end + len;
+        let reserved = self.segment.reserved.load(Ordering::Acquire);
+        if end > reserved {
+            let ahead = (end + RESERVE_BYTES).min(self.segment.header.capacity).max(end);
+            self.segment.reserved.store(ahead, Ordering::Release);
+            // It only saves time: on a full disk the write says so itself.
+            let _ = self.file.reserve(self.end, ahead - self.end);
+        }
+    }
+
+    /// Writes a record whose value goes down from where it is.
+    fn write_one(&mut self, draft: &Draft<'_>) -> Result<(), AppendError> {
+        self.scratch.clear();
+        let seed = self.segment.header.seed();
+        let padding = draft.encode(seed, self.end, self.segment.durable(), &mut self.scratch);
+        let zeros = [0_u8; ALIGN as usize];
+        let mut parts = [
+            IoSlice::new(&self.scratch),
+            IoSlice::new(draft.value),
+            IoSlice::new(zeros.get(..padding).unwrap_or_default()),
+        ];
+        self.write(&mut parts)
+    }
+
+    /// Writes small records through one buffer.
+    fn write_many(&mut self, drafts: &[Draft<'_>]) -> Result<(), AppendError> {
+        self.scratch.clear();
+        let seed = self.segment.header.seed();
+        let durable = self.segment.durable();
+        for draft in drafts {
+            let offset = self.end + self.scratch.len() as u64;
+            let padding = draft.encode(seed, offset, durable, &mut self.scratch);
+            self.scratch.extend_from_slice(draft.value);
+            self.scratch.resize(self.scratch.len() + padding, 0);
+        }
+        self.write(&mut [IoSlice::new(&self.scratch)])
+    }
+
+    fn write(&self, parts: &mut [IoSlice<'_>]) -> Result<(), AppendError> {
+        debug_assert!(self.end >= self.segment.durable(), "writing below the durable length");
+        write_all_at(&*self.file, parts, self.end).map_err(|e| {
+            let full = crate::error::is_full(&e.source);
+            let error = Error::io("write", self.segment.path(), e.source);
+            if full || e.accepted == 0 {
+                AppendError::Refused(error)
+            } else {
+                AppendError::Broken(error)
+            }
+        })
+    }
+
+    /// Makes the segment durable and leaves a sidecar: nothing is appended any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of the sync. A sidecar that cannot be written is no error: the segment can tell what
+    /// would be in it.
+    pub(crate) fn seal(self, disk: &dyn Disk) -> Result<()> {
+        self.segment.sync()?;
+        if self.file.release_reserved().is_ok() {
+            self.segment.reserved.store(0, Ordering::Release);
+        }
+        if let Some(bytes) = write_sidecar(disk, &self.segment, self.end, &self.entries) {
+            self.segment.sidecar_bytes.store(bytes, Ordering::Release);
+        }
+        self.segment.file.write().take();
+        Ok(())
+    }
+
+    /// The entries of the records written so far.
+    pub(crate) fn entries(&self) -> &[SidecarEntry] {
+        &self.entries
+    }
+}
+
+/// Writes a segment's sidecar; gives its length, or nothing if it could not be written whole.
+pub(crate) fn write_sidecar(
+    disk: &dyn Disk,
+    segment: &Segment,
+    segment_len: u64,
+    entries: &[SidecarEntry],
+) -> Option<u64> {
+    let header = SidecarHeader {
+        number: segment.number(),
+        salt: segment.header.salt,
+        segment_len,
+        count: entries.len() as u64,
+        min_seq: segment.min_seq(),
+        max_seq: segment.max_seq(),
+    };
+    let bytes = sidecar::encode(&header, entries);
+    let path = sidecar_path(segment.path());
+    // Whole or not at all: one that cannot be read must mean damage and not a power cut, since a
+    // segment that was sealed is not allowed a torn end.
+    let tmp = path.with_extension("tmp");
+    let _ = disk.remove_file(&tmp);
+    let file = disk.create(&tmp).ok()?;
+    let written = write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0)
+        .map_err(|e| e.source)
+        .and_then(|()| file.sync_data())
+        .and_then(|()| disk.rename(&tmp, &path));
+    if written.is_err() {
+        let _ = disk.remove_file(&tmp);
+        return None;
+    }
+    Some(bytes.len() as u64)
+}
+
+/// An append that did not take place.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    /// Nothing is in doubt: the disk was full, or took no byte.
+    Refused(Error),
+    /// The file took some bytes and then failed: it cannot be trusted with more.
+    Broken(Error),
+}
+
+fn write_header(
+    disk: &dyn Disk,
+    file: &dyn DiskFile,
+    path: &Path,
+    bucket_dir: &Path,
+    header: &SegmentHeader,
+) -> Result<()> {
+    write_all_at(file, &mut [IoSlice::new(&header.encode())], 0)
+        .map_err(|e| Error::io("write", path, e.source))?;
+    file.sync_data().map_err(|e| Error::io("sync", path, e))?;
+    disk.sync_dir(bucket_dir).map_err(|e| Error::io("sync", bucket_dir, e))
+}

@@ -1,0 +1,9 @@
+//! Time: what a moment is, where the engine reads the clocks, and which readings it trusts.
+
+mod engine_time;
+mod system;
+mod timestamp;
+
+pub(crate) use engine_time::{EngineTime, MAX_STEPS, Reading, SAVE_INTERVAL_MS, SavedTime, Step};
+pub use system::{BootId, Clock, ManualClock, SystemClock};
+pub use timestamp::Timestamp;

@@ -1,0 +1,215 @@
+//! Reading the tombstone log as it was left: what is in it, what is missing, and where it ends.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::{Access, Disk, EntryKind, read_full_at};
+use crate::error::{Error, Result};
+use crate::format::state::MAX_LOG_NUMBER;
+use crate::format::tombstone::{
+    self, ENTRY_LEN, REGION_HEADER_LEN, Scan, Tombstone, TombstoneHeader,
+};
+use crate::format::{Unreadable, VERSION};
+use crate::sequence::generation_of;
+
+/// What ties a tombstone log to its store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogIdentity {
+    pub(crate) store_id: [u8; 16],
+    pub(crate) generation: u64,
+    pub(crate) check_value: u64,
+}
+
+/// A log file as found at open.
+#[derive(Debug)]
+pub(crate) struct FoundLog {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    pub(super) header: Option<TombstoneHeader>,
+    pub(super) first: Vec<u8>,
+    pub(super) second: Vec<u8>,
+    pub(super) scan: Scan,
+}
+
+/// All log files as found at open.
+#[derive(Debug, Default)]
+pub(crate) struct FoundLogs {
+    pub(crate) logs: Vec<FoundLog>,
+    /// True if an acknowledged tombstone may be among what cannot be read.
+    pub(crate) lost: bool,
+    /// What is wrong, and where.
+    pub(crate) damaged: Vec<(PathBuf, &'static str)>,
+    /// Files with entries that were never acknowledged.
+    pub(crate) torn: Vec<PathBuf>,
+    /// Files that had been forgotten, but were not removed.
+    pub(crate) stale: Vec<PathBuf>,
+    /// The highest generation that wrote one of them, or an entry in one.
+    pub(crate) generation: u64,
+}
+
+impl FoundLog {
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn max_floor(&self) -> u64 {
+        self.scan.tombstones.iter().map(|tombstone| tombstone.floor).max().unwrap_or(0)
+    }
+
+    /// Offsets in the first region of entries that the two regions do not agree about.
+    pub(crate) fn differences(&self) -> Vec<u64> {
+        let pairs = self.first.chunks(ENTRY_LEN).zip(self.second.chunks(ENTRY_LEN));
+        let differing = pairs.enumerate().filter(|(_, (first, second))| first != second);
+        differing.map(|(at, _)| REGION_HEADER_LEN + (at * ENTRY_LEN) as u64).collect()
+    }
+}
+
+impl FoundLogs {
+    /// All tombstones that can be read.
+    pub(crate) fn tombstones(&self) -> impl Iterator<Item = &Tombstone> {
+        self.logs.iter().flat_map(|log| &log.scan.tombstones)
+    }
+
+    /// The first and the last number, if there are any.
+    pub(crate) fn range(&self) -> Option<(u64, u64)> {
+        Some((self.logs.first()?.number, self.logs.last()?.number))
+    }
+
+    /// Where the next entry would appear: the newest file's number, and the offset in it.
+    pub(crate) fn position(&self) -> (u64, u64) {
+        let end = |log: &FoundLog| REGION_HEADER_LEN + (log.scan.end * ENTRY_LEN) as u64;
+        self.logs.last().map_or((0, REGION_HEADER_LEN), |log| (log.number, end(log)))
+    }
+}
+
+/// The name of a log file.
+pub(crate) fn log_name(number: u64) -> String {
+    format!("{number:010}.log")
+}
+
+fn parse_log_name(name: &str) -> Option<u64> {
+    let number = name.strip_suffix(".log")?.parse().ok()?;
+    (log_name(number) == name && number <= MAX_LOG_NUMBER).then_some(number)
+}
+
+/// Reads all log files. `expected` are the first and last number that must be there.
+pub(crate) fn read_logs(
+    disk: &dyn Disk,
+    dir: &Path,
+    expected: Option<(u64, u64)>,
+    identity: LogIdentity,
+) -> Result<FoundLogs> {
+    let entries = disk.read_dir(dir).map_err(|e| Error::io("list", dir, e))?;
+    let files = entries.iter().filter(|entry| entry.kind == EntryKind::File);
+    let mut numbers: Vec<u64> = files.filter_map(|entry| parse_log_name(&entry.name)).collect();
+    numbers.sort_unstable();
+    let mut found = FoundLogs::default();
+    if let Some((oldest, newest)) = expected {
+        let stale = numbers.iter().filter(|number| **number < oldest);
+        found.stale = stale.map(|number| dir.join(log_name(*number))).collect();
+        numbers.retain(|number| *number >= oldest);
+        let present = numbers.iter().filter(|number| **number <= newest).count() as u64;
+        if present < newest.saturating_add(1).saturating_sub(oldest) {
+            found.lost = true;
+            found.damaged.push((dir.to_owned(), "a tombstone log is missing"));
+        }
+    } else if numbers.windows(2).any(|pair| pair.first().map(|n| n + 1) != pair.last().copied()) {
+        found.lost = true;
+        found.damaged.push((dir.to_owned(), "a tombstone log is missing"));
+    }
+    for number in numbers {
+        read_log(disk, dir, number, identity, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// True if there is an entry at this position, or a newer file.
+pub(crate) fn has_more(disk: &dyn Disk, dir: &Path, (number, offset): (u64, u64)) -> bool {
+    if disk.open(&dir.join(log_name(number + 1)), Access::Read).is_ok() {
+        return true;
+    }
+    let mut entry = [0; ENTRY_LEN];
+    match disk.open(&dir.join(log_name(number)), Access::Read) {
+        Ok(file) => {
+            read_full_at(&*file, &mut entry, offset).is_ok() && entry.iter().any(|byte| *byte != 0)
+        }
+        // Its writer has gone on and forgotten it, and perhaps those after it too.
+        Err(e) => e.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+fn read_log(
+    disk: &dyn Disk,
+    dir: &Path,
+    number: u64,
+    identity: LogIdentity,
+    found: &mut FoundLogs,
+) -> Result<()> {
+    let path = dir.join(log_name(number));
+    let bytes = read_whole(disk, &path).map_err(|e| Error::io("open", &path, e))?;
+    let Some(bytes) = bytes else {
+        found.lost = true;
+        found.damaged.push((path, "a tombstone log that cannot be read"));
+        return Ok(());
+    };
+    let half = bytes.len() / 2;
+    let (first, second) = bytes.split_at_checked(half).unwrap_or((&bytes, &[]));
+    let mut header = None;
+    for region in [first, second] {
+        match TombstoneHeader::decode(region) {
+            Ok(read) => header = header.or(Some(read)),
+            Err(Unreadable::Version(version)) => {
+                return Err(Error::UnknownVersion { path, found: version, known: VERSION });
+            }
+            Err(Unreadable::Damaged(_)) => {}
+        }
+    }
+    let ours = header.filter(|header| {
+        header.store_id == identity.store_id
+            && header.number == number
+            && header.check_value == identity.check_value
+    });
+    let entries = |region: &[u8]| {
+        region.get(REGION_HEADER_LEN as usize..).map(<[u8]>::to_vec).unwrap_or_default()
+    };
+    let (first, second) = (entries(first), entries(second));
+    let scan = match ours {
+        Some(header) => tombstone::scan(header.seed(), &first, &second),
+        None => Scan::default(),
+    };
+    let what = match ours {
+        None => Some("a tombstone log of another store, or without a readable header"),
+        Some(header) if header.file_len != bytes.len() as u64 => Some("a tombstone log cut short"),
+        Some(_) if scan.lost_acknowledged() => Some("tombstones that cannot be read"),
+        Some(_) => None,
+    };
+    if let Some(what) = what {
+        found.lost = true;
+        found.damaged.push((path.clone(), what));
+    } else if !scan.holes.is_empty() {
+        found.torn.push(path.clone());
+    }
+    let floors = scan.tombstones.iter().map(|tombstone| generation_of(tombstone.floor));
+    let newest = floors.chain(ours.map(|header| header.generation)).max();
+    found.generation = found.generation.max(newest.unwrap_or(0));
+    found.logs.push(FoundLog { number, path, header: ours, first, second, scan });
+    Ok(())
+}
+
+/// The file's bytes; a half that cannot be read is given as zeros, and none if neither can. A file
+/// that the system refuses to open is not damaged.
+fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, Access::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let len = usize::try_from(file.len()?).unwrap_or(0);
+    let mut bytes = vec![0; len];
+    let (first, second) = bytes.split_at_mut(len / 2);
+    let reads = [
+        read_full_at(&*file, first, 0).is_ok_and(|read| read == len / 2),
+        read_full_at(&*file, second, (len / 2) as u64).is_ok_and(|read| read == len - len / 2),
+    ];
+    Ok(reads.contains(&true).then_some(bytes))
+}

@@ -1,0 +1,364 @@
+//! The tombstone log on disk: durable notes of what was invalidated.
+//!
+//! Files of fixed length, zeroed before use, hold every entry in two distant regions; a spare waits,
+//! so that an invalidation needs no space. Callers that arrive together share one `fdatasync`.
+
+mod found;
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) use found::{FoundLogs, LogIdentity, has_more, log_name, read_logs};
+
+use crate::disk::{Access, Disk, DiskFile, write_all_at};
+use crate::error::{Error, Result};
+use crate::format::state::MAX_LOG_NUMBER;
+use crate::format::tombstone::{
+    self, ENTRY_LEN, REGION_HEADER_LEN, Tombstone, TombstoneHeader, entries_in_file, entries_of,
+};
+use crate::state::StateFile;
+use crate::sync::{Condvar, Mutex};
+
+const SPARE: &str = "spare";
+const SPARE_TMP: &str = "spare.tmp";
+
+/// The log, open for appending.
+#[derive(Debug)]
+pub(crate) struct TombstoneLog {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    state: Arc<StateFile>,
+    identity: LogIdentity,
+    file_len: u64,
+    queue: Mutex<Queue>,
+    queue_moved: Condvar,
+    files: Mutex<Files>,
+}
+
+/// Tombstones waiting for the next sync.
+#[derive(Debug, Default)]
+struct Queue {
+    pending: Vec<Tombstone>,
+    next_ticket: u64,
+    /// All tickets below have been answered.
+    answered: u64,
+    /// Answered tickets whose sync failed.
+    failed: Vec<u64>,
+    syncing: bool,
+}
+
+#[derive(Debug)]
+struct Files {
+    current: Option<Current>,
+    older: VecDeque<Older>,
+    newest: u64,
+    closed: bool,
+}
+
+/// The file being appended to.
+#[derive(Debug)]
+struct Current {
+    number: u64,
+    file: Arc<dyn DiskFile>,
+    header: TombstoneHeader,
+    next: usize,
+    max_floor: u64,
+}
+
+/// A file that is full, or was given up.
+#[derive(Debug)]
+struct Older {
+    number: u64,
+    max_floor: u64,
+}
+
+impl TombstoneLog {
+    /// A log in a new, empty directory.
+    pub(crate) fn create(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        state: Arc<StateFile>,
+        identity: LogIdentity,
+        file_len: u64,
+    ) -> Self {
+        let files = Files { current: None, older: VecDeque::new(), newest: 0, closed: false };
+        Self {
+            disk,
+            dir,
+            state,
+            identity,
+            file_len,
+            queue: Mutex::default(),
+            queue_moved: Condvar::new(),
+            files: Mutex::new(files),
+        }
+    }
+
+    /// Takes up what was found: what was not durable for certain is written once more, and entries
+    /// that were never acknowledged become void, so that appending can go on.
+    pub(crate) fn resume(&self, found: FoundLogs) -> Result<()> {
+        let mut files = self.files.lock();
+        files.newest = self.state.current().newest_log;
+        let mut logs = found.logs;
+        let newest = logs.pop();
+        for log in logs {
+            files.older.push_back(Older { number: log.number, max_floor: log.max_floor() });
+        }
+        if let Some(log) = newest {
+            files.newest = files.newest.max(log.number);
+            files.current = self.repair(&log)?;
+        }
+        Ok(())
+    }
+
+    fn repair(&self, log: &found::FoundLog) -> Result<Option<Current>> {
+        let Some(header) = log.header else { return Ok(None) };
+        let file = self
+            .disk
+            .open(&log.path, Access::ReadWrite)
+            .map_err(|e| Error::io("open", &log.path, e))?;
+        let bytes = tombstone::repaired(header.seed(), &log.first, &log.second, &log.scan);
+        let (number, max_floor) = (log.number, log.max_floor());
+        let current = Current { number, file, header, next: log.scan.mark, max_floor };
+        if !bytes.is_empty() {
+            current.write(&bytes).map_err(|e| Error::io("write", &log.path, e))?;
+        }
+        Ok(Some(Current { next: log.scan.end, ..current }))
+    }
+
+    /// Starts a new file in place of those found: every floor in them is held elsewhere.
+    pub(crate) fn start_over(&self, found: FoundLogs) -> Result<()> {
+        let mut files = self.files.lock();
+        let highest = found.logs.iter().map(|log| log.number).max().unwrap_or(0);
+        files.newest = self.state.current().newest_log.max(highest);
+        self.rotate(&mut files)?;
+        let kept = files.newest;
+        self.state.update(|state| state.oldest_log = kept)?;
+        for log in found.logs {
+            // One that stays lies below the oldest that counts.
+            let _ = self.disk.remove_file(&log.path);
+        }
+        Ok(())
+    }
+
+    /// Writes a tombstone durably. When this returns well, no stop of any kind loses it.
+    pub(crate) fn commit(&self, tombstone: Tombstone) -> Result<()> {
+        let mut queue = self.queue.lock();
+        let mut ticket = queue.push(tombstone.clone());
+        loop {
+            if queue.answered > ticket {
+                let Some(at) = queue.failed.iter().position(|failed| *failed == ticket) else {
+                    return Ok(());
+                };
+                queue.failed.swap_remove(at);
+                ticket = queue.push(tombstone.clone());
+            }
+            if queue.syncing {
+                self.queue_moved.wait(&mut queue);
+                continue;
+            }
+            queue.syncing = true;
+            let batch = std::mem::take(&mut queue.pending);
+            let first = queue.next_ticket - batch.len() as u64;
+            let last = queue.next_ticket;
+            drop(queue);
+            let written = self.write_batch(&batch);
+            queue = self.queue.lock();
+            queue.syncing = false;
+            queue.answered = last;
+            if written.is_err() {
+                queue.failed.extend((first..last).filter(|failed| *failed != ticket));
+            }
+            self.queue_moved.notify_all();
+            return written;
+        }
+    }
+
+    fn write_batch(&self, batch: &[Tombstone]) -> Result<()> {
+        let mut files = self.files.lock();
+        if files.closed {
+            return Err(Error::Closed);
+        }
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let taken = match self.write_some(&mut files, rest) {
+                Ok(taken) => taken,
+                // The file may have failed: the spare gets one try.
+                Err(_) => {
+                    self.rotate(&mut files)?;
+                    self.write_some(&mut files, rest)?
+                }
+            };
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Writes as many of these as fit into the current file, at least one; a unit is never split.
+    fn write_some(&self, files: &mut Files, batch: &[Tombstone]) -> Result<usize> {
+        let first_len = batch.first().map_or(0, |tombstone| entries_of(tombstone.hashes.len()));
+        if files.current.as_ref().is_none_or(|current| current.room() < first_len) {
+            self.rotate(files)?;
+        }
+        let Some(current) = &mut files.current else {
+            return Err(Error::Closed);
+        };
+        let mut bytes = Vec::new();
+        let mut taken = 0;
+        let mut index = current.next;
+        for tombstone in batch {
+            let len = entries_of(tombstone.hashes.len());
+            if index + len - current.next > current.room() {
+                break;
+            }
+            tombstone.encode(current.header.seed(), index, current.next, &mut bytes);
+            current.max_floor = current.max_floor.max(tombstone.floor);
+            index += len;
+            taken += 1;
+        }
+        if taken == 0 {
+            return Err(Error::Unsupported { what: "a tombstone longer than a tombstone log" });
+        }
+        if let Err(e) = current.write(&bytes) {
+            let path = self.dir.join(log_name(current.number));
+            let failed = Older { number: current.number, max_floor: current.max_floor };
+            files.older.push_back(failed);
+            files.current = None;
+            return Err(Error::io("write", &path, e));
+        }
+        current.next = index;
+        Ok(taken)
+    }
+
+    /// Goes on to the next file: the spare, or a new one if there is none.
+    fn rotate(&self, files: &mut Files) -> Result<()> {
+        let number = files.newest + 1;
+        if number > MAX_LOG_NUMBER {
+            return Err(Error::Unsupported { what: "more tombstone logs than have names" });
+        }
+        let spare = self.dir.join(SPARE);
+        let file = match self.disk.open(&spare, Access::ReadWrite) {
+            Ok(file) if file.len().is_ok_and(|len| len == self.file_len) => file,
+            _ => {
+                self.make_spare()?;
+                let opened = self.disk.open(&spare, Access::ReadWrite);
+                opened.map_err(|e| Error::io("open", &spare, e))?
+            }
+        };
+        let mut salt = [0; 8];
+        self.disk.fill_random(&mut salt).map_err(|e| Error::io("read", &spare, e))?;
+        let header = TombstoneHeader {
+            store_id: self.identity.store_id,
+            number,
+            generation: self.identity.generation,
+            salt: u64::from_le_bytes(salt),
+            check_value: self.identity.check_value,
+            file_len: self.file_len,
+        };
+        let current = Current { number, file, header, next: 0, max_floor: 0 };
+        current.write_header().map_err(|e| Error::io("write", &spare, e))?;
+        let path = self.dir.join(log_name(number));
+        self.disk.rename(&spare, &path).map_err(|e| Error::io("rename", &spare, e))?;
+        files.newest = number;
+        self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
+        self.state.update(|state| state.newest_log = number)?;
+        if let Some(full) = files.current.replace(current) {
+            files.older.push_back(Older { number: full.number, max_floor: full.max_floor });
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a zeroed file waits.
+    pub(crate) fn ensure_spare(&self) -> Result<()> {
+        let _files = self.files.lock();
+        let spare = self.dir.join(SPARE);
+        match self.disk.open(&spare, Access::Read) {
+            Ok(file) if file.len().is_ok_and(|len| len == self.file_len) => Ok(()),
+            _ => self.make_spare(),
+        }
+    }
+
+    fn make_spare(&self) -> Result<()> {
+        let tmp = self.dir.join(SPARE_TMP);
+        let _ = self.disk.remove_file(&tmp);
+        let made = self.write_zeros(&tmp);
+        if made.is_err() {
+            let _ = self.disk.remove_file(&tmp);
+        }
+        made?;
+        let spare = self.dir.join(SPARE);
+        self.disk.rename(&tmp, &spare).map_err(|e| Error::io("rename", &tmp, e))?;
+        self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))
+    }
+
+    fn write_zeros(&self, path: &Path) -> Result<()> {
+        let file = self.disk.create(path).map_err(|e| Error::io("create", path, e))?;
+        let zeros = vec![0_u8; 64 * 1024];
+        let mut offset = 0;
+        while offset < self.file_len {
+            let len = (self.file_len - offset).min(zeros.len() as u64) as usize;
+            let part = zeros.get(..len).unwrap_or_default();
+            write_all_at(&*file, &mut [IoSlice::new(part)], offset)
+                .map_err(|e| Error::io("write", path, e.source))?;
+            offset += len as u64;
+        }
+        file.sync_data().map_err(|e| Error::io("sync", path, e))
+    }
+
+    /// Deletes the oldest files whose floors all lie below the mark.
+    pub(crate) fn forget_below(&self, mark: u64) -> Result<()> {
+        let mut files = self.files.lock();
+        while files.older.front().is_some_and(|older| older.max_floor < mark) {
+            let Some(older) = files.older.pop_front() else { break };
+            self.state.update(|state| state.oldest_log = older.number + 1)?;
+            let path = self.dir.join(log_name(older.number));
+            self.disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a write under way, and takes no more.
+    pub(crate) fn close(&self) {
+        self.files.lock().closed = true;
+    }
+
+    /// Bytes the log and its spare take.
+    pub(crate) fn bytes(&self) -> u64 {
+        let files = self.files.lock();
+        (files.older.len() as u64 + u64::from(files.current.is_some()) + 1) * self.file_len
+    }
+}
+
+impl Queue {
+    fn push(&mut self, tombstone: Tombstone) -> u64 {
+        self.pending.push(tombstone);
+        self.next_ticket += 1;
+        self.next_ticket - 1
+    }
+}
+
+impl Current {
+    fn room(&self) -> usize {
+        entries_in_file(self.header.file_len).saturating_sub(self.next)
+    }
+
+    /// Puts entries at the current place of both regions and waits until they are durable.
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let within = REGION_HEADER_LEN + (self.next * ENTRY_LEN) as u64;
+        for region in [0, self.header.file_len / 2] {
+            write_all_at(&*self.file, &mut [IoSlice::new(bytes)], region + within)
+                .map_err(|e| e.source)?;
+        }
+        self.file.sync_data()
+    }
+
+    fn write_header(&self) -> io::Result<()> {
+        let bytes = self.header.encode();
+        for region in [0, self.header.file_len / 2] {
+            write_all_at(&*self.file, &mut [IoSlice::new(&bytes)], region).map_err(|e| e.source)?;
+        }
+        self.file.sync_data()
+    }
+}

@@ -1,0 +1,22 @@
+//! What the model test and the crash test share: operations, the store under test driven by them,
+//! and plain models in memory that say which answers are right.
+//!
+//! `ops` is what may be done, `world` does it to a store on a disk in memory and asks `keys` and
+//! `rows` about every answer.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub(crate) mod generate;
+pub(crate) mod keys;
+pub(crate) mod ops;
+pub(crate) mod random;
+pub(crate) mod rows;
+pub(crate) mod world;
+
+pub(crate) const MINUTE: u64 = 60_000;
+pub(crate) const HOUR: u64 = 60 * MINUTE;
+/// The window of every keyspace and log under test, and the width of its buckets.
+pub(crate) const WINDOW: u64 = 16 * HOUR;
+pub(crate) const WIDTH: u64 = HOUR;
+/// Where the clock starts.
+pub(crate) const START: u64 = 1_795_267_800_000;

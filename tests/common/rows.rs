@@ -1,0 +1,180 @@
+//! The model of a log: every row that was ever handed to it, and whether it must be there.
+
+use std::collections::BTreeMap;
+
+use ebbtide::{LogRow, Pseudonym, RowId, Timestamp};
+
+use super::keys::Moment;
+
+/// Whether a row is there, time apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Certain,
+    Doubtful,
+    Gone,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct RowModel {
+    pub(crate) number: u32,
+    pub(crate) id: Option<RowId>,
+    pub(crate) time: u64,
+    pub(crate) subject: Option<[u8; 16]>,
+    pub(crate) deadline: u64,
+    pub(crate) len: u16,
+    pub(crate) durable: bool,
+    pub(crate) presence: Presence,
+}
+
+impl RowModel {
+    /// A row that was handed to the log.
+    pub(crate) fn new(number: u32, time: u64, subject: Option<Pseudonym>, deadline: u64) -> Self {
+        let subject = subject.map(|subject| subject.id());
+        let (durable, presence) = (false, Presence::Doubtful);
+        Self { number, id: None, time, subject, deadline, len: 0, durable, presence }
+    }
+}
+
+/// The payload of a row: its number, and bytes that follow from it.
+pub(crate) fn payload(number: u32, len: u16) -> Vec<u8> {
+    let mut bytes = number.to_le_bytes().to_vec();
+    bytes.extend((0..len).map(|at| (number as u8).wrapping_mul(31).wrapping_add(at as u8)));
+    bytes
+}
+
+/// The model of a log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RowsModel {
+    rows: BTreeMap<u32, RowModel>,
+    ids: BTreeMap<RowId, u32>,
+    /// The pseudonym of an address in a period, and when that ends.
+    pseudonyms: BTreeMap<(u8, u64), ([u8; 16], u64)>,
+}
+
+impl RowsModel {
+    /// The log said where the row is.
+    pub(crate) fn appended(&mut self, row: RowModel, id: Option<RowId>) {
+        if let Some(id) = id {
+            let before = self.ids.insert(id, row.number);
+            assert_eq!(before, None, "row id {id} was given out before");
+        }
+        let row = RowModel { id, presence: Presence::Certain, ..row };
+        self.rows.insert(row.number, row);
+    }
+
+    /// An append failed: the row may be there all the same.
+    pub(crate) fn failed(&mut self, row: RowModel) {
+        self.rows.insert(row.number, row);
+    }
+
+    /// An address has one pseudonym as long as the bucket lives.
+    pub(crate) fn pseudonym(&mut self, ip: u8, pseudonym: Pseudonym, deadline: u64) {
+        let place = (ip, pseudonym.period().as_millis());
+        let known = self.pseudonyms.entry(place).or_insert((pseudonym.id(), deadline));
+        assert_eq!(known.0, pseudonym.id(), "address {ip} has two pseudonyms in {place:?}");
+    }
+
+    pub(crate) fn synced(&mut self) {
+        for row in self.rows.values_mut() {
+            row.durable |= row.presence == Presence::Certain;
+        }
+    }
+
+    pub(crate) fn crashed(&mut self) {
+        for row in self.rows.values_mut() {
+            if row.presence == Presence::Certain && !row.durable {
+                row.presence = Presence::Doubtful;
+            }
+        }
+    }
+
+    /// What is in doubt is settled by what is there after the store was opened.
+    pub(crate) fn settle(&mut self, scanned: &[LogRow], moment: Moment, durable: bool) {
+        let there: BTreeMap<u32, RowId> =
+            scanned.iter().map(|row| (number_of(row), row.id())).collect();
+        for row in self.rows.values_mut() {
+            match there.get(&row.number) {
+                Some(id) if row.presence != Presence::Gone => {
+                    row.presence = Presence::Certain;
+                    row.durable |= durable;
+                    row.id = row.id.or(Some(*id));
+                }
+                Some(_) => panic!("a row that was gone is back: {row:?}"),
+                None => {
+                    if row.presence == Presence::Doubtful
+                        && moment.now < row.deadline
+                        && !moment.suspect
+                    {
+                        row.presence = Presence::Gone;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fails unless these are the rows of a range, in time order.
+    pub(crate) fn check_scan(&self, scanned: &[LogRow], (first, last): (u64, u64), moment: Moment) {
+        let times: Vec<_> = scanned.iter().map(|row| (row.time(), row.id())).collect();
+        assert!(times.is_sorted(), "not in time order: {times:?}");
+        let mut seen = BTreeMap::new();
+        for row in scanned {
+            self.check_row(row, moment);
+            let time = row.time().as_millis();
+            assert!((first..=last).contains(&time), "{row:?} lies outside of {first}..={last}");
+            *seen.entry(number_of(row)).or_insert(0) += 1;
+        }
+        for row in self.rows.values() {
+            let count = seen.get(&row.number).copied().unwrap_or(0);
+            let wanted = (first..=last).contains(&row.time) && row.must_be_there(moment);
+            assert!(count > 0 || !wanted, "a scan at {moment:?} leaves out {row:?}");
+            assert!(count < 2 || row.id.is_none(), "a scan gives {row:?} {count} times");
+        }
+    }
+
+    /// Fails unless this row may be read and is what was written.
+    pub(crate) fn check_row(&self, row: &LogRow, moment: Moment) {
+        let number = number_of(row);
+        let known = self.rows.get(&number).unwrap_or_else(|| panic!("nobody wrote {row:?}"));
+        assert_eq!(row.payload().as_ref(), payload(number, known.len), "{known:?}");
+        assert_eq!(row.time(), Timestamp::from_millis(known.time), "{known:?}");
+        assert_eq!(row.subject().map(|subject| subject.id()), known.subject, "{known:?}");
+        assert!(known.presence != Presence::Gone, "a row that was gone is back: {known:?}");
+        assert!(moment.now < known.deadline, "{known:?} is past its time at {moment:?}");
+        if let Some(id) = known.id {
+            assert_eq!(row.id(), id, "{known:?}");
+        }
+    }
+
+    /// Rows whose place is known.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (RowId, &RowModel)> {
+        self.rows.values().filter_map(|row| Some((row.id?, row)))
+    }
+
+    /// Fails unless this is what may be read at a place.
+    pub(crate) fn check_get(&self, model: &RowModel, row: Option<&LogRow>, moment: Moment) {
+        match row {
+            Some(row) => {
+                assert_eq!(number_of(row), model.number, "another row at its place");
+                self.check_row(row, moment);
+            }
+            None => assert!(!model.must_be_there(moment), "{model:?} is missing at {moment:?}"),
+        }
+    }
+
+    /// Forgets what is past its time for good.
+    pub(crate) fn forget_expired(&mut self, now: u64) {
+        self.pseudonyms.retain(|_, (_, deadline)| *deadline > now);
+        self.rows.retain(|_, row| row.deadline > now);
+    }
+}
+
+impl RowModel {
+    fn must_be_there(&self, moment: Moment) -> bool {
+        self.presence == Presence::Certain && moment.now < self.deadline && !moment.suspect
+    }
+}
+
+fn number_of(row: &LogRow) -> u32 {
+    let bytes: [u8; 4] = row.payload().get(..4).unwrap().try_into().unwrap();
+    u32::from_le_bytes(bytes)
+}

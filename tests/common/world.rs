@@ -1,0 +1,803 @@
+//! A store on a disk in memory, driven by operations, every answer of which is compared with the
+//! models.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebbtide::disk::{FaultyDisk, MemoryDisk};
+use ebbtide::{
+    Clock, Durability, Error, Fill, Keyspace, KeyspaceOptions, Log, LogOptions, LogRow,
+    ManualClock, Outcome, Retention, Row, Store, Timestamp, Value,
+};
+
+use super::keys::{KeyModel, Moment, Version};
+use super::ops::{KEYS, KEYSPACES, Key, Op};
+use super::random::Random;
+use super::rows::{RowModel, RowsModel, payload};
+use super::{MINUTE, START, WIDTH, WINDOW};
+
+/// How a store under test is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Config {
+    pub(crate) mapped: bool,
+    /// The capacity of the first keyspace.
+    pub(crate) capacity: Option<u64>,
+    pub(crate) segment_bytes: u64,
+    pub(crate) verify_every_read: bool,
+}
+
+/// A value that was handed to the store.
+#[derive(Debug, Clone)]
+struct Written {
+    key: Key,
+    len: u16,
+    metadata: bool,
+}
+
+/// What is known of a store whether or not it is open.
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    spaces: Vec<KeyModel>,
+    rows: RowsModel,
+    written: Vec<Written>,
+    next_row: u32,
+    highest_seq: u64,
+    /// The disk was full at some time, so that anything may have been evicted.
+    was_limited: bool,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            spaces: (0..KEYSPACES).map(|_| KeyModel::new()).collect(),
+            rows: RowsModel::default(),
+            written: Vec::new(),
+            next_row: 0,
+            highest_seq: 0,
+            was_limited: false,
+        }
+    }
+
+    /// The process ended.
+    pub(crate) fn killed(&mut self) {
+        self.spaces.iter_mut().for_each(KeyModel::killed);
+    }
+
+    /// The power was cut.
+    pub(crate) fn crashed(&mut self) {
+        self.spaces.iter_mut().for_each(KeyModel::crashed);
+        self.rows.crashed();
+    }
+
+    fn synced(&mut self) {
+        self.spaces.iter_mut().for_each(KeyModel::synced);
+        self.rows.synced();
+    }
+
+    fn space(&mut self, space: u8) -> &mut KeyModel {
+        &mut self.spaces[usize::from(space)]
+    }
+
+    fn write(&mut self, key: Key, len: u16, metadata: bool) -> (u32, Vec<u8>) {
+        let id = self.written.len() as u32;
+        self.written.push(Written { key, len, metadata });
+        (id, value(id, key, len))
+    }
+}
+
+/// The bytes of a version: its number, its key, and what follows from the number.
+fn value(id: u32, key: Key, len: u16) -> Vec<u8> {
+    let mut bytes = id.to_le_bytes().to_vec();
+    bytes.extend([key.space, key.key]);
+    let mut random = Random::new(id.into());
+    while bytes.len() < usize::from(len.max(6)) {
+        bytes.extend(random.next().to_le_bytes());
+    }
+    bytes.truncate(usize::from(len.max(6)));
+    bytes
+}
+
+fn metadata(id: u32) -> Vec<u8> {
+    format!("m{id}").into_bytes()
+}
+
+fn key_bytes(key: u8) -> String {
+    format!("key-{key}")
+}
+
+fn tag_bytes(tag: u8) -> String {
+    format!("tag-{tag}")
+}
+
+fn space_name(space: u8) -> String {
+    format!("space-{space}")
+}
+
+fn deadline(bucket: u64) -> u64 {
+    bucket / WIDTH * WIDTH + WINDOW
+}
+
+struct OpenFill {
+    fill: Fill,
+    key: Key,
+    tags: u8,
+    metadata: bool,
+    expires: Option<u64>,
+    sync: bool,
+    seq: u64,
+}
+
+struct Opened {
+    store: Store,
+    spaces: Vec<Keyspace>,
+    log: Log,
+    fills: Vec<OpenFill>,
+}
+
+/// A store under test, open or not.
+pub(crate) struct World {
+    pub(crate) config: Config,
+    pub(crate) model: Model,
+    pub(crate) disk: MemoryDisk,
+    /// The disk that fails, and the call from which errors are to be expected.
+    faults: Option<(FaultyDisk, u64)>,
+    pub(crate) clock: ManualClock,
+    opened: Option<Opened>,
+    held: Vec<(Value, u32)>,
+    last_now: u64,
+    limited: bool,
+}
+
+impl World {
+    /// A store that is still to be made.
+    pub(crate) fn new(config: Config, seed: u64) -> Self {
+        let clock = ManualClock::new(Timestamp::from_millis(START));
+        Self::of(config, Model::new(), MemoryDisk::new(seed), clock)
+    }
+
+    /// A store found on a disk.
+    pub(crate) fn of(config: Config, model: Model, disk: MemoryDisk, clock: ManualClock) -> Self {
+        let (faults, opened, held) = (None, None, Vec::new());
+        Self { config, model, disk, faults, clock, opened, held, last_now: 0, limited: false }
+    }
+
+    /// Works through a disk that fails; errors are expected from this call on.
+    pub(crate) fn fail_from(&mut self, disk: FaultyDisk, call: u64) {
+        self.faults = Some((disk, call));
+    }
+
+    /// True if a call has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.faults.as_ref().is_some_and(|(disk, call)| disk.calls() >= *call)
+    }
+
+    /// Nothing fails from now on.
+    pub(crate) fn mend(&mut self) {
+        self.faults = None;
+    }
+
+    fn opened(&self) -> &Opened {
+        self.opened.as_ref().expect("the store is open")
+    }
+
+    fn opened_mut(&mut self) -> &mut Opened {
+        self.opened.as_mut().expect("the store is open")
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.opened().store
+    }
+
+    /// Opens the store and settles what was in doubt.
+    #[allow(unsafe_code)]
+    pub(crate) fn open(&mut self) -> Result<(), Error> {
+        let builder = Store::builder("/data")
+            .clock(self.clock.clone())
+            .background(false)
+            .tombstone_log_bytes(4096)
+            .verify_every_read(self.config.verify_every_read);
+        let builder = match &self.faults {
+            Some((disk, _)) => builder.disk(disk.clone()),
+            None => builder.disk(self.disk.clone()),
+        };
+        let store = if self.config.mapped {
+            // SAFETY: the files are in the memory of this test alone.
+            unsafe { builder.open_mapped() }?
+        } else {
+            builder.open()?
+        };
+        let window = Retention::window(Duration::from_millis(WINDOW));
+        let mut spaces = Vec::new();
+        for space in 0..KEYSPACES {
+            let mut options = KeyspaceOptions::new(window).segment_bytes(self.config.segment_bytes);
+            if let Some(capacity) = self.config.capacity.filter(|_| space == 0) {
+                options = options.capacity_bytes(capacity);
+            }
+            spaces.push(store.keyspace(&space_name(space), options)?);
+        }
+        let log = store.log("rows", LogOptions::new(window).segment_bytes(4096))?;
+        self.last_now = store.now().as_millis();
+        self.opened = Some(Opened { store, spaces, log, fills: Vec::new() });
+        if !self.has_failed() {
+            self.check_reports();
+        }
+        self.settle();
+        Ok(())
+    }
+
+    fn check_reports(&self) {
+        let report = self.store().recovery_report();
+        assert!(report.corrupt_records.is_empty(), "{report:?}");
+        assert!(report.unknown_versions.is_empty(), "{report:?}");
+        let problems = self.store().verify();
+        if !self.has_failed() {
+            let problems = problems.unwrap().problems;
+            assert!(problems.is_empty(), "{problems:?}");
+        }
+    }
+
+    fn settle(&mut self) {
+        self.probe();
+        for space in 0..KEYSPACES {
+            let moment = self.moment(space);
+            for key in 0..KEYS {
+                let Some(answer) = self.read(Key { space, key }) else { continue };
+                let durable = !self.has_failed();
+                self.model.space(space).settle(key, answer, moment, durable);
+            }
+        }
+        let moment = self.moment(KEYSPACES);
+        if let Some(rows) = self.scan_all() {
+            let durable = !self.has_failed();
+            self.model.rows.settle(&rows, moment, durable);
+        }
+        self.read_all();
+    }
+
+    /// What answers of a keyspace, or of the log, are judged by now.
+    fn moment(&self, space: u8) -> Moment {
+        let stats = self.store().stats();
+        let lossy = self.model.was_limited || (space == 0 && self.config.capacity.is_some());
+        Moment { now: stats.now.as_millis(), suspect: stats.suspect_ms > 0, lossy }
+    }
+
+    /// Takes a result that must be good unless a call of the disk has failed.
+    fn good<T>(&self, result: Result<T, Error>, what: &str) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(Error::Closed) => panic!("{what}: the store is open"),
+            Err(_) if self.has_failed() => None,
+            Err(error) => panic!("{what}: {error}"),
+        }
+    }
+
+    /// Takes the result of a write, which may also be refused for want of space.
+    fn written<T>(&self, result: Result<T, Error>, space: u8, what: &str) -> Option<T> {
+        match result {
+            Err(Error::NoSpace { .. }) if self.limited => None,
+            Err(Error::CapacityExceeded { .. })
+                if space == 0 && self.config.capacity.is_some() && !self.held.is_empty() =>
+            {
+                None
+            }
+            result => self.good(result, what),
+        }
+    }
+
+    /// The number before that of the next write. Numbers never come twice.
+    fn probe(&mut self) -> u64 {
+        let seq = self.opened().spaces[0].fill("probe").sequence();
+        assert!(seq > self.model.highest_seq, "{seq} is not above {}", self.model.highest_seq);
+        self.model.highest_seq = seq;
+        seq
+    }
+
+    /// What a key gives, checked; `None` if the disk refused.
+    fn read(&self, key: Key) -> Option<Option<u32>> {
+        let space = &self.opened().spaces[usize::from(key.space)];
+        let name = key_bytes(key.key);
+        let value = self.good(space.get(&name), "get")?;
+        let id = value.as_ref().map(|value| self.identify(key, value));
+        let moment = self.moment(key.space);
+        let model = &self.model.spaces[usize::from(key.space)];
+        model.check(key.key, id, moment);
+        if let Some(stat) = self.good(space.stat(&name), "stat") {
+            assert_eq!(stat.is_some(), id.is_some(), "get and stat of {key:?} do not agree");
+            if let (Some(stat), Some(id)) = (stat, id) {
+                let version = model.version(key.key, id).expect("checked");
+                assert!(stat.sequence() >= version.seq, "{stat:?} of {version:?}");
+                assert!(stat.sequence() <= self.model.highest_seq.max(version.seq) + 64);
+                let gone_at = version.deadline.min(version.expires.unwrap_or(u64::MAX));
+                assert_eq!(stat.gone_at().as_millis(), gone_at, "{version:?}");
+            }
+        }
+        Some(id)
+    }
+
+    /// Which version a value is; fails if one byte of it is wrong.
+    fn identify(&self, key: Key, found: &Value) -> u32 {
+        let id = found.get(..4).map(|id| u32::from_le_bytes(id.try_into().unwrap()));
+        let id = id.expect("a value carries its number");
+        let written = self.model.written.get(id as usize).expect("a value somebody wrote");
+        assert_eq!(written.key, key, "the value of another key");
+        assert_eq!(found.as_ref(), value(id, key, written.len), "wrong bytes");
+        let wanted = if written.metadata { metadata(id) } else { Vec::new() };
+        assert_eq!(found.metadata(), wanted, "wrong metadata");
+        id
+    }
+
+    /// Reads everything in every way there is.
+    pub(crate) fn read_all(&self) {
+        for space in 0..KEYSPACES {
+            let keyspace = &self.opened().spaces[usize::from(space)];
+            let mut seen = BTreeMap::new();
+            for entry in keyspace {
+                let Some(entry) = self.good(entry, "iterate") else { return };
+                let key = String::from_utf8(entry.key().to_vec()).unwrap();
+                let before = seen.insert(key, entry.stat().sequence());
+                assert_eq!(before, None, "iteration gives a key twice");
+            }
+            for key in 0..KEYS {
+                self.read(Key { space, key });
+                let name = key_bytes(key);
+                let Some(stat) = self.good(keyspace.stat(&name), "stat") else { return };
+                let stat = stat.map(|stat| stat.sequence());
+                assert_eq!(seen.remove(&name), stat, "iteration and stat of {name} do not agree");
+            }
+            assert!(seen.is_empty(), "iteration gives keys nobody wrote: {seen:?}");
+        }
+        self.check_rows((0, u64::MAX));
+        for (id, row) in self.model.rows.placed() {
+            let Some(found) = self.good(self.opened().log.get(id), "get row") else { return };
+            self.model.rows.check_get(row, found.as_ref(), self.moment(KEYSPACES));
+        }
+    }
+
+    fn scan_all(&self) -> Option<Vec<LogRow>> {
+        let scan = self.good(self.opened().log.scan(..), "scan")?;
+        let rows: Result<Vec<LogRow>, Error> = scan.collect();
+        self.good(rows, "scan")
+    }
+
+    fn check_rows(&self, (first, last): (u64, u64)) {
+        let range = Timestamp::from_millis(first)..=Timestamp::from_millis(last);
+        let Some(scan) = self.good(self.opened().log.scan(range), "scan") else { return };
+        let rows: Result<Vec<LogRow>, Error> = scan.collect();
+        let Some(rows) = self.good(rows, "scan") else { return };
+        self.model.rows.check_scan(&rows, (first, last), self.moment(KEYSPACES));
+    }
+
+    /// Does one step and checks what comes of it.
+    pub(crate) fn apply(&mut self, op: &Op) {
+        if std::env::var_os("EBBTIDE_TRACE").is_some() {
+            let calls = self.faults.as_ref().map(|(disk, _)| disk.calls());
+            eprintln!("{op:?}, after {calls:?} calls");
+        }
+        match op {
+            Op::Insert(key, len) => self.insert(*key, *len),
+            Op::Batch(space, items) => self.batch(*space, items),
+            Op::Begin { key, tags, metadata, expires, sync } => {
+                let expires = expires.map(|minutes| self.now() + u64::from(minutes) * MINUTE);
+                self.begin(*key, *tags, *metadata, expires, *sync);
+            }
+            Op::Commit(which, len) => self.commit(*which, *len),
+            Op::Abandon(which) => {
+                let fills = &mut self.opened_mut().fills;
+                if !fills.is_empty() {
+                    let at = usize::from(*which) % fills.len();
+                    drop(fills.remove(at));
+                }
+            }
+            Op::InvalidateKey(key) => self.invalidate(*key, |space, key| {
+                (space.invalidate(key_bytes(key.key)), |model: &mut KeyModel, key, floor| {
+                    model.invalidated_key(key, floor);
+                })
+            }),
+            Op::InvalidateTag(space, tag) => {
+                self.invalidate(Key { space: *space, key: *tag }, |space, key| {
+                    (
+                        space.invalidate_tag(tag_bytes(key.key)),
+                        |model: &mut KeyModel, tag, floor| {
+                            model.invalidated_tag(tag, floor);
+                        },
+                    )
+                });
+            }
+            Op::InvalidateAll(space) => {
+                self.invalidate(Key { space: *space, key: 0 }, |space, _| {
+                    (space.invalidate_all(), |model: &mut KeyModel, _, floor| {
+                        model.invalidated_all(floor);
+                    })
+                });
+            }
+            Op::Read(key) => {
+                self.read(*key);
+            }
+            Op::ReadAll => self.read_all(),
+            Op::Hold(key) => self.hold(*key),
+            Op::Sync => {
+                if self.good(self.store().sync(), "sync").is_some() {
+                    self.model.synced();
+                }
+            }
+            Op::Maintain => self.maintain(),
+            Op::ConfirmClock => {
+                self.good(self.store().confirm_clock(), "confirm the clock");
+            }
+            Op::Append { ip, minutes_ago, len } => self.append(*ip, *minutes_ago, *len),
+            Op::AppendMany(ip, count) => self.append_many(*ip, *count),
+            Op::Scan(ago, span) => {
+                let first = self.now().saturating_sub(u64::from(*ago) * MINUTE);
+                self.check_rows((first, first + u64::from(*span) * MINUTE));
+            }
+            outside => self.apply_outside(outside),
+        }
+        self.check_now();
+    }
+
+    /// Does a step that is not a call of the store, or that ends it.
+    fn apply_outside(&mut self, op: &Op) {
+        match op {
+            Op::Advance(seconds) => self.clock.advance(Duration::from_secs((*seconds).into())),
+            Op::SetWall(minutes) => {
+                let by = Duration::from_millis(u64::from(minutes.unsigned_abs()) * MINUTE);
+                let wall = self.clock.wall();
+                self.clock.set_wall(if *minutes < 0 { wall - by } else { wall + by });
+            }
+            Op::Reopen => self.reopen(None),
+            Op::Reboot(minutes) => self.reopen(Some(*minutes)),
+            Op::SegmentKib(kib) => {
+                self.config.segment_bytes = u64::from(*kib) * 1024;
+                self.reopen(None);
+            }
+            Op::Kill => {
+                self.kill();
+                self.open().expect("opens after a kill");
+            }
+            Op::Crash(seed, minutes) => {
+                self.crash(&mut Random::new(*seed));
+                self.clock.reboot(Duration::from_millis(u64::from(*minutes) * MINUTE));
+                self.open().expect("opens after a power cut");
+            }
+            Op::LimitDisk(blocks) => {
+                self.limited = true;
+                self.model.was_limited = true;
+                let limit = self.disk.used_bytes() + u64::from(*blocks) * 4096;
+                self.disk.set_capacity_bytes(Some(limit));
+            }
+            Op::LiftLimit => {
+                self.limited = false;
+                self.disk.set_capacity_bytes(None);
+            }
+            op => unreachable!("{op:?} is done elsewhere"),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.store().now().as_millis()
+    }
+
+    /// While a store is open, its time never goes back.
+    fn check_now(&mut self) {
+        if self.opened.is_some() {
+            let now = self.now();
+            assert!(now >= self.last_now, "time went back from {} to {now}", self.last_now);
+            self.last_now = now;
+        }
+    }
+
+    fn version(&self, id: u32, seq: u64) -> Version {
+        let deadline = deadline(self.now());
+        Version { id, seq, tags: 0, deadline, expires: None, durable: false, acked: true }
+    }
+
+    fn insert(&mut self, key: Key, len: u16) {
+        let seq = self.probe() + 1;
+        let (id, bytes) = self.model.write(key, len, false);
+        let version = self.version(id, seq);
+        let space = &self.opened().spaces[usize::from(key.space)];
+        let result = space.insert(key_bytes(key.key), bytes);
+        match self.written(result, key.space, "insert") {
+            Some(()) => self.model.space(key.space).stored(key.key, version),
+            None => self.model.space(key.space).failed(key.key, version, false),
+        }
+    }
+
+    fn batch(&mut self, space: u8, items: &[(u8, u16)]) {
+        let first = self.probe() + 1;
+        let mut pairs = Vec::new();
+        let mut versions = Vec::new();
+        for ((key, len), seq) in items.iter().zip(first..) {
+            let (id, bytes) = self.model.write(Key { space, key: *key }, *len, false);
+            pairs.push((key_bytes(*key), bytes));
+            versions.push((*key, self.version(id, seq)));
+        }
+        let result = self.opened().spaces[usize::from(space)].insert_batch(pairs);
+        let stored = self.written(result, space, "insert a batch").is_some();
+        let model = self.model.space(space);
+        for (key, version) in versions {
+            if stored {
+                model.stored(key, version);
+            } else {
+                model.failed(key, version, true);
+            }
+        }
+    }
+
+    fn begin(&mut self, key: Key, tags: u8, metadata: bool, expires: Option<u64>, sync: bool) {
+        self.probe();
+        let mut fill = self.opened().spaces[usize::from(key.space)].fill(key_bytes(key.key));
+        let seq = fill.sequence();
+        assert!(seq > self.model.highest_seq);
+        self.model.highest_seq = seq;
+        for tag in (0..8).filter(|tag| tags & (1 << tag) != 0) {
+            fill = fill.tag(tag_bytes(tag));
+        }
+        if let Some(expires) = expires {
+            fill = fill.expires_at(Timestamp::from_millis(expires));
+        }
+        if sync {
+            fill = fill.durability(Durability::Sync);
+        }
+        self.opened_mut().fills.push(OpenFill { fill, key, tags, metadata, expires, sync, seq });
+    }
+
+    fn commit(&mut self, which: u8, len: u16) {
+        if self.opened().fills.is_empty() {
+            return;
+        }
+        let at = usize::from(which) % self.opened().fills.len();
+        let open = self.opened_mut().fills.remove(at);
+        let (key, seq) = (open.key, open.seq);
+        let (id, bytes) = self.model.write(key, len, open.metadata);
+        let fill = if open.metadata { open.fill.metadata(metadata(id)) } else { open.fill };
+        let version = Version { tags: open.tags, expires: open.expires, ..self.version(id, seq) };
+        let superseded = self.model.space(key.space).supersedes(key.key, open.tags, seq);
+        let result = fill.commit(bytes);
+        let stats = self.store().stats();
+        let something_left = stats.buckets_dropped + stats.segments_evicted > 0;
+        match self.written(result, key.space, "commit a fill") {
+            Some(Outcome::Stored) => {
+                assert_ne!(superseded, Some(true), "{version:?} of {key:?} came too late");
+                self.model.space(key.space).stored(key.key, version);
+                if open.sync {
+                    self.model.space(key.space).version_synced(key.key, id);
+                }
+            }
+            Some(Outcome::Superseded) => {
+                let wrong = superseded == Some(false) && !something_left && !self.has_failed();
+                assert!(!wrong, "{version:?} of {key:?} was in time");
+            }
+            None => {
+                let floored = superseded == Some(true);
+                if !floored {
+                    self.model.space(key.space).failed(key.key, version, true);
+                }
+            }
+        }
+    }
+
+    fn invalidate(
+        &mut self,
+        key: Key,
+        call: impl Fn(&Keyspace, Key) -> (Result<ebbtide::Receipt, Error>, fn(&mut KeyModel, u8, u64)),
+    ) {
+        let floor = self.probe() + 1;
+        let (result, note) = call(&self.opened().spaces[usize::from(key.space)], key);
+        match self.good(result, "invalidate") {
+            Some(receipt) => {
+                assert!(receipt.sequence() >= floor, "{receipt:?} is below {floor}");
+                self.model.highest_seq = receipt.sequence();
+                note(self.model.space(key.space), key.key, receipt.sequence());
+                if receipt.widened() {
+                    assert!(self.limited || self.has_failed(), "widened without need");
+                    self.model.space(key.space).invalidated_all(receipt.sequence());
+                }
+            }
+            None => self.model.space(key.space).invalidation_failed(floor),
+        }
+    }
+
+    fn hold(&mut self, key: Key) {
+        let space = &self.opened().spaces[usize::from(key.space)];
+        if let Some(Some(value)) = self.good(space.get(key_bytes(key.key)), "get") {
+            let id = self.identify(key, &value);
+            self.held.push((value, id));
+        }
+    }
+
+    fn check_held(&self) {
+        for (value, id) in &self.held {
+            let key = self.model.written[*id as usize].key;
+            assert_eq!(self.identify(key, value), *id, "a held value changed");
+        }
+    }
+
+    fn maintain(&mut self) {
+        if self.good(self.store().maintain(), "maintain").is_some() {
+            let stats = self.store().stats();
+            // A store that writes no more does the rest of the upkeep all the same.
+            if stats.poisoned.is_none() {
+                self.model.synced();
+            }
+            let first = &stats.keyspaces[0];
+            if let Some(capacity) = first.capacity_bytes.filter(|_| self.held.is_empty()) {
+                assert!(first.used_bytes <= capacity, "{first:?}");
+            }
+        }
+    }
+
+    fn append(&mut self, ip: u8, minutes_ago: i16, len: u16) {
+        self.probe();
+        let now = self.now();
+        let ago = u64::from(minutes_ago.unsigned_abs()) * MINUTE;
+        let at = if minutes_ago < 0 { now + ago } else { now - ago };
+        let expired = deadline(at.min(now)) <= now;
+        let Some(subject) = self.subject(ip, at, expired) else { return };
+        let number = self.model.next_row;
+        self.model.next_row += 1;
+        let bucket = subject.map_or(at.min(now), |subject| subject.period().as_millis());
+        let model = RowModel::new(number, at.min(now), subject, deadline(bucket));
+        let model = RowModel { len, ..model };
+        let row = subject.map_or_else(Row::anonymous, Row::new);
+        let row = row.at(Timestamp::from_millis(at)).payload(payload(number, len));
+        match self.opened().log.append(row) {
+            Err(Error::Expired { .. }) => assert!(expired, "{model:?} was not too late"),
+            result => match self.written(result, KEYSPACES, "append") {
+                Some(id) => {
+                    assert!(!expired, "{model:?} was too late");
+                    self.model.rows.appended(model, Some(id));
+                }
+                None => self.model.rows.failed(model),
+            },
+        }
+    }
+
+    /// The pseudonym of an address, `Some(None)` for nobody; `None` if there is none to be had.
+    fn subject(&mut self, ip: u8, at: u64, expired: bool) -> Option<Option<ebbtide::Pseudonym>> {
+        if ip == 0 {
+            return Some(None);
+        }
+        let address = IpAddr::V4(Ipv4Addr::new(198, 18, 0, ip));
+        let result = self.opened().log.pseudonym(address, Timestamp::from_millis(at));
+        if let Err(Error::Expired { .. }) = result {
+            assert!(expired, "a pseudonym for {at} was not too late");
+            return None;
+        }
+        let pseudonym = self.written(result, KEYSPACES, "pseudonym")?;
+        assert!(!expired, "a pseudonym for {at} was too late");
+        let gone = deadline(pseudonym.period().as_millis());
+        self.model.rows.pseudonym(ip, pseudonym, gone);
+        Some(Some(pseudonym))
+    }
+
+    fn append_many(&mut self, ip: u8, count: u8) {
+        self.probe();
+        let now = self.now();
+        let Some(subject) = self.subject(ip, now, false) else { return };
+        let mut appender = self.opened().log.appender();
+        let mut models = Vec::new();
+        let mut flushed = true;
+        for _ in 0..count {
+            let number = self.model.next_row;
+            self.model.next_row += 1;
+            let model = RowModel::new(number, now, subject, deadline(now));
+            models.push(RowModel { len: 20, ..model });
+            let row = subject.map_or_else(Row::anonymous, Row::new).payload(payload(number, 20));
+            flushed &= self.written(appender.append(row), KEYSPACES, "append").is_some();
+        }
+        flushed &= self.written(appender.flush(), KEYSPACES, "flush").is_some();
+        drop(appender);
+        for model in models {
+            if flushed {
+                self.model.rows.appended(model, None);
+            } else {
+                self.model.rows.failed(model);
+            }
+        }
+    }
+
+    fn reopen(&mut self, off_minutes: Option<u16>) {
+        let before = self.now();
+        let opened = self.opened.take().expect("the store is open");
+        let closed = self.good(opened.store.close(), "close").is_some();
+        if let Some(stale) = opened.fills.into_iter().next() {
+            let late = stale.fill.commit("late");
+            assert!(matches!(late, Err(Error::Closed)), "{late:?}");
+        }
+        if closed {
+            self.model.synced();
+        }
+        if let Some(minutes) = off_minutes {
+            self.clock.reboot(Duration::from_millis(u64::from(minutes) * MINUTE));
+        }
+        self.model.killed();
+        match self.open() {
+            Ok(()) => assert!(!closed || self.now() >= before, "time went back over a close"),
+            Err(_) if self.has_failed() => {}
+            Err(error) => panic!("opens again: {error}"),
+        }
+    }
+
+    /// Ends the process.
+    pub(crate) fn kill(&mut self) {
+        self.model.highest_seq = self.model.highest_seq.max(self.highest_given());
+        self.disk = self.disk.kill();
+        self.opened = None;
+        self.model.killed();
+    }
+
+    /// Cuts the power.
+    pub(crate) fn crash(&mut self, random: &mut Random) {
+        self.model.highest_seq = self.model.highest_seq.max(self.highest_given());
+        self.disk = self.disk.crash(&mut random.choices());
+        self.opened = None;
+        self.model.crashed();
+    }
+
+    fn highest_given(&self) -> u64 {
+        self.opened.as_ref().map_or(0, |opened| opened.spaces[0].fill("probe").sequence())
+    }
+
+    /// The state of the disk as if the power were cut now, while this goes on.
+    pub(crate) fn cut(&self, random: &mut Random) -> Self {
+        let mut model = self.model.clone();
+        model.crashed();
+        model.highest_seq = model.highest_seq.max(self.highest_given());
+        let disk = self.disk.fork().crash(&mut random.choices());
+        let mut config = self.config;
+        config.mapped = random.once_in(2);
+        let clock = ManualClock::new(self.clock.wall());
+        clock.reboot(Duration::ZERO);
+        Self::of(config, model, disk, clock)
+    }
+
+    /// The state of the disk as if the process were killed now, while this goes on.
+    pub(crate) fn killed_copy(&self) -> Self {
+        let mut model = self.model.clone();
+        model.killed();
+        model.highest_seq = model.highest_seq.max(self.highest_given());
+        let clock = ManualClock::new(self.clock.wall());
+        clock.reboot(Duration::ZERO);
+        Self::of(self.config, model, self.disk.fork(), clock)
+    }
+
+    /// Closes what is open without a word.
+    pub(crate) fn drop_store(&mut self) {
+        self.opened = None;
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.opened.is_some()
+    }
+
+    /// The end of a case: once everything is past its time, almost nothing is left on the disk.
+    pub(crate) fn finish(mut self) {
+        self.apply(&Op::LiftLimit);
+        self.check_held();
+        self.held.clear();
+        self.opened_mut().fills.clear();
+        self.apply(&Op::Maintain);
+        self.read_all();
+        // Far enough to make up for what was forgotten or suspect.
+        for _ in 0..2 {
+            self.clock.advance(Duration::from_secs(400 * 86_400));
+            self.apply(&Op::Maintain);
+        }
+        self.read_all();
+        let files = self.disk.all_files();
+        let has_segments = files.iter().any(|path| path.extension().is_some_and(|e| e == "seg"));
+        assert!(!has_segments, "segments past their time are left: {files:?}");
+        assert_eq!(self.store().stats().trash_items, 0);
+        assert!(self.disk.used_bytes() <= 96 * 1024, "{} bytes: {files:?}", self.disk.used_bytes());
+        assert!(files.len() <= 12, "{files:?}");
+        self.apply(&Op::Reopen);
+    }
+}
+
+/// A disk that fails from a call on, over this one.
+pub(crate) fn faulty(disk: &MemoryDisk) -> FaultyDisk {
+    FaultyDisk::new(Arc::new(disk.clone()))
+}

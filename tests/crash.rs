@@ -1,0 +1,299 @@
+//! Power cuts between any two calls of the disk, again and again during recovery, and calls that
+//! fail: whatever is left, the store opens, gives nothing that was invalidated or is past its time,
+//! and has everything that was acknowledged as durable.
+//!
+//! `EBBTIDE_CRASH_STATES` sets the number of states; `EBBTIDE_SEED` goes through the states of one
+//! seed, as a failure prints it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use common::generate;
+use common::ops::{Key, Op};
+use common::random::Random;
+use common::world::{Config, World, faulty};
+use ebbtide::disk::Fault;
+
+/// States gone through by default.
+const STATES: u64 = 20_000;
+/// How deep recoveries are cut short in turn.
+const DEPTH: u32 = 3;
+
+fn from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn config(random: &mut Random) -> Config {
+    Config {
+        mapped: random.once_in(2),
+        capacity: None,
+        segment_bytes: 4096 + 1024 * random.below(5),
+        verify_every_read: random.once_in(2),
+    }
+}
+
+/// Opens what a power cut left, checks it, and checks that opening again gives the same.
+fn check_state(mut world: World, random: &mut Random) {
+    world.open().expect("opens after a power cut");
+    if random.once_in(2) {
+        // What is written from here on is on top of it.
+        for op in generate::ops(random, 3) {
+            world.apply(&op);
+        }
+    }
+    world.kill();
+    world.open().expect("opens once more");
+    world.read_all();
+}
+
+/// Cuts the power at a random call of opening, and so on down; gives the number of states.
+fn cut_recovery(mut world: World, random: &mut Random, depth: u32) -> u64 {
+    let disk = faulty(&world.disk);
+    let call = 1 + random.below(70);
+    disk.inject(call, Fault::ErrorsFrom(ErrorKind::TimedOut));
+    world.fail_from(disk, call);
+    let opened = world.open();
+    if !world.has_failed() {
+        opened.expect("opens as long as no call fails");
+    }
+    // What opening made durable may not be known to the model: whatever it allows is right.
+    cut(&mut world, random, depth)
+}
+
+/// Goes through some states that a power cut may leave now.
+fn cut(world: &mut World, random: &mut Random, depth: u32) -> u64 {
+    let mut states = 0;
+    for _ in 0..3 {
+        let cut = world.cut(random);
+        check_state(cut, random);
+        states += 1;
+    }
+    if depth < DEPTH {
+        let cut = world.cut(random);
+        states += cut_recovery(cut, random, depth + 1);
+    }
+    world.drop_store();
+    states
+}
+
+/// Goes through the states of one seed: a workload in several lives, each ended by a power cut at
+/// some call of the disk.
+fn states_of(seed: u64) -> u64 {
+    let random = &mut Random::new(seed);
+    let mut world = World::new(config(random), seed);
+    let mut states = 0;
+    for _ in 0..3 {
+        let disk = faulty(&world.disk);
+        let call = 1 + random.below(300);
+        disk.inject(call, Fault::ErrorsFrom(ErrorKind::TimedOut));
+        world.fail_from(disk, call);
+        let opened = world.open();
+        if !world.has_failed() {
+            opened.expect("opens as long as no call fails");
+        }
+        for op in generate::ops(random, 40) {
+            if world.has_failed() || !world.is_open() {
+                break;
+            }
+            world.apply(&op);
+        }
+        states += cut(&mut world, random, 0);
+        world = world.cut(random);
+    }
+    states
+}
+
+/// Runs this with a seed, and names the seed if it fails.
+fn with_seed<T>(seed: u64, run: impl FnOnce(u64) -> T) -> T {
+    match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+        Ok(value) => value,
+        Err(panic) => {
+            eprintln!("to see this failure alone, set EBBTIDE_SEED={seed}");
+            resume_unwind(panic)
+        }
+    }
+}
+
+#[test]
+fn every_power_cut_leaves_a_store_that_keeps_its_word() {
+    if let Some(seed) = from_env("EBBTIDE_SEED") {
+        states_of(seed);
+        return;
+    }
+    let wanted = from_env("EBBTIDE_CRASH_STATES").unwrap_or(STATES);
+    let (states, next_seed) = (AtomicU64::new(0), AtomicU64::new(1));
+    let work = || {
+        while states.load(Ordering::Relaxed) < wanted {
+            let seed = next_seed.fetch_add(1, Ordering::Relaxed);
+            states.fetch_add(with_seed(seed, states_of), Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    println!("{} states from {} seeds", states.into_inner(), next_seed.into_inner() - 1);
+}
+
+#[test]
+fn many_power_cuts_of_one_store_leave_no_heap_of_files() {
+    let random = &mut Random::new(5);
+    let mut world = World::new(config(random), 5);
+    let mut most = 0;
+    for cycle in 0..300 {
+        world.open().unwrap();
+        for op in generate::ops(random, 12) {
+            world.apply(&op);
+        }
+        world.clock.advance(Duration::from_secs(1800));
+        world.apply(&Op::Maintain);
+        let files = world.disk.all_files();
+        most = most.max(files.len());
+        assert!(files.len() < 150, "{} files after {cycle} power cuts: {files:#?}", files.len());
+        world.crash(random);
+        world.clock.reboot(Duration::from_secs(60));
+    }
+    println!("at most {most} files");
+    world.open().unwrap();
+    world.finish();
+}
+
+/// A workload that goes through everything once.
+fn fixed_workload() -> Vec<Op> {
+    let key = |key| Key { space: 0, key };
+    let begin = |at: u8, tags| Op::Begin {
+        key: key(at),
+        tags,
+        metadata: true,
+        expires: None,
+        sync: at == 1,
+    };
+    let mut ops = vec![
+        Op::Insert(key(0), 64),
+        begin(1, 1),
+        Op::Commit(0, 300),
+        Op::Batch(0, vec![(2, 900), (3, 900), (4, 900), (5, 900), (6, 900)]),
+        Op::Sync,
+        Op::InvalidateKey(key(2)),
+        begin(3, 2),
+        Op::InvalidateTag(0, 0),
+        Op::Commit(0, 2500),
+        Op::Append { ip: 1, minutes_ago: 0, len: 64 },
+        Op::AppendMany(2, 3),
+        Op::Insert(key(7), 2500),
+        Op::Maintain,
+        Op::Reopen,
+        Op::Insert(key(7), 64),
+    ];
+    ops.extend((0..30).map(|at| Op::InvalidateKey(key(at % 3))));
+    ops.extend([
+        Op::InvalidateAll(0),
+        Op::Maintain,
+        Op::Advance(17 * 3600),
+        Op::Insert(key(0), 64),
+        Op::Maintain,
+        Op::ReadAll,
+        Op::Reopen,
+        Op::ReadAll,
+    ]);
+    ops
+}
+
+/// Runs the workload with one fault, then without: first as the process goes on, then opened again.
+fn survive(fault: Fault, call: u64, mapped: bool) -> bool {
+    let config = Config { mapped, capacity: None, segment_bytes: 4096, verify_every_read: false };
+    let mut world = World::new(config, 1);
+    let disk = faulty(&world.disk);
+    disk.inject(call, fault);
+    world.fail_from(disk.clone(), call);
+    let _ = world.open();
+    for op in fixed_workload() {
+        if !world.is_open() {
+            break;
+        }
+        world.apply(&op);
+    }
+    let reached = world.has_failed();
+    let random = &mut Random::new(call);
+    for _ in 0..2 {
+        check_state(world.cut(random), random);
+    }
+    world.kill();
+    world.mend();
+    world.open().expect("opens once the fault is gone");
+    world.apply(&Op::Insert(Key { space: 1, key: 0 }, 64));
+    world.apply(&Op::Maintain);
+    world.finish();
+    reached
+}
+
+#[test]
+fn any_one_failing_call_is_survived() {
+    let faults = [
+        Fault::Error(ErrorKind::TimedOut),
+        Fault::Error(ErrorKind::StorageFull),
+        Fault::ErrorAfter(ErrorKind::TimedOut),
+        Fault::Torn(ErrorKind::TimedOut),
+        Fault::Torn(ErrorKind::StorageFull),
+        Fault::Short,
+    ];
+    let mut runs = 0;
+    for fault in faults {
+        for call in 1.. {
+            let reached = catch_unwind(|| survive(fault, call, call % 2 == 0));
+            let reached = reached.unwrap_or_else(|panic| {
+                eprintln!("{fault:?} at call {call}");
+                resume_unwind(panic)
+            });
+            runs += 1;
+            if !reached {
+                break;
+            }
+        }
+    }
+    println!("{runs} runs");
+}
+
+#[test]
+fn any_one_failing_call_of_a_recovery_is_survived() {
+    let random = &mut Random::new(3);
+    let mut before = World::new(config(random), 3);
+    before.open().unwrap();
+    let key = |key| Key { space: 0, key };
+    before.apply(&Op::Append { ip: 1, minutes_ago: 0, len: 64 });
+    for at in 0..30 {
+        before.apply(&Op::Insert(key(at % 4), 900));
+        before.apply(&Op::InvalidateKey(key(at % 3)));
+    }
+    for fault in [Fault::Error(ErrorKind::TimedOut), Fault::Torn(ErrorKind::TimedOut), Fault::Short]
+    {
+        for call in 1.. {
+            let mut world = before.killed_copy();
+            let disk = faulty(&world.disk);
+            disk.inject(call, fault);
+            world.fail_from(disk, call);
+            let opened = world.open();
+            if !world.has_failed() {
+                break;
+            }
+            if opened.is_ok() {
+                world.apply(&Op::Insert(key(5), 64));
+                world.apply(&Op::Sync);
+                world.apply(&Op::InvalidateTag(0, 1));
+            }
+            for _ in 0..4 {
+                check_state(world.cut(random), random);
+            }
+            world.kill();
+            world.mend();
+            world.open().expect("opens once the fault is gone");
+            world.read_all();
+        }
+    }
+}

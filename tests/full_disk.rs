@@ -1,0 +1,228 @@
+//! A disk without room: inserts are refused, and everything that forgets goes on.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "common/fixture.rs"]
+mod fixture;
+
+use std::path::Path;
+
+use ebbtide::disk::{Disk, EntryKind, MemoryDisk};
+use ebbtide::{Error, Keyspace, KeyspaceOptions, ManualClock, Retention, Store};
+
+use fixture::{MODES, Random, clock, hours, on_memory, open, seed, value_of};
+
+const SEGMENT: u64 = 8192;
+
+fn images(store: &Store) -> Keyspace {
+    let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(SEGMENT);
+    store.keyspace("images", options).unwrap()
+}
+
+fn limited(store: &Store, capacity: u64) -> Keyspace {
+    let options =
+        KeyspaceOptions::new(Retention::hours(16)).segment_bytes(4096).capacity_bytes(capacity);
+    store.keyspace("images", options).unwrap()
+}
+
+/// Inserts until the disk is full; gives how many went in.
+fn fill_up(images: &Keyspace) -> u64 {
+    for number in 0.. {
+        match images.insert(format!("key-{number}"), value_of(number, 0, 900)) {
+            Ok(()) => {}
+            Err(Error::NoSpace { .. }) => return number,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    0
+}
+
+/// A store with 64 KiB to spare that has just become full, and its number of keys.
+fn full_store(mapped: bool) -> (MemoryDisk, ManualClock, Store, u64) {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), mapped);
+    let images = images(&store);
+    images.insert("first", b"value").unwrap();
+    store.sync().unwrap();
+    disk.set_capacity_bytes(Some(disk.used_bytes() + 64 * 1024));
+    let count = fill_up(&images);
+    assert!(count > 40, "{count}");
+    (disk, clock, store, count)
+}
+
+#[test]
+fn inserts_are_refused_and_the_rest_goes_on() {
+    for mapped in MODES {
+        let (disk, clock, store, count) = full_store(mapped);
+        let images = images(&store);
+        for number in 0..count {
+            let value = images.get(format!("key-{number}")).unwrap().unwrap();
+            assert_eq!(value.as_ref(), value_of(number, 0, 900));
+        }
+        images.invalidate("key-0").unwrap();
+        assert!(images.get("key-0").unwrap().is_none());
+        assert!(matches!(images.insert("big", vec![1; 9000]), Err(Error::NoSpace { .. })));
+        clock.advance(hours(17));
+        assert!(images.get("key-1").unwrap().is_none());
+        store.maintain().unwrap();
+        assert!(store.stats().poisoned.is_none());
+        images.insert("big", vec![1; 9000]).unwrap();
+        assert_eq!(images.get("big").unwrap().unwrap().len(), 9000);
+        store.close().unwrap();
+        let store = open(on_memory(&disk, &clock), mapped);
+        assert!(store.existing_keyspace("images").unwrap().contains("big").unwrap());
+        assert!(store.verify().unwrap().problems.is_empty());
+    }
+}
+
+#[test]
+fn a_thousand_invalidations_on_a_full_disk_hold() {
+    for mapped in MODES {
+        let mut choices = Random::new(seed("a_thousand_invalidations_on_a_full_disk_hold"));
+        let (mut disk, clock, store, count) = full_store(mapped);
+        disk.set_capacity_bytes(Some(disk.used_bytes()));
+        let images = images(&store);
+        let mut widened = 0;
+        for number in 0..1000 {
+            let receipt = images.invalidate(format!("key-{}", number % count.max(1))).unwrap();
+            widened += u32::from(receipt.widened());
+            assert!(images.get(format!("key-{}", number % count)).unwrap().is_none());
+        }
+        println!("{widened} of 1000 widened");
+        for _ in 0..5 {
+            let crashed =
+                disk.fork().crash(&mut |options: u32| choices.below(options.into()) as u32);
+            let store = open(on_memory(&crashed, &clock), mapped);
+            let images = store.existing_keyspace("images").unwrap();
+            for number in 0..count.min(1000) {
+                assert!(images.get(format!("key-{number}")).unwrap().is_none(), "key-{number}");
+            }
+            assert!(store.recovery_report().corrupt_records.is_empty());
+        }
+        disk = disk.crash(&mut |options: u32| choices.below(options.into()) as u32);
+        disk.set_capacity_bytes(None);
+        let store = open(on_memory(&disk, &clock), mapped);
+        let images = store.existing_keyspace("images").unwrap();
+        for number in 0..count {
+            assert!(images.get(format!("key-{number}")).unwrap().is_none());
+        }
+        images.insert("key-0", b"again").unwrap();
+        assert_eq!(images.get("key-0").unwrap().unwrap().as_ref(), b"again");
+        store.maintain().unwrap();
+        store.close().unwrap();
+    }
+}
+
+/// A batch that was refused halfway leaves whole records behind: none of them may come back over
+/// what was stored after it.
+#[test]
+fn what_a_refused_batch_left_behind_does_not_win() {
+    for mapped in MODES {
+        for spare_blocks in 1..6 {
+            let (disk, clock) = (MemoryDisk::new(1), clock());
+            let store = open(on_memory(&disk, &clock), mapped);
+            let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(256 * 1024);
+            let images = store.keyspace("images", options).unwrap();
+            images.insert("zz", b"opens the segment").unwrap();
+            disk.set_capacity_bytes(Some(disk.used_bytes() + spare_blocks * 4096));
+            let batch = (0..60).map(|number| (format!("k{number:02}"), vec![1_u8; 500]));
+            assert!(matches!(images.insert_batch(batch), Err(Error::NoSpace { .. })));
+            disk.set_capacity_bytes(None);
+            // Of the same length as the first of the batch, for a key that came second.
+            images.insert("k01", vec![2_u8; 500]).unwrap();
+            let disk = disk.kill();
+            drop(store);
+            let store = open(on_memory(&disk, &clock), mapped);
+            let images = store.existing_keyspace("images").unwrap();
+            assert_eq!(images.get("k01").unwrap().unwrap().as_ref(), vec![2_u8; 500]);
+        }
+    }
+}
+
+/// Whole blocks of the files below a directory.
+fn blocks(disk: &MemoryDisk, dir: &Path) -> u64 {
+    let entries = disk.read_dir(dir).unwrap_or_default();
+    entries
+        .iter()
+        .map(|entry| match entry.kind {
+            EntryKind::Directory => blocks(disk, &dir.join(&entry.name)),
+            _ => (disk.read_file(&dir.join(&entry.name)).unwrap().len() as u64)
+                .next_multiple_of(4096),
+        })
+        .sum()
+}
+
+/// What the keyspace takes: its buckets and all of the trash, which is all its own here.
+fn taken(disk: &MemoryDisk) -> u64 {
+    let keyspace = Path::new("/data/keyspaces/images");
+    let buckets = disk.read_dir(keyspace).unwrap();
+    let buckets = buckets.iter().filter(|entry| entry.kind == EntryKind::Directory);
+    buckets.map(|entry| blocks(disk, &keyspace.join(&entry.name))).sum::<u64>()
+        + blocks(disk, Path::new("/data/trash"))
+}
+
+#[test]
+fn the_capacity_holds_at_every_step() {
+    let mut choices = Random::new(seed("the_capacity_holds_at_every_step"));
+    for mapped in MODES {
+        for capacity in [64 * 1024, 100_000, 300_000] {
+            let (disk, clock) = (MemoryDisk::new(1), clock());
+            let store = open(on_memory(&disk, &clock), mapped);
+            let images = limited(&store, capacity);
+            let mut held = Vec::new();
+            for step in 0..400 {
+                let number = choices.below(200);
+                match choices.below(20) {
+                    0 => store.sync().unwrap(),
+                    1 => store.maintain().unwrap(),
+                    2 => drop(images.invalidate(format!("key-{number}")).unwrap()),
+                    3 => held.clear(),
+                    4 => held.extend(images.get(format!("key-{number}")).unwrap()),
+                    5 => clock.advance(fixture::minutes(20)),
+                    6 => {
+                        let batch = (0..10).map(|n| (format!("key-{n}"), value_of(n, step, 300)));
+                        // Values held may pin what would have to go.
+                        let _ = images.insert_batch(batch);
+                    }
+                    _ => {
+                        let value =
+                            value_of(number, step, if choices.once_in(9) { 9000 } else { 700 });
+                        match images.insert(format!("key-{number}"), value) {
+                            Err(Error::CapacityExceeded { .. }) => held.clear(),
+                            stored => stored.unwrap(),
+                        }
+                    }
+                }
+                let taken = taken(&disk);
+                assert!(taken <= capacity, "step {step}: {taken} of {capacity}");
+                assert!(taken <= store.stats().keyspaces[0].used_bytes, "step {step}");
+            }
+            assert!(store.stats().segments_evicted > 0);
+        }
+    }
+}
+
+#[test]
+fn the_oldest_go_first_and_a_smaller_capacity_is_reached_while_serving() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&disk, &clock), mapped);
+        let images = limited(&store, 400_000);
+        for number in 0..150 {
+            images.insert(format!("key-{number}"), value_of(number, 0, 1500)).unwrap();
+        }
+        store.close().unwrap();
+        let before = taken(&disk);
+        let store = open(on_memory(&disk, &clock), mapped);
+        let images = limited(&store, 100_000);
+        assert_eq!(images.get("key-149").unwrap().unwrap().as_ref(), value_of(149, 0, 1500));
+        store.maintain().unwrap();
+        let after = taken(&disk);
+        assert!(after <= 100_000 && after < before, "{before} to {after}");
+        let kept: Vec<u64> =
+            (0..150).filter(|number| images.contains(format!("key-{number}")).unwrap()).collect();
+        assert!(kept.len() > 10, "{kept:?}");
+        assert_eq!(kept, (150 - kept.len() as u64..150).collect::<Vec<_>>(), "the newest are kept");
+        images.insert("new", b"value").unwrap();
+        assert!(images.contains("new").unwrap());
+    }
+}

@@ -1,0 +1,146 @@
+//! A store under random operations gives the same answers as a plain model of it in memory, through
+//! full disks, clocks that jump, kills and power cuts. What fails is shrunk to few steps.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::ops::{KEYS, KEYSPACES, Key, Op, TAGS};
+use common::world::{Config, World};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::test_runner::{Config as Settings, FileFailurePersistence};
+
+fn key() -> impl Strategy<Value = Key> {
+    (0..KEYSPACES, 0..KEYS).prop_map(|(space, key)| Key { space, key })
+}
+
+fn len() -> impl Strategy<Value = u16> {
+    prop_oneof![Just(8_u16), Just(64), Just(300), 6_u16..3000]
+}
+
+fn write() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (key(), len()).prop_map(|(key, len)| Op::Insert(key, len)),
+        2 => (0..KEYSPACES, vec((0..KEYS, len()), 1..8)).prop_map(|(s, items)| Op::Batch(s, items)),
+        4 => (key(), 0_u8..1 << TAGS, any::<bool>(), option::of(0_u16..400), any::<bool>()).prop_map(
+            |(key, tags, metadata, expires, sync)| Op::Begin { key, tags, metadata, expires, sync },
+        ),
+        4 => (0_u8..4, len()).prop_map(|(which, len)| Op::Commit(which, len)),
+        1 => (0_u8..4).prop_map(Op::Abandon),
+        2 => (0_u8..4, -60_i16..1200, len())
+            .prop_map(|(ip, minutes_ago, len)| Op::Append { ip, minutes_ago, len }),
+        1 => (0_u8..4, 1_u8..6).prop_map(|(ip, count)| Op::AppendMany(ip, count)),
+    ]
+}
+
+fn invalidate() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => key().prop_map(Op::InvalidateKey),
+        3 => (0..KEYSPACES, 0..TAGS).prop_map(|(space, tag)| Op::InvalidateTag(space, tag)),
+        1 => (0..KEYSPACES).prop_map(Op::InvalidateAll),
+    ]
+}
+
+fn look() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => key().prop_map(Op::Read),
+        2 => Just(Op::ReadAll),
+        1 => key().prop_map(Op::Hold),
+        1 => (0_u16..1200, 0_u16..600).prop_map(|(ago, span)| Op::Scan(ago, span)),
+    ]
+}
+
+fn time() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0_u32..3 * 3600).prop_map(Op::Advance),
+        1 => (0_u32..3 * 86_400).prop_map(Op::Advance),
+        1 => (-3000_i32..3000).prop_map(Op::SetWall),
+        1 => Just(Op::ConfirmClock),
+    ]
+}
+
+fn stop() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => Just(Op::Reopen),
+        1 => (0_u16..2000).prop_map(Op::Reboot),
+        3 => Just(Op::Kill),
+        3 => (any::<u64>(), 0_u16..100).prop_map(|(seed, off)| Op::Crash(seed, off)),
+        1 => (4_u8..9).prop_map(Op::SegmentKib),
+    ]
+}
+
+fn upkeep() -> impl Strategy<Value = Op> {
+    prop_oneof![3 => Just(Op::Sync), 2 => Just(Op::Maintain)]
+}
+
+fn disk() -> impl Strategy<Value = Op> {
+    prop_oneof![(0_u8..4).prop_map(Op::LimitDisk), Just(Op::LiftLimit)]
+}
+
+fn op(full_disk: bool) -> impl Strategy<Value = Op> {
+    prop_oneof![
+        20 => write(),
+        5 => invalidate(),
+        6 => look(),
+        4 => time(),
+        3 => stop(),
+        4 => upkeep(),
+        if full_disk { 3 } else { 0 } => disk(),
+    ]
+}
+
+fn config(capacity: bool) -> impl Strategy<Value = Config> {
+    (any::<bool>(), 16_u64..24, any::<bool>()).prop_map(move |(mapped, segments, verify)| Config {
+        mapped,
+        capacity: capacity.then_some(segments * 8192),
+        segment_bytes: 4096,
+        verify_every_read: verify,
+    })
+}
+
+fn settings(cases: u32) -> Settings {
+    let factor = std::env::var("EBBTIDE_MODEL_FACTOR").ok().and_then(|text| text.parse().ok());
+    Settings {
+        cases: cases * factor.unwrap_or(1),
+        max_shrink_iters: 4000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
+        ..Settings::default()
+    }
+}
+
+fn run(config: Config, ops: &[Op]) {
+    let mut world = World::new(config, 1);
+    world.open().unwrap();
+    for op in ops {
+        world.apply(op);
+    }
+    world.read_all();
+    world.finish();
+}
+
+proptest! {
+    #![proptest_config(settings(1500))]
+
+    #[test]
+    fn a_store_answers_as_its_model_does(config in config(false), ops in vec(op(false), 1..80)) {
+        run(config, &ops);
+    }
+
+    #[test]
+    fn a_store_with_a_capacity_answers_as_its_model_does(
+        config in config(true),
+        ops in vec(op(false), 1..80),
+    ) {
+        run(config, &ops);
+    }
+
+    #[test]
+    fn a_store_on_a_full_disk_answers_as_its_model_does(
+        config in config(false),
+        ops in vec(op(true), 1..80),
+    ) {
+        run(config, &ops);
+    }
+}
