@@ -1,0 +1,203 @@
+//! The arguments of the command.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Parser, Subcommand};
+
+use crate::help;
+use crate::moment::{Moment, parse_span};
+
+/// Looks into a store of the storage engine ebbtide, and works on it.
+#[derive(Debug, Parser)]
+#[command(name = "ebbtide", version, after_help = help::GENERAL, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    /// Print JSON
+    #[arg(long, global = true, display_order = 100)]
+    pub(crate) json: bool,
+    /// Print results only: no progress, no words about what was done
+    #[arg(short, long, global = true, display_order = 101)]
+    pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what a store holds and how it is
+    #[command(after_help = help::INFO)]
+    Info(StoreArg),
+    /// List the buckets of all keyspaces and logs, with their deadlines
+    #[command(after_help = help::BUCKETS)]
+    Buckets(BucketsArgs),
+    /// List keyspaces and logs, or the keys of a keyspace
+    #[command(after_help = help::LS)]
+    Ls(LsArgs),
+    /// Write a value to standard output or a file
+    #[command(after_help = help::GET)]
+    Get(GetArgs),
+    /// Store a value from a file or standard input
+    #[command(after_help = help::PUT)]
+    Put(PutArgs),
+    /// Show what is known of a key
+    #[command(after_help = help::STAT)]
+    Stat(KeyArgs),
+    /// Hide a key, all that carries a tag, or everything, durably
+    #[command(after_help = help::INVALIDATE)]
+    Invalidate(InvalidateArgs),
+    /// Show the last rows of a log
+    #[command(after_help = help::TAIL)]
+    Tail(TailArgs),
+    /// Show the rows of a log in a range of time, in its order
+    #[command(after_help = help::SCAN)]
+    Scan(ScanArgs),
+    /// Read everything, compare all checksums, and name what is wrong
+    #[command(after_help = help::VERIFY)]
+    Verify(StoreArg),
+    /// Show one segment file, record by record
+    #[command(after_help = help::DUMP)]
+    Dump(DumpArgs),
+    /// Drop the buckets that are past their deadline, and give their space back
+    #[command(after_help = help::DROP_EXPIRED)]
+    DropExpired(DropExpiredArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StoreArg {
+    /// The store's directory
+    pub(crate) store: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BucketsArgs {
+    /// The store's directory
+    pub(crate) store: PathBuf,
+    /// Only the buckets of the keyspace or log of this name
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LsArgs {
+    /// The store's directory
+    pub(crate) store: PathBuf,
+    /// The keyspace whose keys to list
+    pub(crate) keyspace: Option<String>,
+    /// Only keys that begin with this
+    #[arg(long, value_name = "TEXT", requires = "keyspace")]
+    pub(crate) prefix: Option<OsString>,
+    /// At most so many keys
+    #[arg(long, value_name = "N", requires = "keyspace")]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeyArgs {
+    /// The store's directory
+    pub(crate) store: PathBuf,
+    /// The keyspace
+    pub(crate) keyspace: String,
+    /// The key
+    pub(crate) key: OsString,
+    /// The key is given in hexadecimal
+    #[arg(long)]
+    pub(crate) hex_key: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// The file to write, in place of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PutArgs {
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// The file that has the value; standard input without one, or with -
+    pub(crate) file: Option<PathBuf>,
+    /// A tag by which the value can be invalidated; may be given up to 16 times
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<OsString>,
+    /// Metadata to keep beside the value
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) metadata: Option<OsString>,
+    /// When to hide the value, if its bucket does not go earlier: 2026-11-21T09:30:00Z or +2d
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "expires_in")]
+    pub(crate) expires_at: Option<Moment>,
+    /// After how long to hide the value, if its bucket does not go earlier: 90s, 1h30m, 2d
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) expires_in: Option<Duration>,
+    /// Create the keyspace, and the store, if missing, to keep values for so many days at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) window_days: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("scope").required(true).args(["key", "tag", "all"]))]
+pub(crate) struct InvalidateArgs {
+    /// The store's directory
+    pub(crate) store: PathBuf,
+    /// The keyspace
+    pub(crate) keyspace: String,
+    /// The key to hide
+    pub(crate) key: Option<OsString>,
+    /// The key is given in hexadecimal
+    #[arg(long, requires = "key")]
+    pub(crate) hex_key: bool,
+    /// Hide all values that carry this tag
+    #[arg(long)]
+    pub(crate) tag: Option<OsString>,
+    /// Hide everything in the keyspace
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TailArgs {
+    /// The store's directory
+    pub(crate) store: PathBuf,
+    /// The log
+    pub(crate) log: String,
+    /// How many rows
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub(crate) rows: usize,
+    /// Look for new rows every second until interrupted
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ScanArgs {
+    /// The store's directory
+    pub(crate) store: PathBuf,
+    /// The log
+    pub(crate) log: String,
+    /// The first moment of the range; the oldest row's without it
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) from: Option<Moment>,
+    /// The first moment after the range; without it, the range has no end
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) to: Option<Moment>,
+    /// At most so many rows
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DumpArgs {
+    /// The segment file
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DropExpiredArgs {
+    /// The store's directory
+    pub(crate) store: PathBuf,
+    /// Believe a step of the wall clock that is still suspect first
+    #[arg(long)]
+    pub(crate) confirm_clock: bool,
+}
