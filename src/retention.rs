@@ -18,7 +18,7 @@ pub(crate) const MAX_WINDOW_MS: u64 = 36_525 * DAY_MS;
 
 /// How long data is kept, at most. Without one, no keyspace or log can be made.
 ///
-/// Time is cut into buckets of [`Retention::width`], aligned to the Unix epoch. A bucket, and with
+/// Time is cut into buckets of [`Retention::bucket_width`], aligned to the Unix epoch. A bucket, and with
 /// it everything in it, is gone at its start plus the window: a record lives between the window
 /// less the width and the window, and never longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
