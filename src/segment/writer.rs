@@ -26,6 +26,8 @@ pub(crate) struct SegmentWriter {
     end: u64,
     entries: Vec<SidecarEntry>,
     scratch: Vec<u8>,
+    /// Up to where the writes need not set blocks aside.
+    reserve_at: u64,
     /// True once a refused batch may have left whole records behind the end.
     spoiled: bool,
 }
@@ -70,6 +72,7 @@ impl SegmentWriter {
             end: HEADER_LEN,
             entries: Vec::new(),
             scratch: Vec::new(),
+            reserve_at: HEADER_LEN,
             spoiled: false,
         })
     }
@@ -131,15 +134,24 @@ impl SegmentWriter {
         Ok(offsets)
     }
 
-    /// Sets blocks aside well ahead of the writes, which are cheaper then.
+    /// Sets blocks aside well ahead of the writes, which are cheaper then. It only saves time: what is
+    /// left of a nearly full disk is not taken, and the write itself says when there is nothing.
     fn reserve(&mut self, len: u64) {
         let end = self.end + len;
-        let reserved = self.segment.reserved.load(Ordering::Acquire);
-        if end > reserved {
-            let ahead = (end + RESERVE_BYTES).min(self.segment.header.capacity).max(end);
-            self.segment.reserved.store(ahead, Ordering::Release);
-            // It only saves time: on a full disk the write says so itself.
-            let _ = self.file.reserve(self.end, ahead - self.end);
+        if end <= self.reserve_at {
+            return;
+        }
+        let ahead = (end + RESERVE_BYTES).min(self.segment.header.capacity).max(end);
+        self.reserve_at = ahead;
+        self.segment.reserved.store(ahead, Ordering::Release);
+        if self.file.reserve(self.end, ahead - self.end).is_err() {
+            self.release_reserved();
+        }
+    }
+
+    fn release_reserved(&self) {
+        if self.file.release_reserved().is_ok() {
+            self.segment.reserved.store(0, Ordering::Release);
         }
     }
 
@@ -192,9 +204,7 @@ impl SegmentWriter {
     /// would be in it.
     pub(crate) fn seal(self, disk: &dyn Disk) -> Result<()> {
         self.segment.sync()?;
-        if self.file.release_reserved().is_ok() {
-            self.segment.reserved.store(0, Ordering::Release);
-        }
+        self.release_reserved();
         if let Some(bytes) = write_sidecar(disk, &self.segment, self.end, &self.entries) {
             self.segment.sidecar_bytes.store(bytes, Ordering::Release);
         }
