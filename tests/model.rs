@@ -10,7 +10,7 @@ use common::world::{Config, World};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::test_runner::{Config as Settings, FileFailurePersistence};
+use proptest::test_runner::{Config as Settings, FileFailurePersistence, RngSeed};
 
 fn key() -> impl Strategy<Value = Key> {
     (0..KEYSPACES, 0..KEYS).prop_map(|(space, key)| Key { space, key })
@@ -100,13 +100,21 @@ fn config(capacity: bool) -> impl Strategy<Value = Config> {
     })
 }
 
+const SEED: u64 = 20_261_121;
+
 fn settings(cases: u32) -> Settings {
+    let settings = Settings::default();
     let factor = std::env::var("EBBTIDE_MODEL_FACTOR").ok().and_then(|text| text.parse().ok());
     Settings {
         cases: cases * factor.unwrap_or(1),
         max_shrink_iters: 4000,
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
-        ..Settings::default()
+        // The same cases every time, unless `PROPTEST_RNG_SEED` asks for others.
+        rng_seed: match settings.rng_seed {
+            RngSeed::Random => RngSeed::Fixed(SEED),
+            given => given,
+        },
+        ..settings
     }
 }
 

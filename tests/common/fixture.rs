@@ -5,7 +5,6 @@
 #[path = "random.rs"]
 mod random;
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 pub(crate) use random::Random;
@@ -59,11 +58,11 @@ pub(crate) fn quiet(builder: StoreBuilder, clock: &ManualClock) -> StoreBuilder 
     builder.clock(clock.clone()).background(false).tombstone_log_bytes(4096)
 }
 
-/// The seed of a test: from `EBBTIDE_SEED`, else a new one; printed, so that a failure can be had
-/// again.
+/// The seed of a test: from `EBBTIDE_SEED`, else always the same; printed, so that a failure can be
+/// had again.
 pub(crate) fn seed(test: &str) -> u64 {
     let given = std::env::var("EBBTIDE_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| RandomState::new().hash_one(test));
+    let seed = given.unwrap_or_else(|| ebbtide::value_hash(test.as_bytes()) as u64);
     println!("{test}: EBBTIDE_SEED={seed}");
     seed
 }
