@@ -77,7 +77,9 @@ impl KeyspaceCore {
 
     /// Evicts what a floor of everything hides, and what is over the capacity.
     pub(crate) fn shrink(&self) -> Result<()> {
-        let (floor, capacity) = (self.floors.all(), self.capacity());
+        // Beside segments that were not taken up, hidden ones may still cover what lies in those.
+        let floor = if self.owner.min_seq() == 0 { 0 } else { self.floors.all() };
+        let capacity = self.capacity();
         while self.evict_if(|oldest| oldest.records() > 0 && oldest.max_seq() <= floor)? {}
         while self.evict_if(|_| self.live_bytes() > capacity)? {}
         Ok(())

@@ -53,6 +53,8 @@ impl Recovery<'_> {
         let lost_records = found.lost.iter().any(|(number, _)| !covered(*number));
         if found.foreign {
             floors.raise(TombstoneScope::All, &[], last);
+            // What they hold may be as old as anything: no tombstone over it is forgotten.
+            owner.note_undurable(Some(0));
         }
         if self.logs.lost || lost_records {
             debug_assert!(generation_of(last) < self.engine.generation);
