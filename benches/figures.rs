@@ -36,6 +36,7 @@ const FIGURES: &[(&str, Figure)] = &[
     ("drop", drop_of_a_bucket),
     ("invalidate", invalidation),
     ("invalidate-tag", invalidation_of_a_tag),
+    ("tags", reading_beside_tag_floors),
     ("insert", insertion),
     ("batch", small_batches),
     ("get", reading),
@@ -178,7 +179,6 @@ fn invalidation(report: &mut Report, rounds: usize) {
 /// the store, and both calls come after the same: a sync, and an invalidation of something else, so
 /// that neither pays for what the disk had to do before.
 fn invalidation_of_a_tag(report: &mut Report, rounds: usize) {
-    const PAIRS: u64 = 5;
     let scene = Scene::new();
     let store = |tag: &str, numbers: std::ops::Range<u64>| {
         for number in numbers {
@@ -189,30 +189,74 @@ fn invalidation_of_a_tag(report: &mut Report, rounds: usize) {
     let hide = |tag: &str| time(|| scene.images.invalidate_tag(tag).unwrap());
     let mut times = Rounds::default();
     for round in 0..rounds as u64 {
-        let (mut manys, mut ones) = (Vec::new(), Vec::new());
-        for pair in 0..PAIRS {
-            // The tags were not invalidated before: that is the dearer case.
-            let [many, one, other] =
-                ["many", "one", "other"].map(|n| format!("{n}-{round}-{pair}"));
-            store(&many, 0..100_000);
-            store(&one, 100_000..100_001);
-            scene.store.sync().unwrap();
-            hide(&other);
-            if pair % 2 == 0 {
-                manys.push(hide(&many));
-                ones.push(hide(&one));
-            } else {
-                ones.push(hide(&one));
-                manys.push(hide(&many));
-            }
-            for number in [0, 99_999, 100_000] {
-                assert!(scene.images.get(small_key(number)).unwrap().is_none());
+        // The tags were not invalidated before: that is the dearer case.
+        let [many, one, other] = ["many", "one", "other"].map(|n| format!("{n}-{round}"));
+        store(&many, 0..MILLION);
+        store(&one, MILLION..MILLION + 1);
+        scene.store.sync().unwrap();
+        hide(&other);
+        let (of_many, of_one) = if round % 2 == 0 {
+            let of_many = hide(&many);
+            (of_many, hide(&one))
+        } else {
+            let of_one = hide(&one);
+            (hide(&many), of_one)
+        };
+        times.push((of_many, of_one));
+        for number in [0, MILLION - 1, MILLION] {
+            assert!(scene.images.get(small_key(number)).unwrap().is_none());
+        }
+    }
+    let what = "invalidation of a tag of 1,000,000 records";
+    report.add(what, "of one record", &times, 1, Some(1.5));
+}
+
+/// Reading while 100,000 other tags are invalidated, and while none is.
+fn reading_beside_tag_floors(report: &mut Report, rounds: usize) {
+    const HELD: u64 = 4096;
+    const FLOORS: u64 = 100_000;
+    let dir = scratch();
+    let make = |name: &str, floors: u64| {
+        let path = dir.path().join(name);
+        let store = quiet_store(&path, &MovedClock::default());
+        let images = store.keyspace("images", KeyspaceOptions::new(a_month())).unwrap();
+        for tags in [0, 1, 16] {
+            for number in 0..HELD {
+                let mut fill = images.fill(tagged_key(number, tags));
+                for tag in 0..tags {
+                    fill = fill.tag(format!("tag-{}-{tag}", number / 8));
+                }
+                assert_eq!(fill.commit(b"rendition").unwrap(), Outcome::Stored);
             }
         }
-        times.push((median(&manys), median(&ones)));
+        let other_tags: Vec<String> = (0..floors).map(|number| format!("other-{number}")).collect();
+        for tags in other_tags.chunks(1000) {
+            images.invalidate_tags(tags).unwrap();
+        }
+        store.close().unwrap();
+        path
+    };
+    let (beside, alone) = (make("beside", FLOORS), make("alone", 0));
+    let (beside, alone) = (open_mapped(&beside), open_mapped(&alone));
+    let [beside, alone] = [&beside, &alone].map(|store| store.existing_keyspace("images").unwrap());
+    for tags in [0, 1, 16] {
+        let keys: Vec<String> =
+            (0..16 * HELD).map(|number| tagged_key(number * 7919 % HELD, tags)).collect();
+        let from = |images: &Keyspace| {
+            time(|| keys.iter().filter_map(|key| black_box(images.get(key).unwrap())).count())
+        };
+        let _ = (from(&beside), from(&alone));
+        let mut times = Rounds::default();
+        for _ in 0..rounds {
+            times.push(in_turn(2, || from(&beside), || from(&alone)));
+        }
+        let what = format!("hit of a record with {tags} tags, 100,000 others invalidated");
+        report.add(&what, "none invalidated", &times, keys.len() as u32, None);
     }
-    let what = "invalidation of a tag of 100,000 records";
-    report.add(what, "of one record", &times, 1, Some(1.5));
+}
+
+fn tagged_key(number: u64, tags: u64) -> String {
+    format!("{}-{tags}", key(number))
 }
 
 /// Images into a cache against the same bytes into a plain file: of 24 KiB, and of a length that

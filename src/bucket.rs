@@ -1,11 +1,11 @@
 //! A bucket: one slice of time of one owner, a directory on disk, the unit of forgetting.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::pseudonym::KeyRing;
 use crate::retention::Window;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::Timestamp;
 
 /// A live bucket.

@@ -2,20 +2,23 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use crate::disk::Disk;
+use crate::denials::Denials;
+use crate::disk::{Capabilities, Disk};
 use crate::error::{Error, Result};
 use crate::format::tombstone::Tombstone;
 use crate::hash::Hasher;
+use crate::ledger::{Event, Ledger};
 use crate::segment::SegmentHost;
 use crate::segment::writer::AppendError;
 use crate::sequence::{Sequence, first_of};
 use crate::state::StateFile;
-use crate::sync::{Mutex, RwLock};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, RwLock};
 use crate::time::{Clock, EngineTime, Reading, SavedTime, Timestamp};
 use crate::tombstone::{LogIdentity, TombstoneLog, has_more, read_logs};
-use crate::trash::Trash;
+use crate::trash::{Trash, TrashEvent};
 
 /// The shared part of an open store.
 #[derive(Debug)]
@@ -28,6 +31,10 @@ pub(crate) struct Engine {
     pub(crate) generation: u64,
     pub(crate) sequence: Arc<Sequence>,
     pub(crate) counters: Counters,
+    /// What the file system does with bytes that are erased.
+    pub(crate) capabilities: Capabilities,
+    /// What is denied in all keyspaces.
+    pub(crate) denials: Denials,
     /// Everything that only a writing store has.
     write_side: Option<WriteSide>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -36,6 +43,9 @@ pub(crate) struct Engine {
     poison: Mutex<Option<String>>,
     closed: AtomicBool,
     problems: Mutex<Vec<Problem>>,
+    /// Counts rounds of upkeep, for those who wait for what it does.
+    rounds: Mutex<u64>,
+    round_done: Condvar,
     /// In a read-only store, what the writer has invalidated since.
     watch: Mutex<Option<Watch>>,
 }
@@ -47,7 +57,9 @@ struct Watch {
     identity: LogIdentity,
     /// The file and the offset at which the next entry will appear.
     position: (u64, u64),
-    seen: Arc<Vec<Tombstone>>,
+    tombstones: Vec<Tombstone>,
+    /// How often there was something new.
+    round: u64,
 }
 
 /// What only a writing store has.
@@ -56,6 +68,7 @@ pub(crate) struct WriteSide {
     pub(crate) state: Arc<StateFile>,
     pub(crate) tombstones: TombstoneLog,
     pub(crate) trash: Trash,
+    pub(crate) ledger: Ledger,
 }
 
 /// What an [`Engine`] is made from.
@@ -67,6 +80,7 @@ pub(crate) struct EngineParts {
     pub(crate) hasher: Hasher,
     pub(crate) store_id: [u8; 16],
     pub(crate) generation: u64,
+    pub(crate) capabilities: Capabilities,
     pub(crate) write_side: Option<WriteSide>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) time: EngineTime,
@@ -124,6 +138,8 @@ impl Engine {
             generation: parts.generation,
             sequence: Sequence::new(parts.generation),
             counters: Counters::default(),
+            capabilities: parts.capabilities,
+            denials: Denials::default(),
             write_side: parts.write_side,
             clock: parts.clock,
             time: RwLock::new(parts.time),
@@ -131,6 +147,8 @@ impl Engine {
             poison: Mutex::new(None),
             closed: AtomicBool::new(false),
             problems: Mutex::default(),
+            rounds: Mutex::new(0),
+            round_done: Condvar::new(),
             watch: Mutex::new(None),
         })
     }
@@ -224,6 +242,11 @@ impl Engine {
         self.write_side.as_ref().ok_or(Error::ReadOnly)
     }
 
+    /// The trash, also of a closed store: receipts outlive it.
+    pub(crate) fn trash(&self) -> Option<&Trash> {
+        self.write_side.as_ref().map(|side| &side.trash)
+    }
+
     /// True if the store was opened read-only.
     pub(crate) fn is_read_only(&self) -> bool {
         self.write_side.is_none()
@@ -248,6 +271,44 @@ impl Engine {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Hands what happened in the trash and to the clock to the ledger, and writes what waits there.
+    pub(crate) fn flush_ledger(&self) -> Result<()> {
+        let side = self.write_side()?;
+        let now = self.trusted_now();
+        self.gather_events(side, now);
+        side.ledger.flush()
+    }
+
+    /// As [`Engine::flush_ledger`], with the invalidations that are done with.
+    pub(crate) fn settle_ledger(&self) -> Result<()> {
+        let side = self.write_side()?;
+        let now = self.trusted_now();
+        self.gather_events(side, now);
+        side.ledger.settle(now, self.sequence.lowest_open(self.clock.boot_ms()))
+    }
+
+    fn gather_events(&self, side: &WriteSide, now: Timestamp) {
+        side.ledger.note_clock(now, self.suspect_ms());
+        for event in side.trash.take_events() {
+            let event = match event {
+                TrashEvent::KeysDestroyed(bucket) => Event::KeysDestroyed {
+                    owner_id: bucket.owner_id,
+                    start: bucket.start,
+                    instance: bucket.instance,
+                    found: false,
+                },
+                TrashEvent::Released(bucket, segments, bytes) => Event::Released {
+                    owner_id: bucket.owner_id,
+                    start: bucket.start,
+                    instance: bucket.instance,
+                    segments,
+                    bytes,
+                },
+            };
+            side.ledger.note(now, event);
+        }
+    }
+
     /// Waits for invalidations under way, and takes no more.
     pub(crate) fn close_tombstones(&self) {
         if let Some(side) = &self.write_side {
@@ -257,7 +318,33 @@ impl Engine {
 
     /// Closes the engine; false if it was closed before.
     pub(crate) fn close(&self) -> bool {
-        !self.closed.swap(true, Ordering::AcqRel)
+        let first = !self.closed.swap(true, Ordering::AcqRel);
+        self.note_progress();
+        first
+    }
+
+    /// Wakes those who wait for the upkeep.
+    pub(crate) fn note_progress(&self) {
+        *self.rounds.lock() += 1;
+        self.round_done.notify_all();
+    }
+
+    /// How far the upkeep has come.
+    pub(crate) fn progress(&self) -> u64 {
+        *self.rounds.lock()
+    }
+
+    /// Waits until the upkeep has come further than this, or for so long.
+    pub(crate) fn wait_for_progress(&self, seen: u64, timeout: Option<Duration>) {
+        let mut rounds = self.rounds.lock();
+        if *rounds == seen {
+            match timeout {
+                Some(timeout) => {
+                    self.round_done.wait_for(&mut rounds, timeout);
+                }
+                None => self.round_done.wait(&mut rounds),
+            }
+        }
     }
 
     /// Stops writing for good after a failure, and gives the failure back.
@@ -299,20 +386,33 @@ impl Engine {
 
     /// Begins to look for tombstones that the writing process adds after this position.
     pub(crate) fn watch(&self, dir: PathBuf, identity: LogIdentity, position: (u64, u64)) {
-        let watch = Watch { dir, identity, position, seen: Arc::default() };
+        let watch = Watch { dir, identity, position, tombstones: Vec::new(), round: 0 };
         *self.watch.lock() = Some(watch);
     }
 
-    /// In a read-only store, all tombstones there are now, if any came since it was opened.
-    pub(crate) fn watched_tombstones(&self) -> Result<Option<Arc<Vec<Tombstone>>>> {
+    /// In a read-only store, hands over all tombstones there are now, unless none came since they
+    /// were last handed over to this caller. `seen` is the caller's to keep, 0 at first.
+    pub(crate) fn take_over_tombstones(
+        &self,
+        seen: &AtomicU64,
+        mut take_over: impl FnMut(&Tombstone),
+    ) -> Result<()> {
+        if !self.is_read_only() {
+            return Ok(());
+        }
         let mut watch = self.watch.lock();
-        let Some(watch) = watch.as_mut() else { return Ok(None) };
+        let Some(watch) = watch.as_mut() else { return Ok(()) };
         if has_more(&*self.disk, &watch.dir, watch.position) {
             let found = read_logs(&*self.disk, &watch.dir, None, watch.identity)?;
             watch.position = found.position();
-            watch.seen = Arc::new(found.tombstones().cloned().collect());
+            watch.tombstones = found.tombstones().cloned().collect();
+            watch.round += 1;
         }
-        Ok((!watch.seen.is_empty()).then(|| Arc::clone(&watch.seen)))
+        // Under the lock, so that nobody else goes on before it is done.
+        if seen.swap(watch.round, Ordering::AcqRel) != watch.round {
+            watch.tombstones.iter().for_each(&mut take_over);
+        }
+        Ok(())
     }
 
     /// Makes the entries of a directory durable.

@@ -25,7 +25,8 @@ pub enum Error {
         /// The file that could not grow.
         path: PathBuf,
     },
-    /// Another opener holds the store. Close it there, or open read-only.
+    /// Another opener holds the store, or somebody a value that was read from it while it was mapped.
+    /// Close it there and let go of such values, or open read-only.
     Locked {
         /// The store's directory.
         path: PathBuf,
@@ -48,13 +49,14 @@ pub enum Error {
         /// What is wrong.
         what: &'static str,
     },
-    /// A file was written by a version of this crate that this one does not know.
+    /// A file was written by another version of this crate, later or earlier, that used a format
+    /// which this one does not read. A store made by another version is not changed.
     UnknownVersion {
         /// The file.
         path: PathBuf,
         /// The version it states.
         found: u32,
-        /// The newest version known here.
+        /// The version written and read here.
         known: u32,
     },
     /// A value given by the caller is beyond a limit.
@@ -111,6 +113,22 @@ pub enum Error {
         at: Timestamp,
         /// The oldest time still kept.
         oldest: Timestamp,
+    },
+    /// The key, or one of the tags, was erased and is denied; nothing was stored.
+    Denied {
+        /// From this moment of the engine's time on, it can be stored again.
+        until: Timestamp,
+    },
+    /// The fill was committed after its time limit. Nothing was stored: what was invalidated since
+    /// it began may have been forgotten by now. Begin another one, or allow more time.
+    FillTimedOut {
+        /// The limit, from the beginning of the fill, in milliseconds.
+        limit_ms: u64,
+    },
+    /// An earlier write to the fill's value failed, so it is not whole and nothing was stored.
+    FillFailed {
+        /// What failed.
+        reason: String,
     },
     /// The store was opened read-only.
     ReadOnly,
@@ -174,29 +192,48 @@ impl fmt::Display for Error {
             Self::NoSpace { path } => {
                 write!(f, "no space left to write {}; free some and try again", path.display())
             }
-            Self::Locked { path, pid: Some(pid) } => {
+            Self::Locked { path, pid } => {
+                let holder =
+                    pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+                let path = path.display();
                 write!(
                     f,
-                    "{} is open in process {pid}; close it there, or open it read-only",
-                    path.display()
-                )
-            }
-            Self::Locked { path, pid: None } => {
-                write!(
-                    f,
-                    "{} is open in another process; close it there, or open it read-only",
-                    path.display()
+                    "{path} is open in {holder}; close it there and let go of its values, or open it read-only"
                 )
             }
             Self::NotFound { what, name } => write!(f, "there is no {what} {name:?}"),
             Self::Corrupt { path, offset, what } => {
                 write!(f, "{} is damaged at offset {offset}: {what}", path.display())
             }
-            Self::UnknownVersion { path, found, known } => write!(
+            Self::UnknownVersion { path, found, known } if found < known => write!(
                 f,
-                "{} has format version {found}; this build knows versions up to {known}, use a newer one",
+                "{} has format version {found}, written by an earlier version of this crate before 1.0; \
+                 this build reads version {known} only: open it with that version, or remove the store \
+                 if what is in it can be made again",
                 path.display()
             ),
+            Self::UnknownVersion { path, found, known } => write!(
+                f,
+                "{} has format version {found}, written by a later version of this crate; this build \
+                 reads version {known} only, use a newer one",
+                path.display()
+            ),
+            Self::ReadOnly => f.write_str("the store was opened read-only; open it for writing"),
+            Self::Poisoned { reason } => write!(
+                f,
+                "writing stopped after a failure ({reason}); close the store and open it again"
+            ),
+            Self::Closed => f.write_str("the store has been closed; open it again"),
+            Self::Unsupported { what } => write!(f, "not supported here: {what}"),
+            refused => refused.fmt_refusal(f),
+        }
+    }
+}
+
+impl Error {
+    /// What was refused for what the caller gave, or for when it came.
+    fn fmt_refusal(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Limit { what, min, max, given } => {
                 write!(f, "{what} must be between {min} and {max}, not {given}")
             }
@@ -219,13 +256,18 @@ impl fmt::Display for Error {
             Self::Expired { at, oldest } => {
                 write!(f, "{at} is no longer kept; the oldest time kept is {oldest}")
             }
-            Self::ReadOnly => f.write_str("the store was opened read-only; open it for writing"),
-            Self::Poisoned { reason } => write!(
+            Self::Denied { until } => {
+                write!(f, "the key or one of its tags was erased, and is denied until {until}")
+            }
+            Self::FillTimedOut { limit_ms } => write!(
                 f,
-                "writing stopped after a failure ({reason}); close the store and open it again"
+                "the fill took longer than its limit of {limit_ms} ms; begin another one, or allow more time"
             ),
-            Self::Closed => f.write_str("the store has been closed; open it again"),
-            Self::Unsupported { what } => write!(f, "not supported here: {what}"),
+            Self::FillFailed { reason } => {
+                write!(f, "the fill's value is not whole ({reason}); begin another one")
+            }
+            // Everything else has been told by the caller of this.
+            _ => Ok(()),
         }
     }
 }

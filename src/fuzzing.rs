@@ -8,8 +8,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::MemoryDisk;
+use crate::disk::{Disk, MemoryDisk};
 use crate::format::checksum::{Seed, plain};
+use crate::format::ledger::{self, LedgerHeader, LedgerMark, Place};
 use crate::format::manifest::{OwnerManifest, StoreManifest};
 use crate::format::record::{Draft, HEAD_LEN, RecordHead, RecordKind};
 use crate::format::rows::{BlockBuilder, decode_directory};
@@ -20,6 +21,7 @@ use crate::format::state::{self, State};
 use crate::format::tombstone::{self, ENTRY_LEN, REGION_HEADER_LEN, TombstoneHeader, repaired};
 use crate::format::{PREAMBLE_LEN, keys, twin, with_preamble};
 use crate::hash::{block_hash, value_hash};
+use crate::ledger::{FoundLedger, Place as LedgerPlace, read_ledger};
 use crate::segment::load::{LoadError, Loaded, Verdict, load};
 use crate::segment::scan::scan;
 use crate::segment::writer::segment_name;
@@ -62,9 +64,11 @@ fn repair_record(bytes: &mut [u8], at: usize, seed: Seed, bodies: bool) -> Optio
     let head = repair_head(bytes)?;
     let body = at + HEAD_LEN;
     let value = at + head.value_start();
-    if bodies && value + head.value_len <= bytes.len() {
-        let hash = value_hash(part(bytes, value, value + head.value_len));
-        put(bytes, body, &hash.to_le_bytes());
+    if bodies && !head.erased && value + head.value_len <= bytes.len() {
+        if head.kind == RecordKind::Blob {
+            let hash = value_hash(part(bytes, value, value + head.value_len));
+            put(bytes, body, &hash.to_le_bytes());
+        }
         let crc = seed.checksum(body as u64, &[part(bytes, body, value)]);
         put(bytes, at + 60, &crc.to_le_bytes());
         return repair_head(bytes);
@@ -107,6 +111,7 @@ pub fn record(input: &[u8]) {
         metadata: part(body, prefix.metadata.start, prefix.metadata.end),
         value_hash: prefix.value_hash,
         value,
+        listed_tags: &[],
     };
     let mut encoded = Vec::new();
     let padding = draft.encode(seed, 0, head.durable_mark, &mut encoded);
@@ -131,7 +136,7 @@ pub fn segment(input: &[u8]) {
 fn walk(header: &SegmentHeader, bytes: &[u8]) {
     let Ok(scanned) = scan(bytes, header.seed(), bytes.len() as u64) else { return };
     let mut end = HEADER_LEN;
-    for entry in &scanned.entries {
+    for entry in &scanned.listing.entries {
         assert_eq!(entry.offset(), end, "records lie one behind the other");
         end = entry.end();
     }
@@ -141,12 +146,13 @@ fn walk(header: &SegmentHeader, bytes: &[u8]) {
         number: header.number,
         salt: header.salt,
         segment_len: end,
-        count: scanned.entries.len() as u64,
+        count: scanned.listing.entries.len() as u64,
+        tag_count: scanned.listing.tags.len() as u64,
         min_seq: 0,
         max_seq: 0,
     };
-    let sealed = sidecar::encode(&header, &scanned.entries);
-    assert_eq!(sidecar::decode(&sealed), Ok((header, scanned.entries)));
+    let sealed = sidecar::encode(&header, &scanned.listing);
+    assert_eq!(sidecar::decode(&sealed), Ok((header, scanned.listing)));
 }
 
 /// Takes the bytes up as a file, and reads every record of it as a store does.
@@ -159,19 +165,21 @@ fn take_up(header: &SegmentHeader, bytes: &[u8], mapped: bool) {
         Err(LoadError::Unborn) => return,
         Err(e) => unreachable!("its header was read: {e:?}"),
     };
-    let Loaded { header, file, extent, entries, verdict, .. } = loaded;
+    let Loaded { header, file, extent, listing, verdict, .. } = loaded;
     let host = SegmentHost {
         descriptors: Arc::new(Descriptors::new(Arc::new(disk))),
         mapped,
         always_verify: true,
+        lease: Arc::default(),
     };
     let segment = Segment::new(header, path, host, &file, extent, false);
-    for entry in entries {
+    for entry in listing.entries {
         let view = segment.read(entry.offset());
         match &view {
             Ok(view) => {
-                assert!(view.prefix.matches(view.value()));
-                if view.head.kind == RecordKind::Rows {
+                if view.head.kind == RecordKind::Blob {
+                    assert!(view.prefix.matches(view.value()));
+                } else {
                     read_rows(view.metadata(), view.value(), header.seed(), entry.offset());
                 }
             }
@@ -182,7 +190,7 @@ fn take_up(header: &SegmentHeader, bytes: &[u8], mapped: bool) {
             ),
         }
         let _ = segment.read_prefix(entry.offset());
-        let _ = segment.read_range(entry.offset() + 64, u64::from(entry.units));
+        let _ = segment.read_row(entry.offset() + 64, u64::from(entry.units));
     }
 }
 
@@ -190,7 +198,8 @@ fn read_rows(directory: &[u8], value: &[u8], seed: Seed, offset: u64) {
     let Ok(entries) = decode_directory(directory) else { return };
     let mut again = BlockBuilder::default();
     for entry in entries {
-        if let Ok(row) = entry.slice(value).and_then(|bytes| entry.decode(bytes, seed, offset)) {
+        let row = entry.slice(value).and_then(|bytes| entry.decode(bytes, seed, offset));
+        if let Ok(Some(row)) = row {
             assert!(row.payload.len() <= value.len());
             again.push(entry.time_ms, &row);
         }
@@ -211,21 +220,99 @@ pub fn rows(input: &[u8]) {
     let (seed, offset) = (Seed::of_file(1, 2), HEADER_LEN);
     let mut directory = directory.to_vec();
     if control & AS_IT_IS == 0 {
-        let count = (directory.len().saturating_sub(8) / 24) as u32;
+        let count = (directory.len().saturating_sub(8) / 20) as u32;
         put(&mut directory, 4, &count.to_le_bytes());
-        directory.truncate(8 + 24 * count as usize);
-        for at in (8..directory.len()).step_by(24) {
+        directory.truncate(8 + 20 * count as usize);
+        for at in (8..directory.len()).step_by(20) {
             let word = |at| {
                 let bytes = part(&directory, at, at + 4).try_into().unwrap_or_default();
                 u32::from_le_bytes(bytes)
             };
             let start = word(at);
-            let row = part(value, start as usize, start as usize + word(at + 4) as usize);
+            let end = start as usize + word(at + 4) as usize;
+            let row = part(value, start as usize + 4, end);
             let crc = seed.checksum(offset, &[&start.to_le_bytes(), row]);
             put(&mut directory, at + 8, &crc.to_le_bytes());
         }
     }
     read_rows(&directory, value, seed, offset);
+}
+
+/// Where a ledger file is put to be read.
+const LEDGER_FILE: &str = "/ledger/0000000001.log";
+const STORE_ID: [u8; 16] = [7; 16];
+
+/// A ledger file: what is read of it is what it was written from, and no byte of a whole chain can be
+/// changed without being noticed.
+pub fn ledger(input: &[u8]) {
+    let Some((control, bytes)) = input.split_first() else { return };
+    let Some((change, bytes)) = bytes.split_first_chunk::<3>() else { return };
+    let mut bytes = bytes.to_vec();
+    if control & AS_IT_IS == 0 {
+        repair_ledger(&mut bytes, control & BODIES_AS_THEY_ARE == 0);
+    }
+    if let Ok(header) = LedgerHeader::decode(&bytes) {
+        assert_eq!(header.encode(), part(&bytes, 0, ledger::HEADER_LEN as usize));
+    }
+    let mut last = None;
+    for index in 0..ledger::entries_in_file(bytes.len() as u64) {
+        let at = ledger::offset_of(index) as usize;
+        let slot = part(&bytes, at, at + ledger::ENTRY_LEN);
+        if let Place::Entry(entry) = ledger::decode_place(slot) {
+            let mut again = Vec::new();
+            assert_eq!(entry.fields.encode(entry.previous, &mut again), entry.hash);
+            assert_eq!(again, slot);
+            last = Some((entry.fields.number, entry.hash));
+        }
+    }
+    let known = last.map(|(number, hash)| LedgerMark { oldest: 1, newest: 1, number, hash });
+    if let Some(known) = known.filter(|known| find_in_ledger(&bytes, *known).problems.is_empty()) {
+        let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % bytes.len();
+        let mut changed = bytes;
+        if let Some(byte) = changed.get_mut(at) {
+            *byte ^= change[2].max(1);
+        }
+        let found = find_in_ledger(&changed, known);
+        assert!(!found.problems.is_empty(), "byte {at} was changed unnoticed");
+    }
+}
+
+/// Reads a ledger of one file, of which STATE names the last entry after a clean close.
+fn find_in_ledger(bytes: &[u8], known: LedgerMark) -> FoundLedger {
+    let disk = MemoryDisk::new(1);
+    let dir = Path::new("/ledger");
+    let put = disk.create_dir(dir).and_then(|()| disk.write_file(Path::new(LEDGER_FILE), bytes));
+    assert!(put.is_ok(), "a disk in memory takes it: {put:?}");
+    let place =
+        LedgerPlace { disk: &disk, dir, store_id: STORE_ID, known: Some(known), exact: true };
+    let mut seen = 0;
+    let found = read_ledger(place, &mut |_, _| seen += 1);
+    let found = found.unwrap_or_else(|e| unreachable!("nothing refuses to be read: {e}"));
+    assert_eq!(found.entries, seen);
+    found
+}
+
+/// Puts the header right, and the hashes of the entries; `chain` links them as well.
+fn repair_ledger(bytes: &mut [u8], chain: bool) {
+    put(bytes, 16, &STORE_ID);
+    put(bytes, 32, &1_u64.to_le_bytes());
+    put(bytes, 48, &(bytes.len() as u64).to_le_bytes());
+    put(bytes, 56, &0_u64.to_le_bytes());
+    put(bytes, 64, &ledger::genesis(STORE_ID));
+    repair_preamble(bytes, ledger::MAGIC, 96);
+    let mut previous = ledger::genesis(STORE_ID);
+    for index in 0..ledger::entries_in_file(bytes.len() as u64) {
+        let at = ledger::offset_of(index) as usize;
+        if part(bytes, at, at + ledger::ENTRY_LEN).iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        if chain {
+            put(bytes, at, &previous);
+            put(bytes, at + 32, &(index as u64 + 1).to_le_bytes());
+        }
+        previous = ledger::chain_hash(part(bytes, at, at + 128));
+        put(bytes, at + 128, &previous);
+    }
 }
 
 /// A sidecar: what is believed of it can be written again.
@@ -235,17 +322,17 @@ pub fn sidecar(input: &[u8]) {
     if control & AS_IT_IS == 0 {
         repair_sidecar(&mut bytes);
     }
-    let Ok((header, entries)) = sidecar::decode(&bytes) else { return };
-    let again = sidecar::encode(&header, &entries);
-    assert_eq!(again.len() as u64, sidecar::encoded_len(header.count));
-    assert_eq!(sidecar::decode(&again), Ok((header, entries)));
+    let Ok((header, listing)) = sidecar::decode(&bytes) else { return };
+    let again = sidecar::encode(&header, &listing);
+    assert_eq!(again.len() as u64, sidecar::encoded_len(header.count, header.tag_count));
+    assert_eq!(sidecar::decode(&again), Ok((header, listing)));
 }
 
 fn repair_sidecar(bytes: &mut [u8]) {
-    repair_preamble(bytes, sidecar::MAGIC, 64);
+    repair_preamble(bytes, sidecar::MAGIC, 72);
     let word = |at| u64::from_le_bytes(part(bytes, at, at + 8).try_into().unwrap_or_default());
     let seed = Seed::of_file(word(24), word(16));
-    for at in (64..bytes.len()).step_by(4096) {
+    for at in (72..bytes.len()).step_by(4096) {
         let crc = seed.checksum(at as u64, &[part(bytes, at + 4, (at + 4096).min(bytes.len()))]);
         put(bytes, at, &crc.to_le_bytes());
     }

@@ -1,6 +1,6 @@
 //! Keyed hashes of keys and tags, and the plain hash of a value.
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_secret};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128, xxh3_128_with_secret};
 
 /// Bytes of each of the two secrets.
 pub(crate) const SECRET_LEN: usize = 192;
@@ -59,6 +59,28 @@ impl Hasher {
 /// the same hash in any store, which makes it fit for a strong `ETag`.
 pub fn value_hash(value: &[u8]) -> u128 {
     xxh3_128(value)
+}
+
+/// Forms the [`value_hash`] of a value that comes in pieces.
+#[derive(Clone, Default)]
+pub(crate) struct ValueHasher(Xxh3);
+
+impl std::fmt::Debug for ValueHasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ValueHasher")
+    }
+}
+
+impl ValueHasher {
+    /// Takes the next piece.
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The hash of all pieces so far.
+    pub(crate) fn value_hash(&self) -> u128 {
+        self.0.digest128()
+    }
 }
 
 /// XXH3-64, for checking large caches such as the index snapshot.

@@ -4,9 +4,8 @@
 //! names a segment before the first live one is free, so dropping a bucket touches no slot. Pure
 //! numbers: it knows neither keys nor files.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 const SHARDS: usize = 256;
 const SLOTS_PER_LINE: usize = 8;

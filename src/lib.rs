@@ -38,6 +38,7 @@ compile_error!(
 compile_error!("ebbtide maps whole segments and needs a 64-bit address space");
 
 mod bucket;
+mod denials;
 pub mod disk;
 mod dump;
 mod engine;
@@ -49,8 +50,10 @@ mod format;
 pub mod fuzzing;
 mod hash;
 mod index;
+mod invalidation;
 mod janitor;
 mod keyspace;
+mod ledger;
 mod log;
 mod map;
 mod options;
@@ -60,8 +63,10 @@ mod receipt;
 mod recovery;
 mod report;
 mod retention;
+mod scrub;
 mod segment;
 mod sequence;
+mod spare;
 mod state;
 mod store;
 mod sync;
@@ -82,13 +87,21 @@ pub use bytes::Bytes;
 pub use dump::{RecordInfo, SegmentDump, SegmentInfo};
 pub use error::{Error, Result};
 pub use hash::value_hash;
-pub use keyspace::{Durability, Fill, Iter, Keyspace, Outcome};
+pub use keyspace::{Durability, Erase, Explanation, Fill, FillWriter, Iter, Keyspace, Outcome};
+pub use keyspace::{Fetched, Lookup, NewValue, Origin, Reason, TryGetError};
+pub use ledger::{
+    CheckpointCause, DropCause, InvalidatedScope, LATENESS_KEPT, LedgerEntry, LedgerHead,
+    LedgerKind, OwnerProof, RetentionProof, RetentionVerdict,
+};
 pub use log::{Appender, Log, LogRow, Row, RowId, Scan};
 pub use options::{KeyspaceOptions, LogOptions};
 pub use pseudonym::Pseudonym;
-pub use receipt::{Level, Receipt, Scope};
+pub use receipt::{Level, Receipt, Target};
 pub use report::{Problem, RecoveryReport, VerifyReport};
 pub use retention::Retention;
-pub use store::{BucketStats, KeyspaceStats, LogStats, Store, StoreBuilder, StoreStats};
+pub use store::{
+    BucketStats, KeyspaceStats, LedgerReport, LogStats, Residue, ResidueKind, ResidueOwner, Scope,
+    Store, StoreBuilder, StoreStats,
+};
 pub use time::{BootId, Clock, ManualClock, SystemClock, Timestamp};
 pub use value::{Entry, Stat, Value};

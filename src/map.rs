@@ -3,13 +3,20 @@
 //! A [`Map`] covers a segment's full capacity from its first day and is never remapped. Bytes are
 //! only ever handed out below the durable length, which the segment raises after a successful
 //! `fdatasync`; what lies above it is never turned into a slice.
+//!
+//! Bytes that anyone can see never change. Below the durable length the engine writes only to erase,
+//! and only bytes that nobody sees: every slice that covers them has been dropped, and none can be
+//! formed any more, since a slice that is formed for a reader covers one record, and a live one.
 
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+
+use crate::disk::DiskLock;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A read-only view of a file's bytes, or of heap memory standing in for one.
 #[derive(Debug)]
@@ -29,6 +36,9 @@ enum Memory {
 struct HeapMemory {
     start: *mut u8,
     len: usize,
+    /// Held while bytes change and while a window is formed, which for an instant is a slice of all
+    /// durable bytes, erased ones among them.
+    turn: Mutex<()>,
 }
 
 // SAFETY: the pointer is the only reference to an allocation this value owns; access to it follows
@@ -42,7 +52,7 @@ unsafe impl Sync for HeapMemory {}
 impl HeapMemory {
     fn new(len: usize) -> Self {
         let start = Box::into_raw(vec![0_u8; len].into_boxed_slice()).cast::<u8>();
-        Self { start, len }
+        Self { start, len, turn: Mutex::new(()) }
     }
 }
 
@@ -71,35 +81,65 @@ impl Map {
     }
 
     /// Copies bytes into a heap map, as a write to a mapped file would appear in it; what does not
-    /// fit is left out. Does nothing below the durable length or on a mapped file.
+    /// fit is left out. Does nothing on a mapped file.
+    ///
+    /// Below the durable length the engine writes only to erase: after every slice that covers these
+    /// bytes has been dropped, and after none can be formed.
     pub(crate) fn write_heap(&self, offset: usize, bytes: &[u8]) {
         let Memory::Heap(heap) = &self.memory else { return };
-        let durable_len = self.durable_len.load(Ordering::Acquire);
-        if offset < durable_len || offset >= heap.len {
+        if offset >= heap.len {
             return;
         }
         let count = bytes.len().min(heap.len - offset);
-        // SAFETY: `offset + count <= len`, so the destination lies inside the allocation. Slices
-        // are formed below `durable_len` only (`Window::as_ref`), and it is raised only after the
-        // writes it covers have returned, so no slice overlaps the destination; the source is a
-        // caller's slice and cannot overlap an allocation nobody else can reach.
+        let _turn = heap.turn.lock();
+        // SAFETY: `offset + count <= len`, so the destination lies inside the allocation. No slice
+        // overlaps it: slices are formed below `durable_len` only (`Window::as_ref`), and it is
+        // raised only after the writes it covers have returned; what is written below it afterwards
+        // is being erased, which the engine does once every slice that covers it has been dropped
+        // and none can be formed: slices formed for readers cover exactly one live record. Forming
+        // a window, and any other write, waits for its turn. The caller of `open_mapped` promised
+        // that nothing else writes to the file. The source is a caller's slice and cannot overlap
+        // an allocation nobody else can reach.
         #[allow(unsafe_code)]
         unsafe {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), heap.start.add(offset), count);
         }
     }
 
-    /// Raises the length below which bytes are durable and will never change.
+    /// Raises the length below which bytes are durable, and never change as long as anyone can see
+    /// them.
     ///
-    /// The caller has seen an `fdatasync` of these bytes succeed, and never writes below it again.
+    /// The caller has seen an `fdatasync` of these bytes succeed, and writes below it again only to
+    /// erase what no slice covers and none will: see [`write_heap`](Self::write_heap).
     pub(crate) fn raise_durable_len(&self, len: usize) {
         self.durable_len.fetch_max(len.min(self.capacity()), Ordering::AcqRel);
     }
 
     /// The durable bytes, shared: valid as long as the result or any slice of it lives.
     pub(crate) fn window(self: &Arc<Self>, pin: Arc<Pin>) -> Bytes {
+        let _turn = match &self.memory {
+            Memory::File(_) => None,
+            Memory::Heap(heap) => Some(heap.turn.lock()),
+        };
         let len = self.durable_len.load(Ordering::Acquire);
         Bytes::from_owner(Window { map: Arc::clone(self), len, _pin: pin })
+    }
+
+    /// Copies bytes below the durable length out; false, and nothing copied, if they are not there.
+    pub(crate) fn copy(&self, offset: usize, to: &mut [u8]) -> bool {
+        let durable_len = self.durable_len.load(Ordering::Acquire);
+        if offset.checked_add(to.len()).is_none_or(|end| end > durable_len) {
+            return false;
+        }
+        // SAFETY: the source lies below `durable_len` and so inside the memory, which lives as long
+        // as `self`; the destination is a slice of this caller. No reference to the source is
+        // formed, so one byte of it may be overwritten at the same time, as a record's state is:
+        // either value of that byte is copied.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.start().add(offset), to.as_mut_ptr(), to.len());
+        }
+        true
     }
 
     /// Asks the kernel to read a range ahead of its use.
@@ -126,8 +166,18 @@ impl Map {
 }
 
 /// Shared by all slices cut from one window; a segment watches it to learn when they are gone.
-#[derive(Debug)]
-pub(crate) struct Pin;
+#[derive(Debug, Default)]
+pub(crate) struct Pin {
+    _lock: Option<Arc<dyn DiskLock>>,
+}
+
+impl Pin {
+    /// A pin that keeps a store's lock: while somebody looks at mapped bytes no later opening may
+    /// write.
+    pub(crate) fn new(lock: Option<Arc<dyn DiskLock>>) -> Self {
+        Self { _lock: lock }
+    }
+}
 
 /// The durable part of a map, kept alive.
 struct Window {
@@ -140,9 +190,12 @@ impl AsRef<[u8]> for Window {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `len` was read from `durable_len`, which never exceeds the capacity, so the range
         // lies inside the mapping, and the mapping lives as long as `self`. All of it is below the
-        // file's end, since it was written and synced, and the engine never truncates a mapped
-        // file. Nothing writes below `durable_len` any more, and the caller of `open_mapped`
-        // promised that no other process does.
+        // file's end, since it was written and synced, and the engine never cuts a mapped file
+        // below that. Below `durable_len` the engine writes only to erase, and only what nobody sees: no
+        // slice that is read covers those bytes then, and none is formed. This one does cover them,
+        // but `Bytes::from_owner`, in `Map::window`, takes no more from it than where it begins and
+        // how long it is, and keeps no reference. The caller of `open_mapped` promised that no
+        // other process writes at all.
         #[allow(unsafe_code)]
         unsafe {
             std::slice::from_raw_parts(self.map.start(), self.len)

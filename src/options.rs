@@ -1,5 +1,7 @@
 //! Options of keyspaces and logs, and every limit a caller can run into.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::format::manifest::OwnerManifest;
 use crate::format::record::{MAX_KEY_LEN, MAX_METADATA_LEN, MAX_TAGS, MAX_VALUE_LEN};
@@ -16,7 +18,19 @@ pub(crate) const MIN_SEGMENTS: u64 = 16;
 /// What a manifest says if there is no capacity.
 pub(crate) const NO_CAPACITY: u64 = u64::MAX;
 
+/// The shortest time in which dead records can be asked to be erased.
+pub(crate) const MIN_ERASE_WITHIN_MS: u64 = 1_000;
+/// The longest.
+pub(crate) const MAX_ERASE_WITHIN_MS: u64 = 30 * 86_400_000;
+/// How long a fill may take, in milliseconds, unless it says otherwise.
+pub(crate) const DEFAULT_FILL_LIMIT_MS: u64 = 10 * 60 * 1000;
+/// The longest time a fill can be given, in milliseconds.
+pub(crate) const MAX_FILL_LIMIT_MS: u64 = 24 * 60 * 60 * 1000;
+/// How much of a value that is written in pieces is kept in memory, unless the fill says otherwise.
+pub(crate) const DEFAULT_MEMORY_LIMIT_BYTES: usize = 1 << 20;
+
 const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
+const DEFAULT_ERASE_WITHIN: Duration = Duration::from_secs(3600);
 
 /// How a keyspace is kept. Without a [`Retention`] there is none.
 ///
@@ -43,6 +57,7 @@ pub(crate) struct OwnerOptions {
     segment_bytes: Option<u64>,
     capacity_bytes: Option<u64>,
     max_value_bytes: u64,
+    erase_within: Duration,
 }
 
 impl KeyspaceOptions {
@@ -72,6 +87,15 @@ impl KeyspaceOptions {
         self
     }
 
+    /// The longest that the bytes of a dead record may stay on the disk, from the moment on at
+    /// which it was invalidated or replaced: one second to 30 days, one hour unless set. The upkeep begins when
+    /// half of it has passed, so that many go together. What delays it: a value still held, a
+    /// closed store. Can be changed at every open.
+    pub fn erase_within(mut self, time: Duration) -> Self {
+        self.inner.erase_within = time;
+        self
+    }
+
     pub(crate) fn into_inner(self) -> OwnerOptions {
         self.inner
     }
@@ -89,6 +113,15 @@ impl LogOptions {
         self
     }
 
+    /// The longest that the bytes of a dead row may stay on the disk, from the moment on at
+    /// which it was invalidated: one second to 30 days, one hour unless set. The upkeep begins when
+    /// half of it has passed, so that many go together. What delays it: a value still held, a
+    /// closed store. Can be changed at every open.
+    pub fn erase_within(mut self, time: Duration) -> Self {
+        self.inner.erase_within = time;
+        self
+    }
+
     pub(crate) fn into_inner(self) -> OwnerOptions {
         self.inner
     }
@@ -101,6 +134,7 @@ impl OwnerOptions {
             segment_bytes: None,
             capacity_bytes: None,
             max_value_bytes: MAX_VALUE_LEN,
+            erase_within: DEFAULT_ERASE_WITHIN,
         }
     }
 
@@ -123,6 +157,13 @@ impl OwnerOptions {
         let segment_bytes = self.segment_bytes.unwrap_or(DEFAULT_SEGMENT_BYTES.min(largest));
         Error::check_limit("segment_bytes", MIN_SEGMENT_BYTES, largest, segment_bytes)?;
         Error::check_limit("max_value_bytes", 1, MAX_VALUE_LEN, self.max_value_bytes)?;
+        let erase_within_ms = u64::try_from(self.erase_within.as_millis()).unwrap_or(u64::MAX);
+        Error::check_limit(
+            "erase_within in milliseconds",
+            MIN_ERASE_WITHIN_MS,
+            MAX_ERASE_WITHIN_MS,
+            erase_within_ms,
+        )?;
         Ok(OwnerManifest {
             owner_id,
             window,
@@ -130,6 +171,7 @@ impl OwnerOptions {
             segment_bytes,
             capacity_bytes,
             max_value_bytes: self.max_value_bytes,
+            erase_within_ms,
             floor: 0,
             name: name.to_owned(),
         })
@@ -187,4 +229,9 @@ pub(crate) fn check_tag(tag: &[u8]) -> Result<()> {
 pub(crate) fn check_metadata(metadata: &[u8]) -> Result<()> {
     let len = metadata.len() as u64;
     Error::check_limit("metadata length in bytes", 0, MAX_METADATA_LEN as u64, len)
+}
+
+/// An error unless a fill may take so long.
+pub(crate) fn check_fill_limit(limit_ms: u64) -> Result<()> {
+    Error::check_limit("time limit of a fill in milliseconds", 1, MAX_FILL_LIMIT_MS, limit_ms)
 }

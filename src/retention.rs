@@ -77,6 +77,9 @@ impl Retention {
     }
 }
 
+/// Buckets that stand beside an aligned one start within this span of it.
+const BESIDE: Duration = Duration::from_secs(1);
+
 /// A checked [`Retention`]: what a keyspace or log was made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
@@ -96,6 +99,11 @@ impl Window {
     /// The start of the bucket that holds this moment.
     pub(crate) fn bucket_start(self, at: Timestamp) -> Timestamp {
         Timestamp::from_millis(at.as_millis() / self.width_ms * self.width_ms)
+    }
+
+    /// True of the start of a bucket: an aligned one, or one that stands beside it.
+    pub(crate) fn is_start(self, moment: Timestamp) -> bool {
+        moment.since(self.bucket_start(moment)) < BESIDE
     }
 
     /// The end of a bucket: the start of the next.

@@ -1,8 +1,9 @@
 //! Sequence numbers, and which of them are under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::sync::Mutex;
 
 /// Bits of a sequence number that count within one generation.
@@ -17,20 +18,32 @@ pub(crate) struct Sequence {
 #[derive(Debug)]
 struct Inner {
     next: u64,
-    open: BTreeMap<u64, ()>,
+    /// Each with the boot time from which it no longer counts, if it has a limit.
+    open: BTreeMap<u64, Option<u64>>,
+    /// Those of them that are invalidations not yet durable.
+    invalidations: BTreeSet<u64>,
 }
 
-/// A number that is under way until this is dropped.
+/// A number that is under way until this is dropped, or until its time is over.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     seq: u64,
+    time: Option<Time>,
     sequence: Arc<Sequence>,
+}
+
+/// When a number was taken, by the boot-time clock, and for how long it may be under way.
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    begun_ms: u64,
+    limit_ms: u64,
 }
 
 impl Sequence {
     /// The numbers of a generation.
     pub(crate) fn new(generation: u64) -> Arc<Self> {
-        let inner = Inner { next: first_of(generation), open: BTreeMap::new() };
+        let (open, invalidations) = (BTreeMap::new(), BTreeSet::new());
+        let inner = Inner { next: first_of(generation), open, invalidations };
         Arc::new(Self { inner: Mutex::new(inner) })
     }
 
@@ -41,11 +54,33 @@ impl Sequence {
 
     /// Takes so many numbers in a row; they count as under way together.
     pub(crate) fn begin_many(self: &Arc<Self>, count: u64) -> Ticket {
+        self.take(count, None)
+    }
+
+    /// Takes the next number at this boot time; it counts as under way until the limit at most.
+    pub(crate) fn begin_limited(self: &Arc<Self>, boot_ms: u64, limit_ms: u64) -> Ticket {
+        self.take(1, Some(Time { begun_ms: boot_ms, limit_ms }))
+    }
+
+    /// Takes the next number for an invalidation, which is under way until it is durable.
+    pub(crate) fn begin_invalidation(self: &Arc<Self>) -> Ticket {
+        let ticket = self.begin();
+        self.inner.lock().invalidations.insert(ticket.seq);
+        ticket
+    }
+
+    /// All invalidations with a lower number are durable, or have failed.
+    pub(crate) fn lowest_invalidation(&self) -> u64 {
+        let inner = self.inner.lock();
+        inner.invalidations.first().copied().unwrap_or(inner.next)
+    }
+
+    fn take(self: &Arc<Self>, count: u64, time: Option<Time>) -> Ticket {
         let mut inner = self.inner.lock();
         let seq = inner.next;
         inner.next += count;
-        inner.open.insert(seq, ());
-        Ticket { seq, sequence: Arc::clone(self) }
+        inner.open.insert(seq, time.map(Time::over_ms));
+        Ticket { seq, time, sequence: Arc::clone(self) }
     }
 
     /// The last number given out.
@@ -53,10 +88,13 @@ impl Sequence {
         self.inner.lock().next - 1
     }
 
-    /// No number below this one is under way.
-    pub(crate) fn lowest_open(&self) -> u64 {
-        let inner = self.inner.lock();
-        inner.open.first_key_value().map_or(inner.next, |(seq, ())| *seq)
+    /// No number below this one is under way at this boot time, nor will be: those whose time is
+    /// over are struck out for good, so that none of them can be claimed later by an older clock
+    /// reading.
+    pub(crate) fn lowest_open(&self, boot_ms: u64) -> u64 {
+        let mut inner = self.inner.lock();
+        inner.open.retain(|_, over_ms| over_ms.is_none_or(|over_ms| boot_ms < over_ms));
+        inner.open.first_key_value().map_or(inner.next, |(seq, _)| *seq)
     }
 }
 
@@ -75,11 +113,45 @@ impl Ticket {
     pub(crate) fn seq(&self) -> u64 {
         self.seq
     }
+
+    /// Changes the limit, counted from when the number was taken. One that is over stays so.
+    pub(crate) fn set_limit(&mut self, limit_ms: u64) {
+        let mut inner = self.sequence.inner.lock();
+        if let (Some(time), Some(over_ms)) = (&mut self.time, inner.open.get_mut(&self.seq)) {
+            time.limit_ms = limit_ms;
+            *over_ms = Some(time.over_ms());
+        }
+    }
+
+    /// Lets the number be under way without a limit from here on.
+    ///
+    /// # Errors
+    ///
+    /// [`FillTimedOut`](Error::FillTimedOut) if its time is over.
+    pub(crate) fn claim(&self, boot_ms: u64) -> Result<()> {
+        let Some(time) = self.time else { return Ok(()) };
+        let mut inner = self.sequence.inner.lock();
+        match inner.open.get_mut(&self.seq) {
+            Some(over_ms) if over_ms.is_none_or(|over_ms| boot_ms < over_ms) => {
+                *over_ms = None;
+                Ok(())
+            }
+            _ => Err(Error::FillTimedOut { limit_ms: time.limit_ms }),
+        }
+    }
+}
+
+impl Time {
+    fn over_ms(self) -> u64 {
+        self.begun_ms.saturating_add(self.limit_ms)
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.sequence.inner.lock().open.remove(&self.seq);
+        let mut inner = self.sequence.inner.lock();
+        inner.open.remove(&self.seq);
+        inner.invalidations.remove(&self.seq);
     }
 }
 
@@ -93,10 +165,38 @@ mod tests {
         let slow = sequence.begin();
         let batch = sequence.begin_many(10);
         assert_eq!(generation_of(slow.seq()), 3);
-        assert_eq!(sequence.lowest_open(), slow.seq());
+        assert_eq!(sequence.lowest_open(0), slow.seq());
         drop(slow);
-        assert_eq!(sequence.lowest_open(), batch.seq());
+        assert_eq!(sequence.lowest_open(0), batch.seq());
         drop(batch);
-        assert_eq!(sequence.lowest_open(), sequence.last() + 1);
+        assert_eq!(sequence.lowest_open(0), sequence.last() + 1);
+    }
+
+    #[test]
+    fn a_number_counts_until_its_time_is_over() {
+        let sequence = Sequence::new(3);
+        let limited = sequence.begin_limited(100, 10);
+        let other = sequence.begin();
+        assert_eq!(sequence.lowest_open(109), limited.seq());
+        assert_eq!(sequence.lowest_open(110), other.seq());
+        let refused = limited.claim(109);
+        assert!(matches!(refused, Err(Error::FillTimedOut { limit_ms: 10 })), "{refused:?}");
+        assert_eq!(sequence.lowest_open(109), other.seq(), "what was forgotten stays forgotten");
+    }
+
+    #[test]
+    fn a_claimed_number_has_no_limit_any_more() {
+        let sequence = Sequence::new(3);
+        let mut limited = sequence.begin_limited(100, 10);
+        limited.set_limit(20);
+        limited.claim(119).unwrap();
+        assert_eq!(sequence.lowest_open(u64::MAX), limited.seq());
+        limited.claim(u64::MAX).unwrap();
+        let late = sequence.begin_limited(100, 10);
+        assert!(late.claim(110).is_err());
+        drop(limited);
+        assert_eq!(sequence.lowest_open(100), late.seq());
+        drop(late);
+        assert_eq!(sequence.lowest_open(100), sequence.last() + 1);
     }
 }

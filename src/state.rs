@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::disk::Disk;
 use crate::error::Result;
+use crate::format::ledger::LedgerMark;
 use crate::format::state::{MAGIC, State};
 use crate::sync::Mutex;
 use crate::twin_file::TwinFile;
@@ -12,6 +13,8 @@ use crate::twin_file::TwinFile;
 #[derive(Debug)]
 pub(crate) struct StateFile {
     inner: Mutex<(TwinFile, State)>,
+    /// What the next write says of the ledger.
+    ledger: Mutex<LedgerMark>,
 }
 
 /// STATE as found at open.
@@ -31,7 +34,7 @@ impl StateFile {
     /// Creates the file.
     pub(crate) fn create(disk: &dyn Disk, path: &Path, state: State) -> Result<Self> {
         let twin = TwinFile::create_whole(disk, path, MAGIC, &state.encode())?;
-        Ok(Self { inner: Mutex::new((twin, state)) })
+        Ok(Self { ledger: Mutex::new(state.ledger), inner: Mutex::new((twin, state)) })
     }
 
     /// Reads the file.
@@ -57,17 +60,23 @@ impl StateFile {
             twin.overwrite(&state.encode())?;
         }
         twin.overwrite(&state.encode())?;
-        Ok(Self { inner: Mutex::new((twin, state)) })
+        Ok(Self { ledger: Mutex::new(state.ledger), inner: Mutex::new((twin, state)) })
     }
 
     /// Changes the state, durably; after an error it is as before.
     pub(crate) fn update(&self, change: impl FnOnce(&mut State)) -> Result<()> {
         let mut inner = self.inner.lock();
         let mut state = inner.1.clone();
+        state.ledger = *self.ledger.lock();
         change(&mut state);
         inner.0.overwrite(&state.encode())?;
         inner.1 = state;
         Ok(())
+    }
+
+    /// Notes what the ledger holds durably: it is written with the next change.
+    pub(crate) fn note_ledger(&self, mark: LedgerMark) {
+        *self.ledger.lock() = mark;
     }
 
     /// The state as last written.

@@ -1,6 +1,6 @@
 //! The trash: what has been dropped and waits for its space to be given back, piece by piece.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::pseudonym::KEYS_FILE;
 use crate::segment::Segment;
 use crate::segment::writer::segment_name;
 use crate::sync::Mutex;
+use crate::time::Timestamp;
 use crate::twin_file::TwinFile;
 
 /// What is freed in one step: syncs and drops go first in between.
@@ -24,6 +25,25 @@ pub(crate) struct TrashItem {
     pub(crate) bytes: u64,
     /// The segments in it that this process had open.
     pub(crate) segments: Vec<Arc<Segment>>,
+    /// What was dead before this pass of scrubbing began had been erased when it left.
+    pub(crate) scrubbed_through: u64,
+}
+
+/// A dropped bucket, as its name in the trash tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TrashedBucket {
+    pub(crate) owner_id: u64,
+    pub(crate) start: Timestamp,
+    pub(crate) instance: u64,
+}
+
+/// Something that happened in the trash and is worth writing down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrashEvent {
+    /// The keys of a bucket have been overwritten and unlinked, durably.
+    KeysDestroyed(TrashedBucket),
+    /// Readers let go of the last they held of a bucket: of so many segments, and bytes.
+    Released(TrashedBucket, u64, u64),
 }
 
 /// The trash of a store.
@@ -37,13 +57,38 @@ pub(crate) struct Trash {
 #[derive(Debug, Default)]
 struct Inner {
     waiting: VecDeque<TrashItem>,
-    /// Unlinked segments that readers still hold, with their owner.
-    pinned: Vec<(u64, Arc<Segment>)>,
+    /// Owners of what is being freed right now, and through which pass it had been scrubbed.
+    under_way: Vec<(u64, u64)>,
+    /// Unlinked segments that readers still hold.
+    pinned: Vec<Pinned>,
+    /// Buckets of which readers held segments, by their instance: how many, and how many bytes.
+    held: BTreeMap<u64, (TrashedBucket, u64, u64)>,
+    events: Vec<TrashEvent>,
+}
+
+#[derive(Debug)]
+struct Pinned {
+    owner_id: u64,
+    bucket: Option<TrashedBucket>,
+    segment: Arc<Segment>,
 }
 
 /// The name of something in the trash: whose it was, which bucket, and a number never used twice.
 pub(crate) fn trash_name(owner_id: u64, bucket: &str, instance: u64) -> String {
     format!("{owner_id:016x}.{bucket}.{instance:016x}")
+}
+
+impl TrashItem {
+    /// The bucket it is, unless it is a single segment.
+    fn bucket(&self) -> Option<TrashedBucket> {
+        let name = self.path.file_name()?.to_str()?;
+        let mut parts = name.split('.');
+        let owner_id = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let start = Timestamp::from_compact(parts.next()?)?;
+        let instance = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let bucket = TrashedBucket { owner_id, start, instance };
+        (trash_name(owner_id, &start.compact(), instance) == name).then_some(bucket)
+    }
 }
 
 impl Trash {
@@ -58,9 +103,10 @@ impl Trash {
                 bytes: bytes_of(&*disk, &path, entry.kind),
                 path,
                 segments: Vec::new(),
+                scrubbed_through: 0,
             }
         });
-        let inner = Inner { waiting: items.collect(), pinned: Vec::new() };
+        let inner = Inner { waiting: items.collect(), ..Inner::default() };
         Ok(Self { disk, dir, inner: Mutex::new(inner) })
     }
 
@@ -81,21 +127,79 @@ impl Trash {
     pub(crate) fn bytes(&self, owner_id: u64) -> u64 {
         let inner = self.inner.lock();
         let waiting = inner.waiting.iter().filter(|item| item.owner_id == owner_id);
-        let pinned = inner.pinned.iter().filter(|(owner, _)| *owner == owner_id);
+        let pinned = inner.pinned.iter().filter(|pinned| pinned.owner_id == owner_id);
         waiting.map(|item| item.bytes).sum::<u64>()
-            + pinned.map(|(_, segment)| segment.allocated_bytes()).sum::<u64>()
+            + pinned.map(|pinned| pinned.segment.file_bytes()).sum::<u64>()
+    }
+
+    /// True if something of an owner waits to be unlinked.
+    pub(crate) fn holds(&self, owner_id: u64) -> bool {
+        self.inner.lock().of_owner(owner_id).next().is_some()
+    }
+
+    /// True if what waits to be unlinked of an owner holds nothing that was dead before this pass of
+    /// scrubbing began.
+    pub(crate) fn is_scrubbed(&self, owner_id: u64, pass: u64) -> bool {
+        self.inner.lock().of_owner(owner_id).all(|through| through >= pass)
     }
 
     /// Bytes of dropped segments that readers still hold.
     pub(crate) fn pinned_bytes(&self) -> u64 {
         let inner = self.inner.lock();
-        let pinned = inner.pinned.iter().filter(|(_, segment)| is_pinned(segment));
-        pinned.map(|(_, segment)| segment.allocated_bytes()).sum()
+        let pinned = inner.pinned.iter().filter(|pinned| is_pinned(&pinned.segment));
+        pinned.map(|pinned| pinned.segment.file_bytes()).sum()
+    }
+
+    /// When the first of them was due to be gone.
+    pub(crate) fn pinned_since(&self) -> Option<Timestamp> {
+        let inner = self.inner.lock();
+        let pinned = inner.pinned.iter().filter(|pinned| is_pinned(&pinned.segment));
+        pinned.map(|pinned| pinned.segment.deadline()).min()
+    }
+
+    /// The unlinked segments that readers still hold, each with its owner.
+    pub(crate) fn pinned(&self) -> Vec<(u64, Arc<Segment>)> {
+        let inner = self.inner.lock();
+        let pinned = inner.pinned.iter().filter(|pinned| is_pinned(&pinned.segment));
+        pinned.map(|pinned| (pinned.owner_id, Arc::clone(&pinned.segment))).collect()
     }
 
     /// Things waiting.
     pub(crate) fn len(&self) -> usize {
         self.inner.lock().waiting.len()
+    }
+
+    /// The buckets that wait, with their bytes.
+    pub(crate) fn buckets(&self) -> Vec<(TrashedBucket, u64)> {
+        let inner = self.inner.lock();
+        inner.waiting.iter().filter_map(|item| Some((item.bucket()?, item.bytes))).collect()
+    }
+
+    /// True if the keys of a bucket in here are still there.
+    pub(crate) fn has_keys(&self, bucket: TrashedBucket) -> bool {
+        let name = trash_name(bucket.owner_id, &bucket.start.compact(), bucket.instance);
+        self.disk.open(&self.dir.join(name).join(KEYS_FILE), Access::Read).is_ok()
+    }
+
+    /// What happened since it was last asked.
+    pub(crate) fn take_events(&self) -> Vec<TrashEvent> {
+        let mut inner = self.inner.lock();
+        let mut events = std::mem::take(&mut inner.events);
+        let Inner { waiting, pinned, held, .. } = &mut *inner;
+        let is_gone = |instance: u64| {
+            let is_it =
+                |bucket: Option<TrashedBucket>| bucket.is_some_and(|b| b.instance == instance);
+            !pinned.iter().any(|pinned| is_it(pinned.bucket))
+                && !waiting.iter().any(|item| is_it(item.bucket()))
+        };
+        held.retain(|instance, (bucket, segments, bytes)| {
+            let is_gone = is_gone(*instance);
+            if is_gone {
+                events.push(TrashEvent::Released(*bucket, *segments, *bytes));
+            }
+            !is_gone
+        });
+        events
     }
 
     /// Gives back one piece of the oldest thing in here, and what readers have let go of. True if
@@ -104,24 +208,31 @@ impl Trash {
         let released = self.inner.lock().take_released();
         // Unmapping a removed file frees its blocks, which takes time: not under the lock.
         drop(released);
-        let Some(mut item) = self.inner.lock().waiting.pop_front() else { return Ok(false) };
-        match self.free_piece(&mut item) {
+        let Some(mut item) = self.inner.lock().begin_piece() else { return Ok(false) };
+        let freed = self.free_piece(&mut item);
+        let mut inner = self.inner.lock();
+        let own = (item.owner_id, item.scrubbed_through);
+        if let Some(at) = inner.under_way.iter().position(|other| *other == own) {
+            inner.under_way.swap_remove(at);
+        }
+        match freed {
             Ok(true) => {}
-            Ok(false) => self.inner.lock().waiting.push_front(item),
+            Ok(false) => inner.waiting.push_front(item),
             Err(e) => {
                 // It goes to the back, so that it does not hold up the rest.
-                self.inner.lock().waiting.push_back(item);
+                inner.waiting.push_back(item);
                 return Err(e);
             }
         }
-        Ok(self.len() > 0)
+        Ok(!inner.waiting.is_empty())
     }
 
     /// Frees one piece; true if nothing is left of the item.
     fn free_piece(&self, item: &mut TrashItem) -> Result<bool> {
         let entries = match self.disk.read_dir(&item.path) {
             Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+            // It may have been removed without a sync.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return self.finish(item),
             Err(_) => {
                 let path = item.path.clone();
                 return if self.free_file(&path, item)? { self.finish(item) } else { Ok(false) };
@@ -129,8 +240,13 @@ impl Trash {
         };
         if entries.iter().any(|entry| entry.name == KEYS_FILE) {
             self.destroy_keys(&item.path)?;
+            let destroyed = item.bucket().map(TrashEvent::KeysDestroyed);
+            self.inner.lock().events.extend(destroyed);
         }
-        let Some(entry) = entries.iter().find(|entry| entry.name != KEYS_FILE) else {
+        // A directory is none of ours: what cannot be removed must not hold up the segments.
+        let mut others: Vec<_> = entries.iter().filter(|entry| entry.name != KEYS_FILE).collect();
+        others.sort_by_key(|entry| entry.kind == EntryKind::Directory);
+        let Some(entry) = others.first() else {
             self.disk.remove_dir(&item.path).map_err(|e| Error::io("remove", &item.path, e))?;
             return self.finish(item);
         };
@@ -145,7 +261,7 @@ impl Trash {
 
     fn finish(&self, item: &mut TrashItem) -> Result<bool> {
         for segment in std::mem::take(&mut item.segments) {
-            self.inner.lock().keep_if_pinned(item.owner_id, segment);
+            self.inner.lock().keep_if_pinned(item, segment);
         }
         self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
         Ok(true)
@@ -173,7 +289,7 @@ impl Trash {
             return !item.segments.iter().any(|segment| segment.is_mapped());
         };
         let segment = item.segments.swap_remove(at);
-        !self.inner.lock().keep_if_pinned(item.owner_id, segment)
+        !self.inner.lock().keep_if_pinned(item, segment)
     }
 
     /// Shortens a large file by a piece; false if it is small, or cannot be shortened.
@@ -198,16 +314,37 @@ impl Trash {
 }
 
 impl Inner {
-    fn keep_if_pinned(&mut self, owner_id: u64, segment: Arc<Segment>) -> bool {
-        let pinned = is_pinned(&segment);
-        if pinned {
-            self.pinned.push((owner_id, segment));
-        }
-        pinned
+    fn begin_piece(&mut self) -> Option<TrashItem> {
+        let item = self.waiting.pop_front()?;
+        self.under_way.push((item.owner_id, item.scrubbed_through));
+        Some(item)
     }
 
-    fn take_released(&mut self) -> Vec<(u64, Arc<Segment>)> {
-        self.pinned.extract_if(.., |(_, segment)| !is_pinned(segment)).collect()
+    /// Through which pass each thing had been scrubbed that is not unlinked yet and may be the
+    /// owner's.
+    fn of_owner(&self, owner_id: u64) -> impl Iterator<Item = u64> {
+        let waiting = self.waiting.iter().map(|item| (item.owner_id, item.scrubbed_through));
+        let all = waiting.chain(self.under_way.iter().copied());
+        all.filter(move |(id, _)| *id == owner_id || *id == 0).map(|(_, through)| through)
+    }
+
+    fn keep_if_pinned(&mut self, item: &TrashItem, segment: Arc<Segment>) -> bool {
+        let is_held = is_pinned(&segment);
+        if is_held {
+            let (owner_id, bucket) = (item.owner_id, item.bucket());
+            if let Some(bucket) = bucket {
+                let (_, segments, bytes) =
+                    self.held.entry(bucket.instance).or_insert((bucket, 0, 0));
+                *segments += 1;
+                *bytes += segment.file_bytes();
+            }
+            self.pinned.push(Pinned { owner_id, bucket, segment });
+        }
+        is_held
+    }
+
+    fn take_released(&mut self) -> Vec<Pinned> {
+        self.pinned.extract_if(.., |pinned| !is_pinned(&pinned.segment)).collect()
     }
 }
 

@@ -77,8 +77,8 @@ impl fmt::Debug for Stat {
 ///
 /// In a mapped store, bytes that are durable are not copied: the value and any [`Bytes`] made from
 /// it stay valid and unchanged after an overwrite, an invalidation, the drop of the bucket and the
-/// close of the store. While one is held, the disk space of its segment cannot be given back; copy
-/// what is kept for long.
+/// close of the store. While one is held, no record of its segment can be erased, and the disk space
+/// of the segment cannot be given back; keep [`Value::to_owned`] of what is kept for long.
 #[derive(Debug, Clone)]
 pub struct Value {
     stat: Stat,
@@ -97,6 +97,14 @@ impl Value {
     /// The opaque metadata it was written with.
     pub fn metadata(&self) -> &[u8] {
         self.stat.metadata()
+    }
+
+    /// A copy that holds nothing of the store: for what is kept long, so that it does not delay the
+    /// erasing of records that lie in the same segment.
+    #[allow(clippy::should_implement_trait)]
+    pub fn to_owned(&self) -> Self {
+        let Stat { view, deadline } = &self.stat;
+        Self { stat: Stat { view: view.detached(), deadline: *deadline } }
     }
 
     /// The bytes, shared with this value.

@@ -17,13 +17,18 @@ pub(crate) enum Hidden {
     Deadline,
     /// Its own, earlier expiry has passed.
     Expiry,
+    /// Its key or one of its tags was softly invalidated, and nothing else hides it.
+    Stale,
 }
 
 /// What the rule looks at. The caller has found it to be the winner of its key.
 #[derive(Debug)]
 pub(crate) struct Candidate<'a> {
     pub(crate) seq: u64,
+    /// None for a row.
     pub(crate) hash: Option<KeyedHash>,
+    /// True if the record would not have been found if a hard floor of its key covered it.
+    pub(crate) key_floor_is_known: bool,
     pub(crate) tags: &'a [KeyedHash],
     pub(crate) deadline: Timestamp,
     pub(crate) expires_at: Option<Timestamp>,
@@ -42,12 +47,50 @@ impl Candidate<'_> {
         if floors.of_all(self.seq).is_some() {
             return Err(Hidden::All);
         }
-        if self.hash.is_some_and(|hash| floors.of_key(hash, self.seq).is_some()) {
+        let asked = self.hash.filter(|_| !self.key_floor_is_known);
+        if asked.is_some_and(|hash| floors.of_key(hash, self.seq).is_some()) {
             return Err(Hidden::Key);
         }
         if floors.of_tags(self.tags, self.seq).is_some() {
             return Err(Hidden::Tag);
         }
+        if floors.of_soft(self.hash, self.tags, self.seq).is_some() {
+            return Err(Hidden::Stale);
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::floors::Floor;
+    use crate::format::tombstone::TombstoneScope;
+
+    #[test]
+    fn stale_is_only_what_nothing_else_hides() {
+        let (key, tag) = (KeyedHash(1), KeyedHash(2));
+        let now = Timestamp::from_millis(10);
+        let candidate = |expires_at| Candidate {
+            seq: 5,
+            hash: Some(key),
+            key_floor_is_known: false,
+            tags: &[KeyedHash(2)],
+            deadline: Timestamp::from_millis(20),
+            expires_at,
+        };
+        let floors = Floors::default();
+        assert_eq!(candidate(None).check(&floors, now), Ok(()));
+        floors.raise_soft(TombstoneScope::Tags, &[tag], Floor { seq: 5, at_ms: 0 });
+        assert_eq!(candidate(None).check(&floors, now), Err(Hidden::Stale));
+        assert_eq!(candidate(Some(now)).check(&floors, now), Err(Hidden::Expiry));
+        let deadline = Timestamp::from_millis(20);
+        assert_eq!(candidate(None).check(&floors, deadline), Err(Hidden::Deadline));
+        floors.raise(TombstoneScope::Tags, &[tag], Floor { seq: 6, at_ms: 0 });
+        assert_eq!(candidate(None).check(&floors, now), Err(Hidden::Tag));
+        floors.raise(TombstoneScope::Keys, &[key], Floor { seq: 7, at_ms: 0 });
+        assert_eq!(candidate(None).check(&floors, now), Err(Hidden::Key));
+        let found = Candidate { key_floor_is_known: true, ..candidate(None) };
+        assert_eq!(found.check(&floors, now), Err(Hidden::Tag));
     }
 }

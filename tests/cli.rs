@@ -153,7 +153,8 @@ fn help_states_the_exit_codes_and_the_json_documents() {
         Ran::new(Command::new(env!("CARGO_BIN_EXE_ebbtide")).arg("--help").output().unwrap());
     let text = help.text();
     assert!(text.contains("Exit codes:") && text.contains("another process has the store open"));
-    let names = "info buckets ls get put stat invalidate tail scan verify dump drop-expired";
+    let names = "info buckets ls get put stat explain invalidate erase tail scan residue verify ledger \
+         dump drop-expired";
     for name in names.split(' ') {
         assert!(text.contains(&format!("\n  {name} ")), "{name}");
         let help = Command::new(env!("CARGO_BIN_EXE_ebbtide")).args([name, "--help"]).output();
@@ -182,6 +183,30 @@ fn buckets_are_listed_with_their_deadlines() {
     assert_eq!(documents.len(), 1);
     assert_eq!((&documents[0]["records"], &documents[0]["live"]), (&3.into(), &3.into()));
     run("buckets", &store, &["nobody"]).assert_failed(1, &["nobody"]);
+}
+
+#[test]
+fn residue_explains_every_file() {
+    let (_dir, store) = closed_store();
+    fs::write(store.join("stranger"), "?").unwrap();
+    let text = run("residue", &store, &[]).text();
+    assert!(text.starts_with("KIND"), "{text}");
+    let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
+    assert!(line("stranger").ends_with("  not ours"), "{text}");
+    assert!(line(".seg").contains("  keyspace images  ") && line(".seg").contains("20"), "{text}");
+    assert!(line("STORE").contains("  -  "), "{text}");
+    let documents = run("residue", &store, &["--json"]).documents();
+    let told: Vec<&str> = documents.iter().map(|item| item["path"].as_str().unwrap()).collect();
+    for path in files(&store, "") {
+        assert_eq!(told.iter().filter(|told| path == Path::new(told)).count(), 1, "{path:?}");
+    }
+    let of = |kind: &str| documents.iter().find(|item| item["kind"] == kind).unwrap();
+    let keys = of("pseudonym keys");
+    assert_eq!((&keys["owner"], &keys["name"]), (&"log".into(), &"access".into()));
+    assert!(keys["until"].is_string() && keys["bucket"].is_string(), "{keys}");
+    assert!(of("segment")["bytes"].as_u64().unwrap() > 300_000);
+    assert_eq!(of("unknown")["until"], Value::Null);
+    run("residue", &store.join("none"), &[]).assert_failed(3, &["none"]);
 }
 
 #[test]
@@ -301,16 +326,76 @@ fn put_creates_a_keyspace_only_if_told_its_window() {
 fn invalidate_hides_a_key_a_tag_and_everything() {
     let (_dir, store) = closed_store();
     let text = run("invalidate", &store, &["images", "--tag", "plants"]).text();
-    assert!(text.starts_with("hid all that carries the tag plants in images; off"), "{text}");
+    assert!(text.starts_with("hid all that carries the tag plants in images ("), "{text}");
     run("stat", &store, &["images", "flower.jpg"]).assert_failed(1, &[]);
     let receipt = run("invalidate", &store, &["images", "china.jpg", "--json"]).document();
-    assert_eq!((&receipt["scope"], &receipt["level"]), (&"key".into(), &"hidden".into()));
+    assert_eq!(receipt["target"], "key");
+    assert!(["hidden", "scrubbed"].contains(&receipt["level"].as_str().unwrap()), "{receipt}");
     assert!(receipt["sequence"].as_u64().unwrap() > 0);
     run("stat", &store, &["images", "china.jpg"]).assert_failed(1, &[]);
     assert_eq!(run("ls", &store, &["images", "--json"]).documents().len(), 1);
     let receipt = run("invalidate", &store, &["images", "--all", "--json"]).document();
-    assert_eq!(receipt["scope"], "all");
+    assert_eq!(receipt["target"], "all");
     assert!(run("ls", &store, &["images", "--json"]).documents().is_empty());
+}
+
+#[test]
+fn a_tag_is_hidden_in_all_of_a_store() {
+    let (_dir, path) = closed_store();
+    let store = Store::open(&path).unwrap();
+    let access = store.existing_log("access").unwrap();
+    access.append(Row::anonymous().tag("plants").payload("about flowers")).unwrap();
+    store.close().unwrap();
+    let rows = |path: &Path| run("scan", path, &["access", "--json"]).documents().len();
+    let text = run("invalidate", &path, &["--tag", "plants"]).text();
+    assert!(text.starts_with("hid all that carries the tag plants in all keyspaces ("), "{text}");
+    run("stat", &path, &["images", "flower.jpg"]).assert_failed(1, &[]);
+    assert_eq!(rows(&path), ROWS + 1);
+    let receipt = run("invalidate", &path, &["--tag", "plants", "--rows", "--json"]).document();
+    assert_eq!((&receipt["keyspace"], &receipt["target"]), (&Value::Null, &"tag".into()));
+    assert_eq!(rows(&path), ROWS);
+    run("invalidate", &path, &["--all"]).assert_failed(2, &["KEYSPACE"]);
+    run("invalidate", &path, &["images", "a", "--rows"]).assert_failed(2, &["--rows"]);
+}
+
+#[test]
+fn what_is_erased_is_refused_for_a_while() {
+    let (_dir, store) = closed_store();
+    let text = run("erase", &store, &["images", "china.jpg", "--deny-until", "+2d"]).text();
+    assert!(text.starts_with("erased china.jpg in images ("), "{text}");
+    assert!(text.contains("; denied until "), "{text}");
+    run("put", &store, &["images", "china.jpg"]).assert_failed(5, &["denied until"]);
+    let ran = run("put", &store, &["images", "china.jpg", "--json"]);
+    let error: Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!(error["error"], "denied");
+    let tag = ["--tag", "plants", "--json", "--deny-until", "2999-01-01T00:00:00Z"];
+    let receipt = run("erase", &store, &tag).document();
+    assert_eq!(receipt["denied_until"], "2999-01-01T00:00:00.000Z");
+    run("put", &store, &["images", "new", "--tag", "plants"]).assert_failed(5, &["2999"]);
+    let receipt = run("erase", &store, &["images", "new", "--json"]).document();
+    assert_eq!((&receipt["denied_until"], &receipt["target"]), (&Value::Null, &"key".into()));
+    run("put", &store, &["images", "new"]).text();
+    run("erase", &store, &["images", "a", "--deny-until", "-1h"]).assert_failed(2, &["has passed"]);
+    run("erase", &store, &["images"]).assert_failed(2, &["--tag"]);
+}
+
+#[test]
+fn explain_says_why_a_key_cannot_be_read() {
+    let (_dir, store) = closed_store();
+    let text = run("explain", &store, &["images", "flower.jpg"]).text();
+    assert!(text.starts_with("flower.jpg: it can be read; its record has number "), "{text}");
+    run("invalidate", &store, &["images", "--tag", "plants"]).text();
+    let text = run("explain", &store, &["images", "flower.jpg"]).text();
+    // What is dead at an open is looked for at once.
+    assert!(text.starts_with("flower.jpg: its bytes have been erased; its record has "), "{text}");
+    let document = run("explain", &store, &["images", "flower.jpg", "--json"]).document();
+    assert_eq!(document["reason"], "erased");
+    assert!(document["sequence"].as_u64().unwrap() > 0);
+    assert!(document["floor_at"].is_null() && document["denied_until"].is_null());
+    let hex = ["images", "00ff", "--hex-key", "--json"];
+    let document = run("explain", &store, &hex).document();
+    assert_eq!((&document["reason"], &document["key_hex"]), (&"absent".into(), &"00ff".into()));
+    run("explain", &store, &["nobody", "a"]).assert_failed(1, &["nobody"]);
 }
 
 #[test]
@@ -478,7 +563,9 @@ fn a_missing_store_is_exit_code_3_and_stays_missing() {
         ("get", &["k", "a"]),
         ("put", &["k", "a"]),
         ("stat", &["k", "a"]),
+        ("explain", &["k", "a"]),
         ("invalidate", &["k", "a"]),
+        ("erase", &["k", "a"]),
         ("tail", &["l"]),
         ("scan", &["l"]),
     ] {
@@ -489,6 +576,61 @@ fn a_missing_store_is_exit_code_3_and_stays_missing() {
     fs::write(&not_a_directory, b"").unwrap();
     run("info", &not_a_directory, &[]).assert_failed(3, &["file"]);
     run("drop-expired", &not_a_directory, &[]).assert_failed(3, &["file"]);
+}
+
+/// A subcommand of `ledger` on a store.
+fn ledger(subcommand: &str, store: &Path, args: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ebbtide"));
+    command.args(["ledger", subcommand]).arg(store).args(args).stdin(Stdio::null());
+    Ran::new(command.output().unwrap())
+}
+
+#[test]
+fn the_ledger_is_shown_checked_and_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let clock = ManualClock::new(Timestamp::from_millis(1_795_267_800_000));
+    let open = || Store::builder(&path).background(false).clock(clock.clone()).open().unwrap();
+    let store = open();
+    let images = store.keyspace("images", KeyspaceOptions::new(Retention::hours(16))).unwrap();
+    images.insert("someone.jpg", b"bytes").unwrap();
+    clock.advance(Duration::from_secs(3600 * 16 - 1800));
+    store.maintain().unwrap();
+    store.close().unwrap();
+
+    assert!(ledger("verify", &path, &[]).text().contains("the chain is whole: 4 entries"));
+    let checked = ledger("verify", &path, &["--json"]).document();
+    assert_eq!((&checked["entries"], &checked["head"]["number"]), (&4.into(), &4.into()));
+    let shown = ledger("show", &path, &["--json"]).documents();
+    let kinds: Vec<_> = shown.iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["checkpoint", "keyspace", "bucket-born", "bucket-dropped"]);
+    assert_eq!(shown[3]["hash"], checked["head"]["hash"]);
+    assert_eq!((&shown[3]["owner"], &shown[3]["records"]), (&"images".into(), &1.into()));
+    let text = ledger("show", &path, &[]).text();
+    assert!(text.contains("images") && text.contains("bucket dropped"), "{text}");
+    assert!(!text.contains("someone"), "{text}");
+    let proof = ledger("prove", &path, &["--json"]).document();
+    assert_eq!((&proof["verdict"], &proof["owners"][0]["dropped"]), (&"kept".into(), &1.into()));
+    assert!(ledger("prove", &path, &[]).text().contains("kept"));
+    assert_eq!(ledger("prove", &path, &["--from", "2030-01-01", "--to", "2031-01-01"]).code, 0);
+
+    let store = open();
+    store.existing_keyspace("images").unwrap().insert("someone.jpg", b"bytes").unwrap();
+    clock.advance(Duration::from_secs(3600 * 20));
+    store.maintain().unwrap();
+    store.close().unwrap();
+    let late = ledger("prove", &path, &["--json"]);
+    assert_eq!((late.code, &late.documents()[0]["verdict"]), (1, &"late".into()));
+
+    let file = path.join("ledger/0000000001.log");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[512 + 160 + 50] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let broken = ledger("verify", &path, &["--json"]);
+    assert_eq!((broken.code, &broken.documents()[0]["problems"][0]["offset"]), (1, &672.into()));
+    assert_eq!(ledger("verify", &path, &[]).code, 1);
+    assert_eq!(ledger("prove", &path, &[]).code, 1);
+    ledger("show", &dir.path().join("none"), &[]).assert_failed(3, &["there is no store"]);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod fixture;
 
 use std::collections::HashSet;
+use std::convert::Infallible;
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use ebbtide::disk::{FaultyDisk, MemoryDisk};
 use ebbtide::{
-    Durability, Error, Keyspace, KeyspaceOptions, LogOptions, Outcome, Retention, Row, Store,
+    Durability, Error, Fill, Keyspace, KeyspaceOptions, LogOptions, Outcome, Result, Retention,
+    Row, Store,
 };
 
 use fixture::{MODES, Random, clock, minutes, on_memory, open, seed, value_of};
@@ -39,6 +42,15 @@ fn options(capacity: Option<u64>) -> KeyspaceOptions {
     capacity.map_or(options, |bytes| options.capacity_bytes(bytes))
 }
 
+fn commit(fill: Fill, value: &[u8]) {
+    ended(fill.commit(value));
+}
+
+/// The clock may run past the limit of a fill.
+fn ended(result: Result<Outcome>) {
+    assert!(matches!(result, Ok(_) | Err(Error::FillTimedOut { .. })), "{result:?}");
+}
+
 fn write(images: &Keyspace, shared: &Shared, mut choices: Random, store: &Store) {
     for _ in 0..400 {
         let number = choices.below(KEYS);
@@ -47,14 +59,19 @@ fn write(images: &Keyspace, shared: &Shared, mut choices: Random, store: &Store)
         let fill = images.fill(key(number)).tag(format!("tag-{}", number % 5));
         match choices.below(10) {
             0 => {
-                let fill = fill.durability(Durability::Sync);
-                let _: Outcome = fill.commit(value).unwrap();
+                commit(fill.durability(Durability::Sync), &value);
             }
             1 => images.insert_batch([(key(number), value)]).unwrap(),
             2 => store.sync().unwrap(),
-            _ => {
-                let _: Outcome = fill.commit(value).unwrap();
+            3 => {
+                let mut writer = fill.memory_limit_bytes(100).into_writer().unwrap();
+                writer.write_all(&value).unwrap();
+                ended(writer.commit());
             }
+            4 => {
+                images.try_get_with(key(number), || Ok::<_, Infallible>(value)).unwrap();
+            }
+            _ => commit(fill, &value),
         }
     }
 }

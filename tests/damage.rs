@@ -9,13 +9,14 @@
 #[path = "common/fixture.rs"]
 mod fixture;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use ebbtide::disk::{Disk, MemoryDisk};
 use ebbtide::{
-    Error, Keyspace, KeyspaceOptions, LogOptions, Retention, Row, RowId, Store, StoreBuilder,
+    Error, Keyspace, KeyspaceOptions, LogOptions, Retention, RetentionVerdict, Row, RowId, Store,
+    StoreBuilder,
 };
 
 use fixture::{MODES, Random, clock, minutes, on_memory, open, seed, try_open, value_of};
@@ -49,9 +50,9 @@ fn make(closed: bool) -> Sample {
     let disk = MemoryDisk::new(5);
     let clock = clock();
     let store = open(on_memory(&disk, &clock), false);
-    let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(4096);
+    let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(8192);
     let images = store.keyspace("images", options).unwrap();
-    let options = LogOptions::new(Retention::hours(16)).segment_bytes(4096);
+    let options = LogOptions::new(Retention::hours(16)).segment_bytes(8192);
     let access = store.log("access", options).unwrap();
     let mut sample = Sample { disk, keys: BTreeMap::new(), rows: BTreeMap::new() };
     for version in 0..4 {
@@ -69,9 +70,18 @@ fn make(closed: bool) -> Sample {
             let payload = value_of(99, version, LONGEST);
             let id = access.append(Row::new(visitor).tag("t").payload(payload)).unwrap();
             sample.rows.insert(id, version);
+            if row == 0 {
+                let mut appender = access.appender();
+                for tag in ["erased", "kept", "erased"] {
+                    appender.append(Row::anonymous().tag(tag).payload(tag)).unwrap();
+                }
+                appender.flush().unwrap();
+            }
         }
         if version == 2 {
-            store.sync().unwrap();
+            // In sealed segments, and in those that are written to.
+            access.invalidate_tag("erased").unwrap();
+            store.scrub().unwrap();
         }
         if version != 3 {
             clock.advance(minutes(30));
@@ -108,10 +118,18 @@ impl Sample {
         }
     }
 
-    /// All files but LOCK, and their contents.
+    /// All files but LOCK, and their contents. Of the spares, which are zeros and are not read,
+    /// only the first bytes.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let files = self.disk.all_files().into_iter().filter(|path| !path.ends_with("LOCK"));
-        files.map(|path| (path.clone(), self.disk.read_file(&path).unwrap())).collect()
+        let read = |path: PathBuf| {
+            let mut bytes = self.disk.read_file(&path).unwrap();
+            if path.ends_with("spare") {
+                bytes.truncate(64);
+            }
+            (path, bytes)
+        };
+        files.map(read).collect()
     }
 
     /// The disk with other contents in one file.
@@ -138,9 +156,13 @@ impl Sample {
         let mut noticed = !store.recovery_report().is_clean();
         noticed |= self.read_keys(&store, older);
         noticed |= self.read_rows(&store);
+        if is_beside(path) && again {
+            self.read_unharmed(&store);
+        }
         noticed |= !store.problems().is_empty();
         noticed |= !store.verify().unwrap().problems.is_empty();
         if again {
+            let _ = store.residue().unwrap();
             let disk = disk.kill();
             drop(store);
             if let Ok(store) = try_open(builder(&disk), mapped) {
@@ -149,6 +171,31 @@ impl Sample {
             }
         }
         noticed
+    }
+
+    /// Everything is served as it was.
+    fn read_unharmed(&self, store: &Store) {
+        assert!(!self.read_keys(store, false));
+        assert!(!self.read_rows(store));
+        let images = store.existing_keyspace("images").unwrap();
+        for tag in 0..7 {
+            let listed = images.list_tag(format!("tag-{tag}")).unwrap();
+            let listed: BTreeSet<_> = listed.iter().map(|entry| entry.key().to_vec()).collect();
+            let carry = self.keys.iter().filter(|(_, key)| key.number % 7 == tag);
+            let visible = carry.filter(|(_, key)| !key.visible.is_empty());
+            assert_eq!(listed, visible.map(|(name, _)| name.clone().into_bytes()).collect());
+        }
+    }
+
+    /// A byte of the ledger was changed after a clean close: whoever asks is told.
+    fn expect_broken_ledger(&self, disk: &MemoryDisk, path: &Path) {
+        let store = builder(disk).open_read_only().unwrap();
+        let report = store.verify_ledger().unwrap();
+        assert!(report.problems.iter().any(|problem| problem.path == path), "{report:?}");
+        let proof = store.prove_retention(..).unwrap();
+        assert_eq!(proof.verdict, RetentionVerdict::Broken);
+        let store = open(builder(disk), false);
+        assert!(!store.verify_ledger().unwrap().problems.is_empty(), "kept as it was found");
     }
 
     fn read_keys(&self, store: &Store, older: bool) -> bool {
@@ -206,6 +253,10 @@ impl Sample {
             let Ok(row) = row else { return true };
             assert!(row.time() >= last);
             last = row.time();
+            if row.subject().is_none() {
+                assert!(row.payload().as_ref() == b"kept" || row.payload().as_ref() == b"erased");
+                continue;
+            }
             let version = self.rows[&row.id()];
             assert_eq!(row.payload().as_ref(), value_of(99, version, LONGEST));
         }
@@ -229,8 +280,21 @@ fn examined(what: &str, run: impl FnOnce() -> bool) -> bool {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| panic!("{what}"))
 }
 
+/// True if what can be read does not depend on this file.
+fn is_beside(path: &Path) -> bool {
+    path.ends_with("INDEX")
+        || path.starts_with("/data/ledger")
+        || path.extension().is_some_and(|extension| extension == "idx")
+}
+
+/// True if every byte of this file is covered by the chain.
+fn is_ledger_file(path: &Path) -> bool {
+    path.starts_with("/data/ledger") && path.extension().is_some_and(|ext| ext == "log")
+}
+
 /// Ranges of a segment in which nothing is told by a checksum: the slot that may lower the deadline,
-/// and the zeros behind a record. Both ends as offsets; the lengths of a record are at fixed places.
+/// the zeros behind a record and between rows, and what has been scrubbed. Both ends as offsets; the
+/// lengths of a record are at fixed places.
 fn padding(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut ranges = Vec::from([512..1024, 0..0]);
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
@@ -238,7 +302,23 @@ fn padding(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     while at + 64 <= bytes.len() {
         let expiry = if bytes[at + 10] & 1 == 1 { 8 } else { 0 };
         let tags = 16 * usize::from(bytes[at + 9]);
-        let end = at + 64 + 16 + expiry + tags + word(at + 12) + word(at + 16) + word(at + 20);
+        let value = at + 64 + 16 + expiry + tags + word(at + 12) + word(at + 16);
+        let end = value + word(at + 20);
+        let gone = |at: usize| bytes[at..at + 4] == *b"GONE";
+        if gone(at + 4) {
+            ranges.push(at + 64..end);
+        } else if bytes[at + 8] == 2 {
+            let mut last = value;
+            for entry in bytes[at + 64 + 16 + 8..value].chunks(20) {
+                let word = |at: usize| u32::from_le_bytes(entry[at..at + 4].try_into().unwrap());
+                let (start, len) = (value + word(0) as usize, word(4) as usize);
+                ranges.push(last..start);
+                last = start + len;
+                if gone(start) {
+                    ranges.push(start + 4..last);
+                }
+            }
+        }
         at = end.next_multiple_of(8);
         ranges.push(end..at);
     }
@@ -258,8 +338,9 @@ fn harmless(path: &Path, bytes: &[u8], at: usize) -> Option<&'static str> {
     let extension = path.extension().map_or("", |extension| extension.to_str().unwrap());
     let half = bytes.len() / 2;
     match (name, extension) {
+        _ if is_ledger_file(path) => None,
         ("INDEX", _) => Some("INDEX, a cache"),
-        ("spare" | "spare.tmp", _) => Some("the spare tombstone log"),
+        ("spare" | "spare.tmp", _) => Some("a spare"),
         (_, "idx") => Some("sidecar, a cache"),
         (_, "log") if bytes[at] == 0 && (72..512).contains(&(at % half)) => {
             Some("zeros behind the header of a tombstone region")
@@ -271,7 +352,7 @@ fn harmless(path: &Path, bytes: &[u8], at: usize) -> Option<&'static str> {
             Some("the last entry of a tombstone log, mended from the other region")
         }
         (_, "seg") if padding(bytes).iter().any(|range| range.contains(&at)) => {
-            Some("zeros of a segment")
+            Some("zeros of a segment, or what was scrubbed")
         }
         _ => None,
     }
@@ -291,6 +372,9 @@ fn flip_everything(closed: bool, mapped: bool) {
             let what = format!("{} byte {at} xor {mask:#x} (closed {closed})", path.display());
             let disk = sample.with(path, &changed);
             let noticed = examined(&what, || sample.examine(&disk, path, mapped, flips % 4 == 0));
+            if closed && is_ledger_file(path) && flips % 4 == 0 {
+                sample.expect_broken_ledger(&sample.with(path, &changed), path);
+            }
             if closed && !noticed {
                 let why = harmless(path, bytes, at).unwrap_or_else(|| panic!("unnoticed: {what}"));
                 *unnoticed.entry(why).or_default() += 1;
@@ -315,6 +399,9 @@ fn cut_everything(closed: bool, mapped: bool) {
             let what = format!("{} cut at {len} (closed {closed})", path.display());
             let disk = sample.with(path, &bytes[..len]);
             examined(&what, || sample.examine(&disk, path, mapped, cuts % 4 == 0));
+            if closed && is_ledger_file(path) && cuts % 4 == 0 {
+                sample.expect_broken_ledger(&sample.with(path, &bytes[..len]), path);
+            }
             cuts += 1;
             len += step;
         }
@@ -376,7 +463,7 @@ fn cuts_mapped() {
 
 /// Puts a version that nobody knows in place of the one at an offset.
 fn set_version(bytes: &mut [u8], offset: usize) {
-    let version = 2_u32;
+    let version = 3_u32;
     bytes[offset + 8..offset + 12].copy_from_slice(&(version | (!version << 16)).to_le_bytes());
 }
 
@@ -391,6 +478,12 @@ fn an_unknown_version_is_told_and_left_alone() {
         match name.as_str() {
             "STORE" | "STATE" | "KEYSPACE" | "LOG" | "pseudonym.keys" => {
                 set_version(&mut changed, 4096);
+            }
+            _ if is_ledger_file(&path) => {
+                let disk = sample.with(&path, &changed);
+                sample.expect_broken_ledger(&disk, &path);
+                assert_eq!(disk.read_file(&path).unwrap(), changed, "{name} was touched");
+                continue;
             }
             _ if name.ends_with(".log") => set_version(&mut changed, bytes.len() / 2),
             _ if is_segment => {}
@@ -410,7 +503,7 @@ fn an_unknown_version_is_told_and_left_alone() {
                         assert_eq!(images.iter().count(), 0, "it may have newer versions");
                     }
                 }
-                Err(Error::UnknownVersion { path: told, found: 2, known: 1 }) => {
+                Err(Error::UnknownVersion { path: told, found: 3, known: 2 }) => {
                     assert!(!is_segment);
                     assert_eq!(told, path);
                 }
@@ -477,7 +570,13 @@ fn unknown_names_are_ignored() {
     let bucket = bucket.unwrap().0.parent().unwrap().to_owned();
     for mapped in MODES {
         let disk = sample.disk.fork();
-        for dir in ["/data", "/data/keyspaces", "/data/keyspaces/images", "/data/tombstones"] {
+        for dir in [
+            "/data",
+            "/data/keyspaces",
+            "/data/keyspaces/images",
+            "/data/tombstones",
+            "/data/ledger",
+        ] {
             disk.write_file(&Path::new(dir).join("stranger"), b"?").unwrap();
             disk.create_dir(&Path::new(dir).join("Strange-Directory")).unwrap();
         }

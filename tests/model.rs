@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::ops::{KEYS, KEYSPACES, Key, Op, TAGS};
+use common::ops::{How, KEYS, KEYSPACES, Key, Op, TAGS, Target};
 use common::world::{Config, World};
 use proptest::collection::vec;
 use proptest::option;
@@ -20,18 +20,53 @@ fn len() -> impl Strategy<Value = u16> {
     prop_oneof![Just(8_u16), Just(64), Just(300), 6_u16..3000]
 }
 
+/// Tags of a row.
+fn tags() -> impl Strategy<Value = u8> {
+    prop_oneof![Just(0_u8), 0_u8..1 << TAGS]
+}
+
+fn begin() -> impl Strategy<Value = Op> {
+    let limit = prop_oneof![1 => Just(10_u16), 3 => Just(1440)];
+    let about = (key(), 0_u8..1 << TAGS, option::of(0_u16..400));
+    (about, any::<bool>(), any::<bool>(), limit).prop_map(
+        |((key, tags, expires), metadata, sync, limit)| Op::Begin {
+            key,
+            tags,
+            metadata,
+            expires,
+            sync,
+            limit,
+        },
+    )
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    let rows = any::<bool>();
+    prop_oneof![
+        3 => (0..KEYSPACES, 1_u8..).prop_map(|(space, keys)| Target::Keys(space, keys)),
+        2 => (0..KEYSPACES, 1_u8..1 << TAGS).prop_map(|(space, tags)| Target::Tags(space, tags)),
+        2 => (1_u8..1 << TAGS, rows).prop_map(|(tags, rows)| Target::Everywhere(tags, rows)),
+        2 => (0..TAGS).prop_map(Target::Rows),
+    ]
+}
+
+fn how() -> impl Strategy<Value = How> {
+    prop_oneof![Just(How::Hide), Just(How::Soften), (0_u16..300).prop_map(How::Deny)]
+}
+
 fn write() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (key(), len()).prop_map(|(key, len)| Op::Insert(key, len)),
         2 => (0..KEYSPACES, vec((0..KEYS, len()), 1..8)).prop_map(|(s, items)| Op::Batch(s, items)),
-        4 => (key(), 0_u8..1 << TAGS, any::<bool>(), option::of(0_u16..400), any::<bool>()).prop_map(
-            |(key, tags, metadata, expires, sync)| Op::Begin { key, tags, metadata, expires, sync },
-        ),
-        4 => (0_u8..4, len()).prop_map(|(which, len)| Op::Commit(which, len)),
+        4 => begin(),
+        3 => (0_u8..4, len()).prop_map(|(which, len)| Op::Commit(which, len)),
+        1 => (0_u8..4, len(), 0_u16..600).prop_map(|(at, len, memory)| Op::Stream(at, len, memory)),
         1 => (0_u8..4).prop_map(Op::Abandon),
-        2 => (0_u8..4, -60_i16..1200, len())
-            .prop_map(|(ip, minutes_ago, len)| Op::Append { ip, minutes_ago, len }),
-        1 => (0_u8..4, 1_u8..6).prop_map(|(ip, count)| Op::AppendMany(ip, count)),
+        2 => (0_u8..4, -60_i16..1200, len(), tags())
+            .prop_map(|(ip, minutes_ago, len, tags)| Op::Append { ip, minutes_ago, len, tags }),
+        1 => (0_u8..4, 1_u8..6, tags()).prop_map(|(ip, count, tags)| Op::AppendMany(ip, count, tags)),
+        1 => (0_u8..4, 1_u8..6, tags()).prop_map(|(ip, count, tags)| Op::Buffer(ip, count, tags)),
+        1 => Just(Op::Flush),
     ]
 }
 
@@ -40,6 +75,7 @@ fn invalidate() -> impl Strategy<Value = Op> {
         4 => key().prop_map(Op::InvalidateKey),
         3 => (0..KEYSPACES, 0..TAGS).prop_map(|(space, tag)| Op::InvalidateTag(space, tag)),
         1 => (0..KEYSPACES).prop_map(Op::InvalidateAll),
+        5 => (target(), how()).prop_map(|(target, how)| Op::Forget(target, how)),
     ]
 }
 
@@ -48,6 +84,7 @@ fn look() -> impl Strategy<Value = Op> {
         4 => key().prop_map(Op::Read),
         2 => Just(Op::ReadAll),
         1 => key().prop_map(Op::Hold),
+        1 => Just(Op::LetGo),
         1 => (0_u16..1200, 0_u16..600).prop_map(|(ago, span)| Op::Scan(ago, span)),
     ]
 }
@@ -72,7 +109,7 @@ fn stop() -> impl Strategy<Value = Op> {
 }
 
 fn upkeep() -> impl Strategy<Value = Op> {
-    prop_oneof![3 => Just(Op::Sync), 2 => Just(Op::Maintain)]
+    prop_oneof![3 => Just(Op::Sync), 2 => Just(Op::Maintain), 2 => Just(Op::Scrub)]
 }
 
 fn disk() -> impl Strategy<Value = Op> {
@@ -82,7 +119,7 @@ fn disk() -> impl Strategy<Value = Op> {
 fn op(full_disk: bool) -> impl Strategy<Value = Op> {
     prop_oneof![
         20 => write(),
-        5 => invalidate(),
+        6 => invalidate(),
         6 => look(),
         4 => time(),
         3 => stop(),

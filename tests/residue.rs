@@ -1,16 +1,19 @@
-//! What is left in the files: nothing of what was dropped, and at no time an address or a tag.
+//! What is left in the files: nothing of what was dropped, and at no time an address or a tag; and
+//! that a store can tell of each file why it is there, and until when.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "common/fixture.rs"]
 mod fixture;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ebbtide::disk::MemoryDisk;
-use ebbtide::{Clock, KeyspaceOptions, LogOptions, Retention, Row, Store, StoreBuilder};
+use ebbtide::{Clock, Error, KeyspaceOptions, LogOptions, Residue, ResidueKind, ResidueOwner};
+use ebbtide::{Retention, Row, Store, StoreBuilder};
 
 use fixture::{MODES, clock, hours, minutes, on_memory, open, quiet};
 
@@ -186,4 +189,229 @@ fn files_are_private() {
         store.close().unwrap();
         assert_private(&root);
     }
+}
+
+/// Asserts that each file of the disk is explained once, and nothing else but held segments; gives
+/// what was said of each.
+#[track_caller]
+fn explained(store: &Store, disk: &MemoryDisk) -> BTreeMap<PathBuf, Residue> {
+    let residue = store.residue().unwrap();
+    assert!(residue.is_sorted_by(|a, b| a.path < b.path), "each path once, in order");
+    let (mut files, mut held) = (BTreeSet::new(), 0);
+    for item in &residue {
+        assert!(item.until.is_none_or(|until| until >= store.now()), "{item}");
+        match disk.read_file(&item.path) {
+            Ok(_) => {
+                files.insert(item.path.clone());
+            }
+            Err(_) if item.kind == ResidueKind::Held => held += 1,
+            Err(_) => assert_eq!(item.bytes, 0, "{item}"),
+        }
+    }
+    assert_eq!(files, disk.all_files().into_iter().collect());
+    let kinds = residue.iter().filter(|item| item.kind == ResidueKind::Held);
+    assert_eq!(kinds.count(), held);
+    let bytes = |item: &Residue| if files.contains(&item.path) { item.bytes } else { 0 };
+    assert_eq!(residue.iter().map(bytes).sum::<u64>(), disk.used_bytes());
+    residue.into_iter().map(|item| (item.path.clone(), item)).collect()
+}
+
+fn kinds(explained: &BTreeMap<PathBuf, Residue>) -> BTreeSet<ResidueKind> {
+    explained.values().map(|item| item.kind).collect()
+}
+
+/// A store with segments in three buckets, several tombstone logs, and one bucket in the trash.
+fn write_much(store: &Store, clock: &ebbtide::ManualClock) {
+    write_marked(store, &mut || {});
+    let images = store.existing_keyspace("images").unwrap();
+    clock.advance(hours(8));
+    write_marked(store, &mut || {});
+    for number in 0..200 {
+        images.invalidate(format!("{KEY}-{number}")).unwrap();
+    }
+    store.maintain().unwrap();
+    clock.advance(hours(8) + minutes(1));
+    write_marked(store, &mut || {});
+    assert_eq!(store.drop_expired().unwrap(), 2);
+}
+
+#[test]
+fn every_file_of_a_busy_store_is_explained() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&disk, &clock), mapped);
+        write_much(&store, &clock);
+        let found = explained(&store, &disk);
+        use ResidueKind::*;
+        let expected = [
+            Directory,
+            Identity,
+            State,
+            Lock,
+            Options,
+            Bucket,
+            Segment,
+            Sidecar,
+            PseudonymKeys,
+            TombstoneLog,
+            CurrentTombstoneLog,
+            Ledger,
+            Spare,
+            Dropped,
+        ];
+        assert_eq!(kinds(&found), expected.into());
+        let stats = store.stats();
+        for item in found.values() {
+            let buckets = match &item.owner {
+                ResidueOwner::Keyspace(name) if name == "images" => &stats.keyspaces[0].buckets,
+                ResidueOwner::Log(name) if name == "access" => &stats.logs[0].buckets,
+                ResidueOwner::Store => {
+                    assert_eq!(item.bucket, None, "{item}");
+                    continue;
+                }
+                _ => panic!("{item}"),
+            };
+            let bucket = buckets.iter().find(|bucket| Some(bucket.start) == item.bucket);
+            match (item.kind, bucket) {
+                (Dropped, None) => assert_eq!(item.until, Some(store.now()), "{item}"),
+                (Options | Directory, None) => assert_eq!(item.until, None, "{item}"),
+                (_, Some(bucket)) => assert_eq!(item.until, Some(bucket.deadline), "{item}"),
+                _ => panic!("{item}"),
+            }
+        }
+        let text = found.values().find(|item| item.kind == Segment).unwrap().to_string();
+        assert!(text.contains(".seg: segment of keyspace images, bucket 20"), "{text}");
+        store.close().unwrap();
+        assert!(matches!(store.residue(), Err(Error::Closed)));
+    }
+}
+
+#[test]
+fn nothing_stays_longer_than_was_said() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&disk, &clock), mapped);
+        write_much(&store, &clock);
+        let mut found = explained(&store, &disk);
+        let mut steps = 0;
+        while let Some(until) = found.values().filter_map(|item| item.until).min() {
+            clock.advance(until.since(store.now()));
+            store.maintain().unwrap();
+            let left = explained(&store, &disk);
+            let due = found.values().filter(|item| item.until == Some(until));
+            due.for_each(|item| assert!(!left.contains_key(&item.path), "{item}"));
+            found = left;
+            steps += 1;
+        }
+        assert!(steps >= 3, "the trash, and two buckets");
+        use ResidueKind::*;
+        let expected =
+            [Directory, Identity, State, Lock, Options, CurrentTombstoneLog, Ledger, Spare];
+        assert_eq!(kinds(&found), expected.into());
+    }
+}
+
+#[test]
+fn what_is_looked_at_read_only_is_explained_too() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    write_much(&store, &clock);
+    let live = explained(&store, &disk);
+    let looking = on_memory(&disk, &clock).open_read_only().unwrap();
+    assert_eq!(explained(&looking, &disk), live);
+    store.close().unwrap();
+    let looking = on_memory(&disk, &clock).open_read_only().unwrap();
+    let found = explained(&looking, &disk);
+    assert_eq!(found[Path::new("/data/keyspaces/images/INDEX")].kind, ResidueKind::Index);
+    clock.advance(hours(20));
+    let found = explained(&looking, &disk);
+    let due = found.values().filter(|item| item.until == Some(looking.now())).count();
+    assert!(due > 10, "what is past its deadline is due now");
+}
+
+#[test]
+fn what_is_left_over_or_foreign_is_told_apart() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    write_marked(&store, &mut || {});
+    store.maintain().unwrap();
+    let found = explained(&store, &disk);
+    let segment = found.values().find(|item| item.kind == ResidueKind::Segment).unwrap();
+    let bucket = segment.path.parent().unwrap().to_owned();
+    let plant = |path: &Path| disk.write_file(path, b"?").unwrap();
+    let ours = [
+        (PathBuf::from("/data/keyspaces/images/0000000100000099.part"), ResidueKind::Part),
+        (segment.path.with_extension("tmp"), ResidueKind::Temporary),
+        (PathBuf::from("/data/STATE.tmp"), ResidueKind::Temporary),
+        (PathBuf::from("/data/keyspaces/images/KEYSPACE.tmp"), ResidueKind::Temporary),
+        (PathBuf::from("/data/tombstones/spare.tmp"), ResidueKind::Temporary),
+    ];
+    ours.iter().for_each(|(path, _)| plant(path));
+    let foreign_dir = bucket.join("mine");
+    ebbtide::disk::Disk::create_dir(&disk, &foreign_dir).unwrap();
+    ebbtide::disk::Disk::create_dir(&disk, Path::new("/data/logs/lost")).unwrap();
+    let foreign = [
+        PathBuf::from("/data/stranger"),
+        PathBuf::from("/data/trash.txt"),
+        PathBuf::from("/data/keyspaces/stranger"),
+        PathBuf::from("/data/keyspaces/images/LOG"),
+        PathBuf::from("/data/tombstones/1.log"),
+        foreign_dir.join("letter"),
+        bucket.join("pseudonym.keys"),
+        bucket.join("1.seg"),
+    ];
+    foreign.iter().for_each(|path| plant(path));
+    let found = explained(&store, &disk);
+    for (path, kind) in ours {
+        assert_eq!(found[&path].kind, kind, "{}", found[&path]);
+    }
+    for path in &foreign {
+        assert_eq!(found[path].kind, ResidueKind::Unknown, "{}", found[path]);
+        assert_eq!(found[path].kind.why(), "not ours");
+    }
+    assert_eq!(found[&foreign_dir].kind, ResidueKind::Unknown);
+    assert_eq!(found[&foreign_dir.join("letter")].until, None);
+    assert_eq!(found[&bucket.join("1.seg")].until, segment.until, "it goes with the bucket");
+    assert_eq!(found[Path::new("/data/ledger/0000000001.log")].kind, ResidueKind::Ledger);
+    assert_eq!(found[Path::new("/data/logs/lost")].kind, ResidueKind::Orphan);
+}
+
+#[test]
+fn a_keyspace_without_options_is_an_orphan_until_its_segments_say() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    write_marked(&store, &mut || {});
+    let before = explained(&store, &disk);
+    store.close().unwrap();
+    disk.write_file(Path::new("/data/keyspaces/images/KEYSPACE"), b"?").unwrap();
+    let store = open(on_memory(&disk, &clock), false);
+    let after = explained(&store, &disk);
+    assert_eq!(after[Path::new("/data/keyspaces/images")].kind, ResidueKind::Orphan);
+    let segments = |found: &BTreeMap<PathBuf, Residue>| -> Vec<(PathBuf, Option<_>)> {
+        let segments = found.values().filter(|item| item.kind == ResidueKind::Segment);
+        segments.map(|item| (item.path.clone(), item.until)).collect()
+    };
+    assert!(segments(&before).len() > 3);
+    assert_eq!(segments(&after), segments(&before));
+}
+
+#[test]
+fn a_segment_that_is_held_is_explained_though_it_has_no_name() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), true);
+    let images = store.keyspace("images", KeyspaceOptions::new(Retention::hours(16))).unwrap();
+    images.insert(KEY, VALUE).unwrap();
+    store.sync().unwrap();
+    let value = images.get(KEY).unwrap().unwrap();
+    clock.advance(hours(17));
+    store.maintain().unwrap();
+    let found = explained(&store, &disk);
+    let held: Vec<_> = found.values().filter(|item| item.kind == ResidueKind::Held).collect();
+    assert_eq!(held.len(), 1);
+    assert_eq!(held[0].owner, ResidueOwner::Keyspace("images".to_owned()));
+    assert_eq!((held[0].bytes, held[0].until), (store.stats().pinned_bytes, None));
+    assert!(held[0].bytes > 0);
+    drop(value);
+    store.maintain().unwrap();
+    assert!(!kinds(&explained(&store, &disk)).contains(&ResidueKind::Held));
 }

@@ -3,17 +3,21 @@
 #![no_main]
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use ebbtide::disk::{Disk, MemoryDisk};
 use ebbtide::{
-    KeyspaceOptions, LogOptions, ManualClock, Retention, Row, Store, StoreBuilder, Timestamp,
+    Error, KeyspaceOptions, LogOptions, Lookup, ManualClock, Retention, Row, Scope, Store,
+    StoreBuilder, Timestamp,
 };
 use libfuzzer_sys::fuzz_target;
 
 const START: Timestamp = Timestamp::from_millis(1_795_267_800_000);
+/// For how long a key is denied.
+const DENIED: Duration = Duration::from_secs(4 * 3600);
 
 /// A closed store, and all that was ever written to it.
 struct Closed {
@@ -34,6 +38,7 @@ fn builder_at(disk: &MemoryDisk, clock: ManualClock) -> StoreBuilder {
         .clock(clock)
         .background(false)
         .tombstone_log_bytes(4096)
+        .ledger_file_bytes(4096)
 }
 
 fn closed() -> &'static Closed {
@@ -57,12 +62,24 @@ fn closed() -> &'static Closed {
             values.entry(key).or_default().push(value);
             let payload = format!("row {at}").into_bytes();
             let visitor = access.pseudonym([198, 18, 0, at as u8].into(), store.now()).expect("ip");
-            access.append(Row::new(visitor).tag("t").payload(&payload)).expect("append");
+            let tag = if at % 6 == 5 { "gone" } else { "t" };
+            access.append(Row::new(visitor).tag(tag).payload(&payload)).expect("append");
             rows.push(payload);
             clock.advance(Duration::from_secs(300));
         }
         images.invalidate("key 1").expect("invalidate");
         images.invalidate_tag("tag 2").expect("invalidate");
+        images.invalidate_soft("key 4").expect("invalidate");
+        images.erase("key 7").deny_until(store.now() + DENIED).commit().expect("erase");
+        store.invalidate_tag("gone", Scope::Everything).expect("invalidate");
+        store.scrub().expect("scrub");
+        let long = images.fill("key 0").tag("tag 0").metadata("m").memory_limit_bytes(64);
+        let mut long = long.into_writer().expect("writer");
+        let value = vec![b'l'; 2000];
+        long.write_all(&value).expect("write");
+        let _ = long.commit().expect("commit");
+        values.entry(b"key 0".to_vec()).or_default().push(value);
+        store.maintain().expect("maintain");
         store.close().expect("close");
         Closed { files: disk.all_files(), disk, values, rows }
     })
@@ -106,6 +123,15 @@ fn read_everything(store: &Store, closed: &Closed) {
             if let Ok(Some(value)) = images.get(key) {
                 assert!(values.contains(&value.to_vec()), "a wrong byte under {key:?}");
             }
+            if let Ok(Lookup::Fresh(value) | Lookup::Stale(value)) = images.lookup(key) {
+                assert!(values.contains(&value.to_vec()), "a wrong byte under {key:?}");
+            }
+            let _ = images.explain(key).map(|explanation| explanation.to_string());
+        }
+        for tag in ["tag 0", "tag 1", "tag 2"] {
+            for entry in images.list_tag(tag).into_iter().flatten() {
+                assert!(closed.values.contains_key(entry.key()), "an entry that never was");
+            }
         }
         for entry in images.iter().flatten() {
             assert!(closed.values.contains_key(entry.key()), "an entry that never was");
@@ -119,10 +145,18 @@ fn read_everything(store: &Store, closed: &Closed) {
     }
     let _ = store.verify();
     let _ = store.stats();
+    let _ = store.residue();
+    let _ = store.verify_ledger();
+    let _ = store.ledger_head();
+    for entry in store.ledger().into_iter().flatten() {
+        let _ = entry.to_string();
+    }
+    let _ = store.prove_retention(..);
 }
 
-fn write_something(store: &Store) {
-    let Ok(images) = store.existing_keyspace("images") else { return };
+/// True if a key was erased and denied.
+fn write_something(store: &Store) -> bool {
+    let Ok(images) = store.existing_keyspace("images") else { return false };
     if images.insert("new", "value").is_ok() {
         let value = images.get("new").expect("get").expect("what was just stored is there");
         assert_eq!(value.as_ref(), b"value");
@@ -130,7 +164,32 @@ fn write_something(store: &Store) {
             assert!(images.get("new").expect("get").is_none());
         }
     }
+    let mut long = images.fill("new").memory_limit_bytes(8).into_writer().expect("writer");
+    let written = long.write_all(&[b'n'; 100]).is_ok();
+    if written && long.commit().is_ok() && images.erase("new").commit().is_ok() {
+        assert!(images.get("new").expect("get").is_none());
+    }
+    let _ = images.invalidate_soft("key 0");
+    let _ = images.invalidate_tag_soft("tag 0");
+    let _ = store.invalidate_tag("t", Scope::Everything);
+    let _ = store.scrub();
+    let erased = images.erase("key 3").deny_until(store.now() + DENIED).commit();
     let _ = store.maintain();
+    if erased.is_ok() {
+        check_erased(store);
+    }
+    erased.is_ok()
+}
+
+/// What was erased is not there, and is refused.
+fn check_erased(store: &Store) {
+    let Ok(images) = store.existing_keyspace("images") else { return };
+    assert!(images.get("key 3").expect("get").is_none(), "what was erased is back");
+    match images.insert("key 3", "value") {
+        Ok(()) => panic!("what is denied was taken"),
+        Err(Error::Denied { until }) => assert!(until > store.now()),
+        Err(_) => {}
+    }
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -149,11 +208,14 @@ fuzz_target!(|input: &[u8]| {
     };
     let Ok(store) = opened else { return };
     read_everything(&store, closed);
-    write_something(&store);
+    let erased = write_something(&store);
     read_everything_but_new(&store, closed);
     if store.close().is_ok() {
         let again = builder(&disk).open().expect("what was closed well opens again");
         read_everything_but_new(&again, closed);
+        if erased {
+            check_erased(&again);
+        }
     }
 });
 

@@ -5,13 +5,14 @@
 //! what was synced is there.
 #![no_main]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::time::Duration;
 
 use ebbtide::disk::MemoryDisk;
 use ebbtide::{
-    Clock, Durability, Fill, Keyspace, KeyspaceOptions, Log, LogOptions, ManualClock, Outcome,
-    Retention, Row, RowId, Store, Timestamp,
+    Clock, Durability, Error, Fill, Keyspace, KeyspaceOptions, Log, LogOptions, Lookup,
+    ManualClock, Outcome, Reason, Retention, RetentionVerdict, Row, RowId, Scope, Store, Timestamp,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -19,6 +20,8 @@ const KEYS: usize = 6;
 const TAGS: usize = 3;
 const SLACK: Duration = Duration::from_secs(2);
 const MAX_OPERATIONS: usize = 80;
+/// What a fill is given if it asks for nothing else.
+const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 /// The input, taken byte by byte; zeros once it is used up.
 struct Input<'a>(&'a [u8]);
@@ -66,6 +69,10 @@ struct Model {
     key_floors: [u64; KEYS],
     tag_floors: [u64; TAGS],
     all_floor: u64,
+    soft_key_floors: [u64; KEYS],
+    soft_tag_floors: [u64; TAGS],
+    denied_keys: [Timestamp; KEYS],
+    denied_tags: [Timestamp; TAGS],
     rows: BTreeMap<RowId, Written>,
 }
 
@@ -80,6 +87,15 @@ impl Model {
         self.key_floors[key].max(tag_floor).max(self.all_floor)
     }
 
+    fn soft_floor(&self, key: usize, tag: Option<usize>) -> u64 {
+        self.soft_key_floors[key].max(tag.map_or(0, |tag| self.soft_tag_floors[tag]))
+    }
+
+    fn denied_until(&self, key: usize, tag: Option<usize>) -> Timestamp {
+        let by_tag = tag.map_or(Timestamp::default(), |tag| self.denied_tags[tag]);
+        self.denied_keys[key].max(by_tag)
+    }
+
     fn all_certain(&mut self) {
         self.writes.values_mut().flatten().for_each(|write| write.certain = true);
         self.rows.values_mut().for_each(|row| row.certain = true);
@@ -91,6 +107,7 @@ struct PendingFill {
     key: usize,
     tag: usize,
     order: u64,
+    begun: Timestamp,
 }
 
 struct World {
@@ -111,7 +128,8 @@ fn open(disk: &MemoryDisk, clock: &ManualClock, mapped: bool, capacity: Option<u
         .disk(disk.clone())
         .clock(clock.clone())
         .background(false)
-        .tombstone_log_bytes(4096);
+        .tombstone_log_bytes(4096)
+        .ledger_file_bytes(4096);
     let store = if mapped {
         // SAFETY: the disk in memory belongs to this run alone.
         unsafe { builder.open_mapped() }
@@ -172,12 +190,34 @@ impl World {
         writes.sort_by_key(|write| write.order);
     }
 
+    /// An insert or fill of these was not taken.
+    fn refused(&self, error: &Error, keys: &[(usize, Option<usize>)], begun: Timestamp) {
+        match error {
+            Error::Denied { until } => {
+                let known = keys.iter().any(|(key, tag)| {
+                    let by_key = self.model.denied_keys[*key] == *until;
+                    by_key || tag.is_some_and(|tag| self.model.denied_tags[tag] == *until)
+                });
+                assert!(known, "nobody denied it until {until}");
+            }
+            Error::FillTimedOut { .. } => assert!(self.clock.wall() >= begun + TIME_LIMIT),
+            e => assert!(self.capacity.is_some(), "{e}"),
+        }
+    }
+
+    fn must_be_denied(&self, key: usize, tag: Option<usize>) -> bool {
+        self.store.now() < self.model.denied_until(key, tag)
+    }
+
     fn insert(&mut self, input: &mut Input<'_>) {
         let (key, order) = (input.below(KEYS), self.model.next());
         let value = Self::value(key, order, 12 * input.below(256));
         match self.images.insert(Self::key(key), &value) {
-            Ok(()) => self.note_write(key, order, value, None),
-            Err(e) => assert!(self.capacity.is_some(), "{e}"),
+            Ok(()) => {
+                assert!(!self.must_be_denied(key, None), "key {key} is denied");
+                self.note_write(key, order, value, None);
+            }
+            Err(e) => self.refused(&e, &[(key, None)], self.clock.wall()),
         }
     }
 
@@ -193,43 +233,70 @@ impl World {
         match self.images.insert_batch(pairs) {
             Ok(()) => {
                 for (key, order, value) in items {
+                    assert!(!self.must_be_denied(key, None), "key {key} is denied");
                     self.note_write(key, order, value, None);
                 }
             }
-            Err(e) => assert!(self.capacity.is_some(), "{e}"),
+            Err(e) => {
+                let keys: Vec<_> = items.iter().map(|(key, ..)| (*key, None)).collect();
+                self.refused(&e, &keys, self.clock.wall());
+            }
         }
     }
 
     fn begin_fill(&mut self, input: &mut Input<'_>) {
         let (key, tag, order) = (input.below(KEYS), input.below(TAGS), self.model.next());
         let fill = self.images.fill(Self::key(key)).tag(format!("tag {tag}"));
-        self.fills.push(PendingFill { fill, key, tag, order });
+        let begun = self.clock.wall();
+        self.fills.push(PendingFill { fill, key, tag, order, begun });
     }
 
     fn commit_fill(&mut self, input: &mut Input<'_>) {
         if self.fills.is_empty() {
             return;
         }
-        let PendingFill { mut fill, key, tag, order } =
+        let PendingFill { mut fill, key, tag, order, begun } =
             self.fills.remove(input.below(self.fills.len()));
-        let sync = input.next() & 1 == 1;
+        let how = input.next();
+        let mut sync = how & 1 == 1;
         if sync {
             fill = fill.durability(Durability::Sync);
         }
         let value = Self::value(key, order, input.below(200));
+        let memory_limit = input.below(256);
         let newest = self.model.writes.get(&key).and_then(|writes| writes.last());
         let beaten = newest.is_some_and(|newest| newest.order > order)
-            || self.model.floor(key, Some(tag)) > order;
-        match fill.commit(&value) {
+            || self.model.floor(key, Some(tag)) > order
+            || self.model.soft_floor(key, Some(tag)) > order;
+        let outcome = if how & 2 == 0 {
+            fill.commit(&value)
+        } else {
+            // What goes to a file of its own is durable once it is stored.
+            sync |= value.len() > memory_limit;
+            Self::stream(fill.memory_limit_bytes(memory_limit), &value)
+        };
+        match outcome {
             Ok(Outcome::Stored) => {
                 assert!(!beaten, "a fill that lost was stored");
+                assert!(!self.must_be_denied(key, Some(tag)), "key {key} or tag {tag} is denied");
                 self.note_write(key, order, value, Some(tag));
                 let stored = self.model.writes.get_mut(&key).and_then(|writes| writes.last_mut());
                 stored.expect("just noted").certain = sync;
             }
-            Ok(Outcome::Superseded) => {}
-            Err(e) => assert!(self.capacity.is_some(), "{e}"),
+            // The clock may run past the limit of a fill.
+            Ok(Outcome::Superseded) | Err(Error::FillTimedOut { .. }) => {}
+            Err(e) => self.refused(&e, &[(key, Some(tag))], begun),
         }
+    }
+
+    fn stream(fill: Fill, value: &[u8]) -> Result<Outcome, Error> {
+        let mut writer = fill.into_writer()?;
+        for part in value.chunks(70) {
+            if writer.write_all(part).is_err() {
+                break;
+            }
+        }
+        writer.commit()
     }
 
     fn append_row(&mut self, input: &mut Input<'_>) {
@@ -262,15 +329,80 @@ impl World {
                 self.images.invalidate_tag(format!("tag {tag}")).expect("invalidate_tag");
                 self.model.tag_floors[tag] = floor;
             }
-            _ => {
+            2 => {
                 self.images.invalidate_all().expect("invalidate_all");
                 self.model.all_floor = floor;
+            }
+            3 => {
+                let key = input.below(KEYS);
+                self.images.invalidate_soft(Self::key(key)).expect("invalidate_soft");
+                self.model.soft_key_floors[key] = floor;
+            }
+            4 => {
+                let tag = input.below(TAGS);
+                let receipt = self.images.invalidate_tag_soft(format!("tag {tag}"));
+                receipt.expect("invalidate_tag_soft");
+                self.model.soft_tag_floors[tag] = floor;
+            }
+            _ => {
+                let tag = input.below(TAGS);
+                let scope =
+                    if input.next() & 1 == 0 { Scope::Keyspaces } else { Scope::Everything };
+                let receipt = self.store.invalidate_tag(format!("tag {tag}"), scope);
+                receipt.expect("invalidate_tag");
+                self.model.tag_floors[tag] = floor;
+            }
+        }
+    }
+
+    fn erase(&mut self, scope: u8, input: &mut Input<'_>) {
+        let floor = self.model.next();
+        let until = self.store.now() + Duration::from_secs(60 * u64::from(input.next()));
+        match scope {
+            0 => {
+                let key = input.below(KEYS);
+                let erase = self.images.erase(Self::key(key)).deny_until(until);
+                erase.commit().expect("erase");
+                self.model.key_floors[key] = floor;
+                self.model.denied_keys[key] = self.model.denied_keys[key].max(until);
+            }
+            1 => {
+                let tag = input.below(TAGS);
+                let name = format!("tag {tag}");
+                let erase = match input.below(3) {
+                    0 => self.images.erase_tag(name),
+                    1 => self.store.erase_tag(name, Scope::Keyspaces),
+                    _ => self.store.erase_tag(name, Scope::Everything),
+                };
+                erase.deny_until(until).commit().expect("erase_tag");
+                self.model.tag_floors[tag] = floor;
+                self.model.denied_tags[tag] = self.model.denied_tags[tag].max(until);
+            }
+            _ => {
+                if until.as_millis() % 120_000 == 0 {
+                    self.access.erase_tag("page").expect("erase_tag");
+                } else {
+                    let receipt = self.store.invalidate_tag("page", Scope::Everything);
+                    receipt.expect("invalidate_tag");
+                }
+                self.model.rows.values_mut().for_each(|row| row.lost = true);
             }
         }
     }
 
     fn check_key(&mut self, key: usize) {
-        let got = self.images.get(Self::key(key)).expect("get");
+        let looked = self.images.lookup(Self::key(key)).expect("lookup");
+        let (got, is_stale) = match looked {
+            Lookup::Fresh(value) => (Some(value), false),
+            Lookup::Stale(value) => (Some(value), true),
+            Lookup::Absent => (None, false),
+        };
+        let fresh = self.images.get(Self::key(key)).expect("get");
+        assert_eq!(fresh.is_some(), got.is_some() && !is_stale, "get and lookup agree");
+        let reason = self.images.explain(Self::key(key)).expect("explain").reason;
+        assert_eq!(reason == Reason::Visible, fresh.is_some(), "{reason:?}");
+        let explained_stale = matches!(reason, Reason::StaleKey | Reason::StaleTag { .. });
+        assert_eq!(explained_stale, is_stale, "{reason:?}");
         let no_writes = Vec::new();
         let writes = self.model.writes.get(&key).unwrap_or(&no_writes);
         let mut explained = got.is_none() && self.capacity.is_some();
@@ -281,6 +413,8 @@ impl World {
             match &got {
                 Some(got) if got.as_ref() == write.value => {
                     assert!(!hidden, "key {key}: what was invalidated is back");
+                    let stale = write.order <= self.model.soft_floor(key, write.tag);
+                    assert_eq!(is_stale, stale, "key {key}: soft invalidations");
                     assert!(!self.must_be_gone(write.life), "key {key}: past its deadline");
                     explained = true;
                     given = Some(at);
@@ -333,9 +467,34 @@ impl World {
         assert_eq!(scanned, visible, "the scan and the single reads agree");
     }
 
+    /// The listing of a tag agrees with single reads.
+    fn check_tag(&self, tag: usize) {
+        let listed = self.images.list_tag(format!("tag {tag}")).expect("list_tag");
+        let listed: Vec<_> = listed.iter().map(|entry| entry.key().to_vec()).collect();
+        let carries = |key: &usize| {
+            let Some(value) = self.images.get(Self::key(*key)).expect("get") else { return false };
+            let writes = self.model.writes.get(key).into_iter().flatten();
+            let mut known = writes.filter(|write| write.value == value.as_ref());
+            known.any(|write| write.tag == Some(tag))
+        };
+        let expected: BTreeSet<_> = (0..KEYS).filter(carries).map(Self::key).collect();
+        assert_eq!(listed.len(), expected.len(), "tag {tag}: nothing is listed twice");
+        assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), expected, "tag {tag}");
+    }
+
+    fn check_what_is_known(&self) {
+        let ledger = self.store.verify_ledger().expect("verify_ledger");
+        assert!(ledger.problems.is_empty(), "{:?}", ledger.problems);
+        let proof = self.store.prove_retention(..).expect("prove_retention");
+        assert_ne!(proof.verdict, RetentionVerdict::Broken);
+        self.store.residue().expect("residue");
+    }
+
     fn check(&mut self) {
         (0..KEYS).for_each(|key| self.check_key(key));
+        (0..TAGS).for_each(|tag| self.check_tag(tag));
         self.check_rows();
+        self.check_what_is_known();
         assert!(self.store.problems().is_empty(), "{:?}", self.store.problems());
     }
 
@@ -381,7 +540,7 @@ impl World {
     }
 
     fn operate(&mut self, input: &mut Input<'_>) {
-        match input.below(20) {
+        match input.below(28) {
             0..=2 => self.insert(input),
             3 => self.insert_batch(input),
             4 | 5 => self.begin_fill(input),
@@ -403,7 +562,14 @@ impl World {
             16 => self.stop(0, input),
             17 => self.stop(1, input),
             18 => self.stop(2, input),
-            _ => self.stop(3, input),
+            19 => self.stop(3, input),
+            20 => self.invalidate(3, input),
+            21 => self.invalidate(4, input),
+            22 => self.invalidate(5, input),
+            23 => self.erase(0, input),
+            24 => self.erase(1, input),
+            25 => self.erase(2, input),
+            _ => self.store.scrub().expect("scrub"),
         }
     }
 }

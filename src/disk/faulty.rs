@@ -11,8 +11,11 @@ use std::sync::Arc;
 
 use crate::sync::Mutex;
 
-use super::{Access, DirEntry, Disk, DiskFile, LockOutcome, write_all_at};
+use super::{Access, Capabilities, DirEntry, Disk, DiskFile, LockOutcome, write_all_at};
 use crate::map::Map;
+
+/// What no stop of a process or machine tears apart, if it lies in one piece of its own length.
+const WORD_LEN: usize = 4;
 
 /// What goes wrong in a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +29,8 @@ pub enum Fault {
     /// A read or write handles only the first half, but at least one byte; other calls are
     /// unaffected.
     Short,
-    /// A write puts down its first half and then fails; other calls fail and nothing happens.
+    /// A write puts down its first half and then fails; other calls fail and nothing happens. A word
+    /// of up to 4 bytes at a multiple of 4 has no halves: nothing of it is put down.
     Torn(io::ErrorKind),
     /// The process aborts before the call takes effect.
     Abort,
@@ -37,7 +41,7 @@ pub enum Fault {
 /// Passes calls on to another disk and fails the chosen ones. Clones share count and faults.
 ///
 /// Each call on the disk and on every file opened through it counts, from 1, but for `len`,
-/// `is_empty`, `allocated_bytes` and `fill_random`.
+/// `is_empty`, `allocated_bytes`, `fill_random` and `capabilities`.
 #[derive(Debug, Clone)]
 pub struct FaultyDisk {
     inner: Arc<dyn Disk>,
@@ -162,6 +166,10 @@ impl Disk for FaultyDisk {
     fn fill_random(&self, buffer: &mut [u8]) -> io::Result<()> {
         self.inner.fill_random(buffer)
     }
+
+    fn capabilities(&self, dir: &Path) -> io::Result<Capabilities> {
+        self.inner.capabilities(dir)
+    }
 }
 
 #[derive(Debug)]
@@ -173,7 +181,9 @@ struct FaultyFile {
 impl FaultyFile {
     /// Puts down the first half of a write, whole even if the disk below takes it in pieces.
     fn write_half(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let mut half = first_bytes(buffers, total(buffers) / 2);
+        let len = total(buffers);
+        let is_word = len <= WORD_LEN && offset.next_multiple_of(WORD_LEN as u64) == offset;
+        let mut half = first_bytes(buffers, if is_word { 0 } else { len / 2 });
         write_all_at(&*self.inner, &mut half, offset).map_err(|partial| partial.source)
     }
 }
@@ -225,6 +235,10 @@ impl DiskFile for FaultyFile {
 
     fn release_reserved(&self) -> io::Result<()> {
         self.plan.run(|| self.inner.release_reserved())
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.plan.run(|| self.inner.punch_hole(offset, len))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -300,12 +314,14 @@ mod tests {
         file.sync_data().unwrap();
         file.set_len(1).unwrap();
         file.map(1).unwrap();
-        assert_eq!(disk.clone().calls(), 14);
+        file.punch_hole(0, 1).unwrap();
+        assert_eq!(disk.clone().calls(), 15);
         file.len().unwrap();
         file.is_empty().unwrap();
         file.allocated_bytes().unwrap();
         disk.fill_random(&mut [0; 2]).unwrap();
-        assert_eq!(disk.calls(), 14);
+        disk.capabilities(Path::new("/")).unwrap();
+        assert_eq!(disk.calls(), 15);
     }
 
     #[test]
@@ -343,6 +359,20 @@ mod tests {
     }
 
     #[test]
+    fn a_hole_is_punched_unless_that_fails() {
+        let (disk, memory, file) = wrapped();
+        file.write_at(&[IoSlice::new(b"abcd")], 0).unwrap();
+        disk.inject(3, Fault::Error(KIND));
+        disk.inject(4, Fault::Torn(KIND));
+        disk.inject(5, Fault::ErrorAfter(KIND));
+        assert_eq!(kind(file.punch_hole(0, 2)), KIND);
+        assert_eq!(kind(file.punch_hole(0, 2)), KIND);
+        assert_eq!(contents(&memory), b"abcd");
+        assert_eq!(kind(file.punch_hole(0, 2)), KIND);
+        assert_eq!(contents(&memory), b"\0\0cd");
+    }
+
+    #[test]
     fn short_calls_handle_the_first_half() {
         let (disk, memory, file) = wrapped();
         (2..=6).for_each(|call| disk.inject(call, Fault::Short));
@@ -367,6 +397,9 @@ mod tests {
         assert_eq!(contents(&memory), b"abc");
         assert_eq!(kind(file.set_len(0)), KIND);
         assert_eq!(contents(&memory), b"abc");
+        disk.inject(4, Fault::Torn(KIND));
+        assert_eq!(kind(file.write_at(&[IoSlice::new(b"word")], 0)), KIND);
+        assert_eq!(contents(&memory), b"abc", "a word is written whole or not at all");
     }
 
     /// Runs `abort_child` with this fault in a process of its own; gives what the file holds then.
@@ -392,7 +425,7 @@ mod tests {
         let disk = FaultyDisk::new(Arc::new(RealDisk));
         disk.inject(2, if torn { Fault::AbortTorn } else { Fault::Abort });
         let file = disk.create(Path::new(&path)).unwrap();
-        file.write_at(&[IoSlice::new(b"abcd")], 0).unwrap();
+        file.write_at(&[IoSlice::new(b"abcdef")], 0).unwrap();
     }
 
     #[test]
@@ -402,6 +435,6 @@ mod tests {
 
     #[test]
     fn a_torn_abort_leaves_the_first_half() {
-        assert_eq!(after_abort("torn"), b"ab");
+        assert_eq!(after_abort("torn"), b"abc");
     }
 }

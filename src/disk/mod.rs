@@ -4,6 +4,7 @@
 //! fail a chosen call ([`FaultyDisk`]) or choose what a power cut leaves behind ([`MemoryDisk`]).
 //! It holds no policy: what is written where, and in which order, is decided above.
 
+mod capabilities;
 mod faulty;
 mod memory;
 mod real;
@@ -13,6 +14,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use capabilities::Capabilities;
 pub use faulty::{Fault, FaultyDisk};
 pub use memory::{CrashChoice, MemoryDisk};
 pub use real::RealDisk;
@@ -85,6 +87,9 @@ pub trait Disk: Debug + Send + Sync {
     fn lock(&self, path: &Path) -> io::Result<LockOutcome>;
     /// Fills the buffer with random bytes fit for keys.
     fn fill_random(&self, buffer: &mut [u8]) -> io::Result<()>;
+    /// What the file system of this directory is known to do with bytes that are to be gone. May try
+    /// it out there on a file without a name, and leaves nothing behind.
+    fn capabilities(&self, dir: &Path) -> io::Result<Capabilities>;
 }
 
 /// An open file.
@@ -112,6 +117,12 @@ pub trait DiskFile: Debug + Send + Sync {
     fn release_reserved(&self) -> io::Result<()> {
         Ok(())
     }
+    /// Gives the blocks of a range back: the range reads as zeros from then on, and the length
+    /// stays. Blocks only partly in the range are kept and zeroed there. Until the next sync a power
+    /// cut leaves each sector as it was or as zeros. A block takes space again once it is written.
+    ///
+    /// `Unsupported`, with nothing changed, where that cannot be done.
+    fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Cuts or extends the file. Never called on a file that is mapped.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Maps `len` bytes for reading; the file may be shorter now and grow later.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Access, Disk, DiskFile, DiskLock, EntryKind, LockOutcome};
+use super::{Access, Capabilities, Disk, DiskFile, DiskLock, EntryKind, LockOutcome};
 use crate::error::is_full;
 use crate::map::Map;
 
@@ -31,13 +31,21 @@ struct RealFile {
     file: File,
 }
 
-/// The lock belongs to the open file, so closing it gives the lock back.
+/// The lock belongs to the open file, so the end of the process gives it back.
 #[derive(Debug)]
 struct RealLock {
-    _file: File,
+    file: File,
 }
 
 impl DiskLock for RealLock {}
+
+impl Drop for RealLock {
+    /// Closing would not do while another thread starts a process, which has a copy of the descriptor
+    /// until it runs its own program.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
 
 impl Disk for RealDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -90,7 +98,7 @@ impl Disk for RealDisk {
         match file.try_lock() {
             Ok(()) => {
                 write_pid(&file)?;
-                Ok(LockOutcome::Acquired(Box::new(RealLock { _file: file })))
+                Ok(LockOutcome::Acquired(Box::new(RealLock { file })))
             }
             Err(TryLockError::WouldBlock) => Ok(LockOutcome::Held(read_pid(&file))),
             Err(TryLockError::Error(error)) => Err(error),
@@ -99,6 +107,10 @@ impl Disk for RealDisk {
 
     fn fill_random(&self, buffer: &mut [u8]) -> io::Result<()> {
         File::open("/dev/urandom")?.read_exact(buffer)
+    }
+
+    fn capabilities(&self, dir: &Path) -> io::Result<Capabilities> {
+        super::capabilities::find_out(dir)
     }
 }
 
@@ -135,6 +147,16 @@ impl DiskFile for RealFile {
         self.file.set_len(self.file.metadata()?.len())
     }
 
+    #[cfg(target_os = "linux")]
+    fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
+        punch(&self.file, offset, len)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn punch_hole(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }
@@ -152,8 +174,22 @@ fn guarded_options() -> OpenOptions {
     options
 }
 
-fn flags(flags: OFlags) -> i32 {
+pub(super) fn flags(flags: OFlags) -> i32 {
     flags.bits().cast_signed()
+}
+
+/// Gives blocks back; the system refuses an empty range, so that is not asked for.
+#[cfg(target_os = "linux")]
+pub(super) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    use rustix::fs::FallocateFlags;
+    if len == 0 {
+        return Ok(());
+    }
+    let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(file, mode, offset, len).map_err(|errno| match errno {
+        Errno::OPNOTSUPP | Errno::NOSYS => io::ErrorKind::Unsupported.into(),
+        errno => errno.into(),
+    })
 }
 
 /// Opens the file and refuses anything but a regular one.
@@ -348,8 +384,42 @@ mod tests {
         let map = file.map(4096).unwrap();
         file.write_at(&[IoSlice::new(b"abc")], 0).unwrap();
         map.raise_durable_len(3);
-        let window = map.window(Arc::new(crate::map::Pin));
+        let window = map.window(Arc::default());
         assert_eq!(window, b"abc"[..]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_hole_reads_as_zeros_and_gives_its_blocks_back() {
+        const LEN: usize = 256 << 10;
+        let (dir, path) = scratch();
+        let file = RealDisk.create(&path).unwrap();
+        file.write_at(&[IoSlice::new(&[7; LEN])], 0).unwrap();
+        file.sync_data().unwrap();
+        let before = file.allocated_bytes().unwrap();
+        file.punch_hole(0, 0).unwrap();
+        if !RealDisk.capabilities(dir.path()).unwrap().punches_holes {
+            return;
+        }
+        file.punch_hole(1, LEN as u64 / 2).unwrap();
+        file.sync_data().unwrap();
+        let mut expected = vec![7; LEN];
+        expected[1..=LEN / 2].fill(0);
+        assert_eq!(std::fs::read(&path).unwrap(), expected);
+        assert!(file.allocated_bytes().unwrap() < before);
+        let reader = RealDisk.open(&path, Access::Read).unwrap();
+        assert!(reader.punch_hole(0, 1).is_err());
+    }
+
+    #[test]
+    fn a_map_shows_what_is_erased_below_the_durable_length() {
+        let (_dir, path) = scratch();
+        let file = RealDisk.create(&path).unwrap();
+        let map = file.map(4096).unwrap();
+        file.write_at(&[IoSlice::new(b"abc")], 0).unwrap();
+        map.raise_durable_len(3);
+        file.write_at(&[IoSlice::new(&[0; 2])], 0).unwrap();
+        assert_eq!(map.window(Arc::default()), b"\0\0c"[..]);
     }
 
     #[test]

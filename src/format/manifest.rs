@@ -3,7 +3,8 @@
 //! ```text
 //! STORE payload:    | store id 16 | created 8 | key secret 192 | tag secret 192 |
 //! KEYSPACE and LOG: | owner id 8 | window ms 8 | width ms 8 | created 8 | segment bytes 8 |
-//!                   | capacity bytes 8 | max value bytes 8 | floor 8 | name length 8 | name |
+//!                   | capacity bytes 8 | max value bytes 8 | erase within ms 8 | floor 8 |
+//!                   | name length 8 | name |
 //! ```
 
 use bytes::Buf;
@@ -61,6 +62,8 @@ pub(crate) struct OwnerManifest {
     /// `u64::MAX` if there is no limit.
     pub(crate) capacity_bytes: u64,
     pub(crate) max_value_bytes: u64,
+    /// The longest that dead records stay on the disk unless readers hold them.
+    pub(crate) erase_within_ms: u64,
     /// Everything up to this sequence number is invisible, whatever the tombstone log says.
     pub(crate) floor: u64,
     pub(crate) name: String,
@@ -78,6 +81,7 @@ impl OwnerManifest {
             self.segment_bytes,
             self.capacity_bytes,
             self.max_value_bytes,
+            self.erase_within_ms,
             self.floor,
             self.name.len() as u64,
         ] {
@@ -96,6 +100,7 @@ impl OwnerManifest {
         let segment_bytes = bytes.try_get_u64_le()?;
         let capacity_bytes = bytes.try_get_u64_le()?;
         let max_value_bytes = bytes.try_get_u64_le()?;
+        let erase_within_ms = bytes.try_get_u64_le()?;
         let floor = bytes.try_get_u64_le()?;
         if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&segment_bytes) {
             return Err(Unreadable::Damaged("segment length of a manifest"));
@@ -110,6 +115,7 @@ impl OwnerManifest {
             segment_bytes,
             capacity_bytes,
             max_value_bytes,
+            erase_within_ms,
             floor,
             name: String::from_utf8(name).map_err(|_| Unreadable::Damaged("name of a manifest"))?,
         })

@@ -6,6 +6,7 @@
 
 pub(crate) mod checksum;
 pub(crate) mod keys;
+pub(crate) mod ledger;
 pub(crate) mod manifest;
 #[cfg(test)]
 mod page_test;
@@ -20,8 +21,8 @@ pub(crate) mod twin;
 
 use bytes::{Buf, TryGetError};
 
-/// The format version written, and the newest one read.
-pub(crate) const VERSION: u32 = 1;
+/// The format version written, and the only one read.
+pub(crate) const VERSION: u32 = 2;
 
 /// Bytes of the preamble that opens every file: magic, version, checksum.
 pub(crate) const PREAMBLE_LEN: usize = 16;

@@ -5,17 +5,19 @@
 #![cfg(test)]
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::Duration;
 
 use super::checksum::{Seed, plain};
+use super::ledger::{self, EntryFields, EntryKind, LedgerHeader, LedgerMark};
 use super::manifest::{self, OwnerManifest, StoreManifest};
 use super::record::{self, Draft, RecordHead, RecordKind};
 use super::rows::{self, BlockBuilder, RowBody};
 use super::segment_header::{self, CAP_OFFSET, SegmentHeader};
-use super::sidecar::{self, SidecarEntry, SidecarHeader, pack_times};
+use super::sidecar::{self, Body, Listing, SidecarEntry, SidecarHeader, SidecarTag, pack_times};
 use super::snapshot::{self, Snapshot, SnapshotSegment, SnapshotSlot};
 use super::state::{self, State};
-use super::tombstone::{self, Tombstone, TombstoneHeader, TombstoneScope};
+use super::tombstone::{self, Reach, Tombstone, TombstoneHeader, TombstoneMode, TombstoneScope};
 use super::{PREAMBLE_LEN, VERSION, keys, twin, version_word, with_preamble};
 use crate::disk::MemoryDisk;
 use crate::hash::{Hasher, KeyedHash, SECRET_LEN, block_hash, value_hash};
@@ -158,6 +160,7 @@ fn the_magics() {
         ("segment", segment_header::MAGIC),
         ("sidecar", sidecar::MAGIC),
         ("tombstone log", tombstone::MAGIC),
+        ("ledger", ledger::MAGIC),
         ("INDEX", snapshot::MAGIC),
     ];
     let magics =
@@ -167,7 +170,9 @@ fn the_magics() {
 
 #[test]
 fn the_constants_and_limits() {
-    let per_block = (1..).find(|count| sidecar::encoded_len(count + 1) > sidecar::encoded_len(1));
+    let len = sidecar::encoded_len;
+    let per_block = (1..).find(|count| len(count + 1, 0) > len(1, 0));
+    let tags_per_block = (1..).find(|count| len(0, count + 1) > len(0, 1));
     let constants = [
         ("version", u64::from(VERSION)),
         ("preamble length", PREAMBLE_LEN as u64),
@@ -188,11 +193,16 @@ fn the_constants_and_limits() {
         ("most rows of a block", rows::MAX_ROWS as u64),
         ("longest payload of a row", rows::MAX_PAYLOAD_LEN as u64),
         ("entries of a sidecar block", per_block.unwrap()),
+        ("entries of a sidecar tag block", tags_per_block.unwrap()),
         ("tombstone region header length", tombstone::REGION_HEADER_LEN),
         ("tombstone entry length", tombstone::ENTRY_LEN as u64),
+        ("ledger header length", ledger::HEADER_LEN),
+        ("ledger entry length", ledger::ENTRY_LEN as u64),
         ("counter bits of a sequence number", u64::from(sequence::first_of(1).trailing_zeros())),
         ("counter bits of a segment number", u64::from((first_number() - 1).trailing_zeros())),
         ("shortest window in milliseconds", MIN_BUCKETS * 60_000),
+        ("shortest time to erase in milliseconds", options::MIN_ERASE_WITHIN_MS),
+        ("longest time to erase in milliseconds", options::MAX_ERASE_WITHIN_MS),
         ("longest window in milliseconds", MAX_WINDOW_MS),
         ("fewest buckets of a window", MIN_BUCKETS),
         ("most buckets of a window", MAX_BUCKETS),
@@ -247,6 +257,7 @@ fn manifests_of_owners() {
         segment_bytes: word(5),
         capacity_bytes: word(6),
         max_value_bytes: word(7),
+        erase_within_ms: word(9),
         floor: word(8),
         name: "images".to_owned(),
     };
@@ -258,6 +269,7 @@ fn manifests_of_owners() {
         ("segment bytes", le8(word(5))),
         ("capacity bytes", le8(word(6))),
         ("longest value", le8(word(7))),
+        ("erase within", le8(word(9))),
         ("floor", le8(word(8))),
         ("name length", le8(6)),
         ("name", b"images".to_vec()),
@@ -274,6 +286,12 @@ fn the_state() {
         snapshot_id: [0x50; 16],
         oldest_log: word(5),
         newest_log: word(6),
+        ledger: LedgerMark {
+            oldest: word(12),
+            newest: word(13),
+            number: word(14),
+            hash: std::array::from_fn(|at| 0x80 + at as u8),
+        },
         time: SavedTime {
             engine_ms: word(7),
             wall_ms: word(8),
@@ -295,6 +313,10 @@ fn the_state() {
         ("snapshot id", vec![0x50; 16]),
         ("oldest log", le8(word(5))),
         ("newest log", le8(word(6))),
+        ("oldest ledger file", le8(word(12))),
+        ("newest ledger file", le8(word(13))),
+        ("ledger entries", le8(word(14))),
+        ("ledger head", (0x80..0xa0).collect()),
         ("engine time", le8(word(7))),
         ("wall time", le8(word(8))),
         ("boot time", le8(word(9))),
@@ -355,6 +377,7 @@ fn records() {
         metadata,
         value_hash: value_hash(value),
         value,
+        listed_tags: &[],
     };
     let (offset, mark) = (4096, 0x0102_0304_u32);
     let mut bytes = Vec::new();
@@ -385,6 +408,10 @@ fn records() {
     ];
     check("Record prefix", prefix, &fields, &head_fields);
 
+    let block = Draft { kind: RecordKind::Rows, value_hash: 0, key: b"", tags: &[], ..draft };
+    let mut rows = Vec::new();
+    block.encode(seed(), offset, 0, &mut rows);
+    assert_eq!(rows[record::HEAD_LEN..][..16], [0; 16], "a block of rows has no value hash");
     bytes[4..8].copy_from_slice(b"GONE");
     assert!(RecordHead::decode(&bytes, seed(), offset).unwrap().erased);
     let times = hash_bytes(pack_times(word(1), word(2)));
@@ -405,18 +432,18 @@ fn blocks_of_rows() {
     let fields =
         vec![("codec", vec![1]), ("row count", le4(2)), ("entries", directory[8..].to_vec())];
     check("Directory of a block of rows", &directory, &fields, &vec![]);
-    let start = 24 + 5;
+    let start = (28_usize + 5).next_multiple_of(4);
     let row = &value[start..];
     let start = le4(start as u32);
     let fields = vec![
         ("row offset", start.clone()),
         ("row length", le4(row.len() as u32)),
-        ("checksum", bound(offset, &[&start, row].concat())),
-        ("state", le4(1)),
+        ("checksum", bound(offset, &[&start, &row[4..]].concat())),
         ("time", le8(word(2))),
     ];
-    check("Directory entry", &directory[8 + 24..], &fields, &vec![]);
+    check("Directory entry", &directory[8 + 20..], &fields, &vec![]);
     let fields = vec![
+        ("state", b"LIVE".to_vec()),
         ("key number", le4(0x0102_0304)),
         ("tag count", vec![2]),
         ("flags", vec![1]),
@@ -434,28 +461,35 @@ fn sidecars() {
         seq: word(first + 16),
         position: 0x0102_0304,
         units: 0x0506_0708,
+        body: Body::Scrubbed,
     };
+    let tag = |first| SidecarTag { fingerprint: first, entry: first + 1 };
     let sidecar_header = SidecarHeader {
         number: NUMBER,
         salt: SALT,
         segment_len: word(1),
         count: 2,
+        tag_count: 2,
         min_seq: word(2),
         max_seq: word(3),
     };
-    let bytes = sidecar::encode(&sidecar_header, &[entry(0x40), entry(0x60)]);
-    let (head, block) = bytes.split_at(64);
+    let entries = vec![entry(0x40), entry(0x60)];
+    let listing = Listing { entries, tags: vec![tag(0x0a0b_0c0d), tag(0x0102_0304)] };
+    let bytes = sidecar::encode(&sidecar_header, &listing);
+    let (head, blocks) = bytes.split_at(72);
+    let (block, tags) = blocks.split_at(4096);
     let fields = vec![
         ("number", le8(NUMBER)),
         ("salt", le8(SALT)),
         ("segment length", le8(word(1))),
         ("count", le8(2)),
+        ("tag count", le8(2)),
         ("lowest sequence", le8(word(2))),
         ("highest sequence", le8(word(3))),
     ];
-    check("Sidecar header", head, &header(sidecar::MAGIC, head, 64, fields), &vec![]);
+    check("Sidecar header", head, &header(sidecar::MAGIC, head, 72, fields), &vec![]);
     let fields = vec![
-        ("checksum", bound(64, &block[4..])),
+        ("checksum", bound(72, &block[4..])),
         ("entry count", le4(2)),
         ("entries", block[16..80].to_vec()),
     ];
@@ -464,9 +498,17 @@ fn sidecars() {
         ("hash", hash_bytes(hash(0x60))),
         ("sequence", le8(word(0x70))),
         ("position", le4(0x0102_0304)),
-        ("units", le4(0x0506_0708)),
+        ("units", le4(0xc506_0708)),
     ];
     check("Sidecar entry", &block[48..80], &fields, &vec![]);
+    let fields = vec![
+        ("checksum", bound(72 + 4096, &tags[4..])),
+        ("tag entry count", le4(2)),
+        ("tag entries", tags[16..32].to_vec()),
+    ];
+    check("Sidecar tag block", tags, &fields, &vec![]);
+    let fields = vec![("fingerprint", le4(0x0102_0304)), ("entry", le4(0x0102_0305))];
+    check("Sidecar tag entry", &tags[24..32], &fields, &vec![]);
 }
 
 #[test]
@@ -492,8 +534,16 @@ fn tombstone_logs() {
     check("Tombstone region header", &bytes, &fields, &vec![]);
 
     let hashes = vec![hash(0x40), hash(0x50), hash(0x60), hash(0x70)];
-    let (floor, owner_id, at_ms) = (word(1), word(2), word(3));
-    let unit = Tombstone { scope: TombstoneScope::Tags, owner_id, floor, at_ms, hashes };
+    let (floor, owner_id, at_ms, until_ms) = (word(1), word(2), word(3), word(4));
+    let unit = Tombstone {
+        scope: TombstoneScope::Tags,
+        mode: TombstoneMode::Deny,
+        reach: Reach::Owner(owner_id),
+        floor,
+        at_ms,
+        until_ms,
+        hashes,
+    };
     let (index, mark) = (7, 0x0102_0304);
     let mut bytes = Vec::new();
     unit.encode(seed(), index, mark, &mut bytes);
@@ -507,6 +557,9 @@ fn tombstone_logs() {
         ("owner id", le8(owner_id)),
         ("at", le8(at_ms)),
         ("mark", le4(mark as u32)),
+        ("mode", vec![3]),
+        ("reach", vec![1]),
+        ("until", le8(until_ms)),
         ("hash", hash_bytes(hash(0x40))),
     ];
     check("Tombstone head", head, &fields, &vec![]);
@@ -521,6 +574,83 @@ fn tombstone_logs() {
     let void = tombstone::encode_void(seed(), index);
     let fields = vec![("checksum", bound(index as u64, &void[4..])), ("kind", vec![3])];
     check("Tombstone void", &void, &fields, &vec![]);
+}
+
+#[test]
+fn the_ledger() {
+    let file = LedgerHeader {
+        store_id: [0x55; 16],
+        number: NUMBER,
+        generation: word(1),
+        file_len: word(2),
+        carried_number: word(3),
+        carried_hash: std::array::from_fn(|at| 0x80 + at as u8),
+    };
+    let bytes = file.encode();
+    let fields = vec![
+        ("store id", vec![0x55; 16]),
+        ("number", le8(NUMBER)),
+        ("generation", le8(word(1))),
+        ("file length", le8(word(2))),
+        ("carried number", le8(word(3))),
+        ("carried hash", (0x80..0xa0).collect()),
+    ];
+    check("Ledger header", &bytes, &header(ledger::MAGIC, &bytes, 96, fields), &vec![]);
+    assert_eq!(ledger::genesis([0x55; 16]), ledger::chain_hash(&[0x55; 16]));
+}
+
+#[test]
+fn entries_of_the_ledger() {
+    let entry = EntryFields {
+        number: word(1),
+        kind: EntryKind::Dropped,
+        detail: 0x12,
+        mark: 0x0102_0304,
+        at_ms: word(2),
+        owner_id: word(3),
+        start_ms: word(4),
+        deadline_ms: word(5),
+        instance: word(6),
+        records: word(7),
+        bytes: word(8),
+        through: word(9),
+    };
+    let mut bytes = Vec::new();
+    let hash = entry.encode([0x56; 32], &mut bytes);
+    assert_eq!(bytes.len(), ledger::ENTRY_LEN);
+    let fields = vec![
+        ("previous", vec![0x56; 32]),
+        ("number", le8(word(1))),
+        ("kind", vec![4]),
+        ("detail", vec![0x12]),
+        ("mark", le4(0x0102_0304)),
+        ("at", le8(word(2))),
+        ("owner id", le8(word(3))),
+        ("bucket start", le8(word(4))),
+        ("deadline", le8(word(5))),
+        ("instance", le8(word(6))),
+        ("records", le8(word(7))),
+        ("byte count", le8(word(8))),
+        ("through", le8(word(9))),
+        ("hash", hash.to_vec()),
+    ];
+    check("Ledger entry", &bytes, &fields, &vec![]);
+    assert_eq!(hash, ledger::chain_hash(&bytes[..128]));
+    let kinds = [
+        (EntryKind::Checkpoint, "checkpoint"),
+        (EntryKind::Owner, "owner"),
+        (EntryKind::Born, "born"),
+        (EntryKind::Dropped, "dropped"),
+        (EntryKind::Released, "released"),
+        (EntryKind::Invalidated, "invalidated"),
+        (EntryKind::Scrubbed, "scrubbed"),
+        (EntryKind::KeysDestroyed, "keys destroyed"),
+        (EntryKind::ClockSuspect, "clock suspect"),
+        (EntryKind::Carried, "carried"),
+    ];
+    let kinds = kinds.map(|(kind, name)| vec![(kind as u8).to_string(), name.to_owned()]);
+    let listed: Vec<_> = table("Ledger kinds").into_iter().map(|row| row[..2].to_vec()).collect();
+    assert_eq!(listed, kinds);
 }
 
 #[test]
@@ -584,9 +714,35 @@ fn kinds_and_scopes_have_the_numbers_the_page_gives() {
     let [keys, tags, all] = scopes.map(|scope| scope as u8);
     let scopes = meaning("Tombstone head", "scope");
     assert_eq!(scopes, format!("{keys}: keys, {tags}: tags, {all}: everything of the owner"));
+    let modes = [TombstoneMode::Hard, TombstoneMode::Soft, TombstoneMode::Deny];
+    let [hard, soft, deny] = modes.map(|mode| mode as u8);
+    let modes = meaning("Tombstone head", "mode");
+    assert_eq!(modes, format!("{hard}: invisible, {soft}: stale, {deny}: invisible and denied"));
+    let reaches = [Reach::Owner(9), Reach::Keyspaces, Reach::Everything];
+    let [one, keyspaces, everything] = reaches.map(|reach| {
+        let tombstone = Tombstone {
+            scope: TombstoneScope::Tags,
+            mode: TombstoneMode::Hard,
+            reach,
+            floor: 1,
+            at_ms: 1,
+            until_ms: 0,
+            hashes: Vec::new(),
+        };
+        let mut bytes = Vec::new();
+        tombstone.encode(seed(), 0, 0, &mut bytes);
+        assert_eq!(bytes[16] == 9, reach == Reach::Owner(9), "an owner id where there is one");
+        bytes[37]
+    });
+    let reaches = meaning("Tombstone head", "reach");
+    let page = format!(
+        "{one}: the owner, {keyspaces}: all keyspaces, {everything}: all keyspaces and logs"
+    );
+    assert_eq!(reaches, page);
 }
 
-/// The files of a small store, by their paths in it: with one bucket in the trash, closed in order.
+/// The files of a small store, by their paths in it: with one bucket in the trash, while a value is
+/// being written, and closed in order.
 fn files() -> Vec<String> {
     let disk = MemoryDisk::new(1);
     let clock = ManualClock::new(Timestamp::from_millis(1_795_267_800_000));
@@ -606,9 +762,16 @@ fn files() -> Vec<String> {
     store.drop_expired().unwrap();
     images.insert("cat.jpg", b"bytes").unwrap();
     access.append(Row::anonymous().payload("row")).unwrap();
+    let mut long = images.fill("dog.jpg").memory_limit_bytes(0).into_writer().unwrap();
+    long.write_all(b"a value").unwrap();
+    let mut files = disk.all_files();
+    long.abort();
     store.close().unwrap();
-    let files = disk.all_files().into_iter();
-    files.map(|path| path.strip_prefix("/data").unwrap().display().to_string()).collect()
+    files.extend(disk.all_files());
+    files
+        .into_iter()
+        .map(|path| path.strip_prefix("/data").unwrap().display().to_string())
+        .collect()
 }
 
 /// The number in the name of the first segment of a store.
@@ -653,7 +816,7 @@ fn the_directory() {
     let mut listed: BTreeMap<String, bool> =
         lines.map(|line| (line.split(' ').next().unwrap().to_owned(), false)).collect();
     // What is only there for a moment, or after an eviction.
-    for name in ["tombstones/spare.tmp", "trash/<owner>.segment.<number>"] {
+    for name in ["tombstones/spare.tmp", "ledger/spare.tmp", "trash/<owner>.segment.<number>"] {
         assert!(listed.remove(name).is_some(), "{name}");
     }
     for path in files() {

@@ -31,8 +31,12 @@ pub(crate) const MAX_METADATA_LEN: usize = 64 * 1024;
 /// The longest value in bytes.
 pub(crate) const MAX_VALUE_LEN: u64 = 1 << 30;
 
-const STATE_LIVE: u32 = u32::from_le_bytes(*b"LIVE");
-const STATE_ERASED: u32 = u32::from_le_bytes(*b"GONE");
+/// Where the state word stands in a record.
+pub(crate) const STATE_OFFSET: u64 = 4;
+/// What has been written says this.
+pub(crate) const STATE_LIVE: u32 = u32::from_le_bytes(*b"LIVE");
+/// What has been given up says this.
+pub(crate) const STATE_ERASED: u32 = u32::from_le_bytes(*b"GONE");
 const FLAG_EXPIRES: u16 = 1;
 const TAG_LEN: usize = 16;
 
@@ -78,6 +82,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) metadata: &'a [u8],
     pub(crate) value_hash: u128,
     pub(crate) value: &'a [u8],
+    /// The tags that the sidecar lists for it: its own, or those of its rows.
+    pub(crate) listed_tags: &'a [KeyedHash],
 }
 
 /// A checked prefix: where its parts lie, counted from its start.
@@ -93,13 +99,23 @@ pub(crate) struct Prefix {
 impl Draft<'_> {
     /// Bytes the record takes, padding included.
     pub(crate) fn record_len(&self) -> u64 {
+        self.record_len_around(self.value.len())
+    }
+
+    /// The same for a value of this length that lies elsewhere.
+    pub(crate) fn record_len_around(&self, value_len: usize) -> u64 {
+        padded(self.value_start() + value_len)
+    }
+
+    /// Where the value starts, counted from the record's start.
+    pub(crate) fn value_start(&self) -> usize {
         let prefix = prefix_len(
             self.expires_at_ms.is_some(),
             self.key.len(),
             self.tags.len(),
             self.metadata.len(),
         );
-        padded(HEAD_LEN + prefix + self.value.len())
+        HEAD_LEN + prefix
     }
 
     /// Appends everything before the value to `out`; gives the count of zero bytes behind it.
@@ -107,6 +123,18 @@ impl Draft<'_> {
     /// The caller has checked the limits, so the lengths fit their fields.
     pub(crate) fn encode(
         &self,
+        seed: Seed,
+        offset: u64,
+        durable_mark: u64,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        self.encode_around(self.value.len(), seed, offset, durable_mark, out)
+    }
+
+    /// The same for a value of this length that lies elsewhere.
+    pub(crate) fn encode_around(
+        &self,
+        value_len: usize,
         seed: Seed,
         offset: u64,
         durable_mark: u64,
@@ -131,7 +159,7 @@ impl Draft<'_> {
             &flags.to_le_bytes(),
             &(self.key.len() as u32).to_le_bytes(),
             &(self.metadata.len() as u32).to_le_bytes(),
-            &(self.value.len() as u32).to_le_bytes(),
+            &(value_len as u32).to_le_bytes(),
             &self.seq.to_le_bytes(),
             &self.hash.0.to_le_bytes(),
             &self.written_at_ms.to_le_bytes(),
@@ -144,7 +172,7 @@ impl Draft<'_> {
         out.extend_from_slice(&STATE_LIVE.to_le_bytes());
         out.extend_from_slice(&fields);
         out.extend_from_slice(&prefix);
-        let len = HEAD_LEN + prefix.len() + self.value.len();
+        let len = HEAD_LEN + prefix.len() + value_len;
         (padded(len) - len as u64) as usize
     }
 }
@@ -276,6 +304,7 @@ pub(crate) mod tests {
             metadata: b"image/jpeg",
             value_hash: value_hash(b"bytes"),
             value: b"bytes",
+            listed_tags: &[],
         };
         let mut bytes = Vec::new();
         let padding = draft.encode(seed, offset, 1024, &mut bytes);

@@ -1,19 +1,25 @@
 //! A block of log rows: a directory, kept as a record's metadata, and the rows, kept as its value.
 //!
 //! ```text
-//! directory: | codec 1 | zeros 3 | count 4 | then for each row, 24 bytes:
-//!            | offset 4 | length 4 | crc32 4 | state 4 | time 8 |
-//! row:       | key number 4 | tag count 1 | flags 1 | zeros 2 | pseudonym 16 | tags 16 each | payload |
+//! directory: | codec 1 | zeros 3 | count 4 | then for each row, 20 bytes:
+//!            | offset 4 | length 4 | crc32 4 | time 8 |
+//! row:       | state 4 | key number 4 | tag count 1 | flags 1 | zeros 2 | pseudonym 16 | tags 16 each |
+//!            | payload | zeros up to 4 |
 //! ```
+//! The state word stands outside of the row's checksum, since scrubbing overwrites it; it never lies
+//! across two sectors.
 
 use bytes::Buf;
 
 use super::checksum::Seed;
+use super::record::{STATE_ERASED, STATE_LIVE};
 use super::{Parsed, Unreadable, take, take_array};
 use crate::hash::KeyedHash;
 
 /// Bytes of a row before its tags.
-pub(crate) const ROW_HEAD_LEN: usize = 24;
+pub(crate) const ROW_HEAD_LEN: usize = 28;
+/// Rows start at multiples of this, so that a state word is overwritten whole or not at all.
+const ROW_ALIGN: usize = 4;
 /// The most rows in a block.
 pub(crate) const MAX_ROWS: usize = 4096;
 /// The longest directory in bytes.
@@ -23,8 +29,7 @@ pub(crate) const MAX_PAYLOAD_LEN: usize = 1 << 20;
 
 const CODEC_PLAIN: u8 = 1;
 const DIRECTORY_HEAD_LEN: usize = 8;
-const ENTRY_LEN: usize = 24;
-const STATE_LIVE: u32 = 1;
+const ENTRY_LEN: usize = 20;
 const FLAG_SUBJECT: u8 = 1;
 
 /// Where a row lies in its block.
@@ -51,17 +56,21 @@ pub(crate) struct RowBody<'a> {
 pub(crate) struct BlockBuilder {
     entries: Vec<(u32, u32, u64)>,
     rows: Vec<u8>,
+    tags: Vec<KeyedHash>,
 }
 
 impl BlockBuilder {
     /// Adds a row.
     pub(crate) fn push(&mut self, time_ms: u64, row: &RowBody<'_>) {
+        self.rows.resize(self.rows.len().next_multiple_of(ROW_ALIGN), 0);
         let offset = self.rows.len();
+        self.rows.extend_from_slice(&STATE_LIVE.to_le_bytes());
         let (number, pseudonym) = row.subject.unwrap_or_default();
         let flags = if row.subject.is_some() { FLAG_SUBJECT } else { 0 };
         self.rows.extend_from_slice(&number.to_le_bytes());
         self.rows.extend_from_slice(&[row.tags.len() as u8, flags, 0, 0]);
         self.rows.extend_from_slice(&pseudonym);
+        self.tags.extend_from_slice(&row.tags);
         for tag in &row.tags {
             self.rows.extend_from_slice(&tag.0.to_le_bytes());
         }
@@ -79,6 +88,11 @@ impl BlockBuilder {
         self.rows.len()
     }
 
+    /// The tags that its rows carry, as often as they do.
+    pub(crate) fn tags(&self) -> &[KeyedHash] {
+        &self.tags
+    }
+
     /// The earliest and the latest time.
     pub(crate) fn times(&self) -> (u64, u64) {
         let times = self.entries.iter().map(|(_, _, time)| *time);
@@ -90,11 +104,10 @@ impl BlockBuilder {
         let mut directory = vec![CODEC_PLAIN, 0, 0, 0];
         directory.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
         for (offset, len, time_ms) in &self.entries {
-            let bytes = slice(&self.rows, *offset, *len).unwrap_or_default();
+            let bytes = slice(&self.rows, *offset + 4, *len - 4).unwrap_or_default();
             directory.extend_from_slice(&offset.to_le_bytes());
             directory.extend_from_slice(&len.to_le_bytes());
             directory.extend_from_slice(&row_crc(seed, block_offset, *offset, bytes).to_le_bytes());
-            directory.extend_from_slice(&STATE_LIVE.to_le_bytes());
             directory.extend_from_slice(&time_ms.to_le_bytes());
         }
         (directory, &self.rows)
@@ -121,23 +134,25 @@ pub(crate) fn decode_directory(mut bytes: &[u8]) -> Parsed<Vec<RowEntry>> {
         let offset = bytes.try_get_u32_le()?;
         let len = bytes.try_get_u32_le()?;
         let crc = bytes.try_get_u32_le()?;
-        if bytes.try_get_u32_le()? != STATE_LIVE {
-            return Err(Unreadable::Damaged("state of a row"));
-        }
         entries.push(RowEntry { offset, len, time_ms: bytes.try_get_u64_le()?, crc });
     }
     Ok(entries)
 }
 
 impl RowEntry {
-    /// Checks a row's bytes and splits them.
+    /// Checks a row's bytes and splits them; `None` if the row has been erased.
     pub(crate) fn decode<'a>(
         &self,
         mut bytes: &'a [u8],
         seed: Seed,
         block_offset: u64,
-    ) -> Parsed<RowBody<'a>> {
-        if bytes.len() != self.len as usize
+    ) -> Parsed<Option<RowBody<'a>>> {
+        match bytes.try_get_u32_le()? {
+            STATE_LIVE => {}
+            STATE_ERASED => return Ok(None),
+            _ => return Err(Unreadable::Damaged("state of a row")),
+        }
+        if bytes.len() + 4 != self.len as usize
             || row_crc(seed, block_offset, self.offset, bytes) != self.crc
         {
             return Err(Unreadable::Damaged("checksum of a row"));
@@ -152,7 +167,7 @@ impl RowEntry {
             tags.push(KeyedHash(bytes.try_get_u128_le()?));
         }
         let subject = (flags & FLAG_SUBJECT != 0).then_some((number, pseudonym));
-        Ok(RowBody { subject, tags, payload: bytes })
+        Ok(Some(RowBody { subject, tags, payload: bytes }))
     }
 
     /// The row's bytes within its block's value.
@@ -161,11 +176,22 @@ impl RowEntry {
     }
 }
 
+/// True if a row has been given up, but not overwritten to its end.
+pub(crate) fn is_unfinished(row: &[u8]) -> bool {
+    match row.split_first_chunk() {
+        Some((state, body)) => {
+            u32::from_le_bytes(*state) == STATE_ERASED && body.iter().any(|byte| *byte != 0)
+        }
+        None => false,
+    }
+}
+
 fn slice(bytes: &[u8], offset: u32, len: u32) -> Option<&[u8]> {
     let start = offset as usize;
     bytes.get(start..start.checked_add(len as usize)?)
 }
 
+/// Of a row without its state word.
 fn row_crc(seed: Seed, block_offset: u64, offset: u32, bytes: &[u8]) -> u32 {
     seed.checksum(block_offset, &[&offset.to_le_bytes(), bytes])
 }
@@ -191,8 +217,12 @@ mod tests {
         let entries = decode_directory(&directory).unwrap();
         for (entry, row) in entries.iter().zip(&rows) {
             let bytes = entry.slice(value).unwrap();
-            assert_eq!(&entry.decode(bytes, seed, 4096).unwrap(), row);
+            assert_eq!(entry.decode(bytes, seed, 4096).unwrap().as_ref(), Some(row));
             assert!(entry.decode(bytes, seed, 4104).is_err());
+            assert_eq!(entry.offset % 4, 0);
+            let mut erased = vec![0; bytes.len()];
+            erased[..4].copy_from_slice(b"GONE");
+            assert_eq!(entry.decode(&erased, seed, 4096), Ok(None));
             for at in 0..bytes.len() {
                 let mut changed = bytes.to_vec();
                 changed[at] ^= 1;

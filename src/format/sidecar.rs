@@ -1,10 +1,14 @@
-//! The sidecar of a sealed segment: where its records are. A cache; the segment can tell it again.
+//! The sidecar of a sealed segment: where its records are, and which tags they carry. A cache; the
+//! segment can tell it again.
 //!
 //! ```text
-//! 0       8         12      16       24     32            40      48       56       64
-//! | magic | version | crc32 | number | salt | segment len | count | min seq | max seq |
-//! then blocks of 4096 bytes: | crc32 | count | zeros 8 | entries of 32 bytes ... zeros |
-//! entry: | keyed hash 16 | sequence number 8 | offset / 8: 4 | length / 8 or rows: 4 |
+//! 0       8         12      16       24     32            40      48          56        64        72
+//! | magic | version | crc32 | number | salt | segment len | count | tag count | min seq | max seq |
+//! then blocks of 4096 bytes, those with records first:
+//! records: | crc32 | count | zeros 8 | entries of 32 bytes ... zeros |
+//!   entry: | keyed hash 16 | sequence number 8 | offset / 8: 4 | flags and length / 8: 4 |
+//! tags:    | crc32 | count | zeros 8 | entries of 8 bytes ... zeros |
+//!   entry: | tag's fingerprint 4 | which record 4 |
 //! ```
 
 use bytes::Buf;
@@ -16,11 +20,18 @@ use crate::hash::KeyedHash;
 
 /// The magic of the file.
 pub(crate) const MAGIC: [u8; 8] = *b"ebb.side";
-const HEADER_LEN: usize = 64;
+pub(crate) const HEADER_LEN: usize = 72;
 const BLOCK_LEN: usize = 4096;
 const BLOCK_HEAD_LEN: usize = 16;
 const ENTRY_LEN: usize = 32;
 const ENTRIES_PER_BLOCK: usize = (BLOCK_LEN - BLOCK_HEAD_LEN) / ENTRY_LEN;
+const TAG_LEN: usize = 8;
+const TAGS_PER_BLOCK: usize = (BLOCK_LEN - BLOCK_HEAD_LEN) / TAG_LEN;
+/// The record's state word says that its body is given up.
+const FLAG_GONE: u32 = 1 << 31;
+/// The body has been overwritten, durably.
+const FLAG_SCRUBBED: u32 = 1 << 30;
+const UNITS_MASK: u32 = FLAG_SCRUBBED - 1;
 
 /// Where one record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +43,18 @@ pub(crate) struct SidecarEntry {
     pub(crate) position: u32,
     /// The record's length divided by 8.
     pub(crate) units: u32,
+    pub(crate) body: Body,
+}
+
+/// What has become of a record's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// It is there.
+    Whole,
+    /// It has been given up, and may or may not be there.
+    Gone,
+    /// It has been overwritten, durably.
+    Scrubbed,
 }
 
 impl SidecarEntry {
@@ -42,7 +65,14 @@ impl SidecarEntry {
             seq: head.seq,
             position: (offset / ALIGN) as u32,
             units: (head.record_len() / ALIGN) as u32,
+            body: if head.erased { Body::Gone } else { Body::Whole },
         }
+    }
+
+    /// The entry of a record that is there, of this length at an offset.
+    pub(crate) fn whole(hash: KeyedHash, seq: u64, offset: u64, len: u64) -> Self {
+        let (position, units) = ((offset / ALIGN) as u32, (len / ALIGN) as u32);
+        Self { hash, seq, position, units, body: Body::Whole }
     }
 
     /// Where the record starts.
@@ -56,6 +86,84 @@ impl SidecarEntry {
     }
 }
 
+/// That a record, or a row of a block of rows, carries a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SidecarTag {
+    /// Part of the tag's keyed hash; the record says the rest.
+    pub(crate) fingerprint: u32,
+    /// Which of the entries.
+    pub(crate) entry: u32,
+}
+
+/// Stands for the tags of rows that have been given up and may not have been overwritten: nothing
+/// tells any more which they were.
+pub(crate) const UNFINISHED_ROWS: u32 = 0;
+
+/// What of a tag's hash is kept beside the records.
+pub(crate) fn tag_fingerprint(tag: KeyedHash) -> u32 {
+    (tag.0 >> 96) as u32
+}
+
+/// What a sidecar lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Listing {
+    /// In the order of their offsets.
+    pub(crate) entries: Vec<SidecarEntry>,
+    /// In the order of their records.
+    pub(crate) tags: Vec<SidecarTag>,
+}
+
+impl Listing {
+    /// Adds a record and its tags.
+    pub(crate) fn push(&mut self, entry: SidecarEntry, tags: &[KeyedHash]) {
+        let at = self.entries.len() as u32;
+        let first = self.tags.len();
+        for tag in tags {
+            let tag = SidecarTag { fingerprint: tag_fingerprint(*tag), entry: at };
+            if !self.tags.get(first..).unwrap_or_default().contains(&tag) {
+                self.tags.push(tag);
+            }
+        }
+        self.entries.push(entry);
+    }
+
+    /// Notes what has been overwritten: nothing is said of tags that are no longer carried.
+    /// `remains` are in the order of their positions.
+    pub(crate) fn note_scrubbed(&mut self, remains: &[Remains]) {
+        let find = |position: u32| {
+            let at = remains.binary_search_by_key(&position, |remains| remains.position).ok()?;
+            remains.get(at)
+        };
+        for tag in &mut self.tags {
+            let Some(entry) = self.entries.get(tag.entry as usize) else { continue };
+            if find(entry.position).is_some_and(|left| !left.tags.contains(&tag.fingerprint)) {
+                *tag = SidecarTag { fingerprint: 0, entry: u32::MAX };
+            }
+        }
+        for entry in &mut self.entries {
+            if find(entry.position).is_some_and(|left| left.whole_record) {
+                entry.body = Body::Scrubbed;
+            }
+        }
+    }
+
+    /// Records that have been overwritten.
+    pub(crate) fn scrubbed(&self) -> u64 {
+        self.entries.iter().filter(|entry| entry.body == Body::Scrubbed).count() as u64
+    }
+}
+
+/// What scrubbing left of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remains {
+    /// Where the record starts, divided by 8.
+    pub(crate) position: u32,
+    /// True if all of its body is gone; false if rows of a block are.
+    pub(crate) whole_record: bool,
+    /// Fingerprints of the tags that rows still carry.
+    pub(crate) tags: Vec<u32>,
+}
+
 /// What is said of the segment as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SidecarHeader {
@@ -64,18 +172,20 @@ pub(crate) struct SidecarHeader {
     /// The segment's length: all below was durable when the sidecar was written.
     pub(crate) segment_len: u64,
     pub(crate) count: u64,
+    pub(crate) tag_count: u64,
     pub(crate) min_seq: u64,
     pub(crate) max_seq: u64,
 }
 
 /// The bytes of a sidecar.
-pub(crate) fn encode(header: &SidecarHeader, entries: &[SidecarEntry]) -> Vec<u8> {
+pub(crate) fn encode(header: &SidecarHeader, listing: &Listing) -> Vec<u8> {
     let mut body = Vec::with_capacity(HEADER_LEN);
     for field in [
         header.number,
         header.salt,
         header.segment_len,
         header.count,
+        header.tag_count,
         header.min_seq,
         header.max_seq,
     ] {
@@ -83,59 +193,95 @@ pub(crate) fn encode(header: &SidecarHeader, entries: &[SidecarEntry]) -> Vec<u8
     }
     let mut bytes = with_preamble(MAGIC, checksum::plain(&body), &body);
     let seed = Seed::of_file(header.salt, header.number);
-    for chunk in entries.chunks(ENTRIES_PER_BLOCK) {
-        let mut block = Vec::with_capacity(BLOCK_LEN);
-        block.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
-        block.extend_from_slice(&[0; 8]);
-        for entry in chunk {
+    for chunk in listing.entries.chunks(ENTRIES_PER_BLOCK) {
+        push_block(seed, chunk, &mut bytes, |entry, block| {
+            let flags = match entry.body {
+                Body::Whole => 0,
+                Body::Gone => FLAG_GONE,
+                Body::Scrubbed => FLAG_GONE | FLAG_SCRUBBED,
+            };
             block.extend_from_slice(&entry.hash.0.to_le_bytes());
             block.extend_from_slice(&entry.seq.to_le_bytes());
             block.extend_from_slice(&entry.position.to_le_bytes());
-            block.extend_from_slice(&entry.units.to_le_bytes());
-        }
-        block.resize(BLOCK_LEN - 4, 0);
-        let crc = seed.checksum(bytes.len() as u64, &[&block]);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        bytes.extend_from_slice(&block);
+            block.extend_from_slice(&(entry.units & UNITS_MASK | flags).to_le_bytes());
+        });
+    }
+    for chunk in listing.tags.chunks(TAGS_PER_BLOCK) {
+        push_block(seed, chunk, &mut bytes, |tag, block| {
+            block.extend_from_slice(&tag.fingerprint.to_le_bytes());
+            block.extend_from_slice(&tag.entry.to_le_bytes());
+        });
     }
     bytes
 }
 
-/// The length a sidecar of so many entries has.
-pub(crate) fn encoded_len(count: u64) -> u64 {
-    let blocks = count.div_ceil(ENTRIES_PER_BLOCK as u64);
+fn push_block<T>(seed: Seed, chunk: &[T], bytes: &mut Vec<u8>, push: impl Fn(&T, &mut Vec<u8>)) {
+    let mut block = Vec::with_capacity(BLOCK_LEN);
+    block.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
+    block.extend_from_slice(&[0; 8]);
+    for item in chunk {
+        push(item, &mut block);
+    }
+    block.resize(BLOCK_LEN - 4, 0);
+    let crc = seed.checksum(bytes.len() as u64, &[&block]);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes.extend_from_slice(&block);
+}
+
+/// The length a sidecar of so many records with so many tags has.
+pub(crate) fn encoded_len(count: u64, tag_count: u64) -> u64 {
+    let blocks = count
+        .div_ceil(ENTRIES_PER_BLOCK as u64)
+        .saturating_add(tag_count.div_ceil(TAGS_PER_BLOCK as u64));
     (HEADER_LEN as u64).saturating_add(blocks.saturating_mul(BLOCK_LEN as u64))
 }
 
 /// Reads a whole sidecar. Entries lie in the segment, in order and without overlap, or it is not
 /// believed.
-pub(crate) fn decode(bytes: &[u8]) -> Parsed<(SidecarHeader, Vec<SidecarEntry>)> {
+pub(crate) fn decode(bytes: &[u8]) -> Parsed<(SidecarHeader, Listing)> {
     let header = decode_header(bytes)?;
-    if bytes.len() as u64 != encoded_len(header.count) {
+    if bytes.len() as u64 != encoded_len(header.count, header.tag_count) {
         return Err(Unreadable::Damaged("length of a sidecar"));
     }
     let seed = Seed::of_file(header.salt, header.number);
-    let mut entries = Vec::with_capacity(header.count as usize);
+    let record_blocks = header.count.div_ceil(ENTRIES_PER_BLOCK as u64) as usize;
+    let mut listing = Listing::default();
     let blocks = bytes.get(HEADER_LEN..).unwrap_or_default();
     for (at, block) in blocks.chunks(BLOCK_LEN).enumerate() {
         let offset = (HEADER_LEN + at * BLOCK_LEN) as u64;
-        decode_block(block, seed, offset, &mut entries)?;
+        let (count, block) = open_block(block, seed, offset)?;
+        if at < record_blocks {
+            read_entries(block, count, &mut listing.entries)?;
+        } else {
+            read_tags(block, count, &mut listing.tags)?;
+        }
     }
     let mut end = super::segment_header::HEADER_LEN;
-    for entry in &entries {
+    for entry in &listing.entries {
         if entry.offset() < end || entry.units == 0 {
             return Err(Unreadable::Damaged("order of a sidecar"));
         }
         end = entry.end();
     }
-    if entries.len() as u64 == header.count && end <= header.segment_len {
-        Ok((header, entries))
+    // As a power cut may leave it while it is overwritten, since each block has a checksum of its own.
+    let is_scrubbed = |tag: &SidecarTag| {
+        let entry = listing.entries.get(tag.entry as usize);
+        entry.is_some_and(|entry| entry.body == Body::Scrubbed)
+    };
+    if listing.tags.iter().any(is_scrubbed) {
+        return Err(Unreadable::Damaged("tags of what has been overwritten"));
+    }
+    let counted = listing.entries.len() as u64 == header.count
+        && listing.tags.len() as u64 == header.tag_count;
+    if counted && end <= header.segment_len {
+        Ok((header, listing))
     } else {
         Err(Unreadable::Damaged("entries of a sidecar"))
     }
 }
 
-fn decode_header(bytes: &[u8]) -> Parsed<SidecarHeader> {
+/// Reads what a sidecar says of its segment.
+pub(crate) fn decode_header(bytes: &[u8]) -> Parsed<SidecarHeader> {
     let head = bytes.get(..HEADER_LEN).ok_or(Unreadable::Damaged("too short"))?;
     let (stored, mut body) = split_preamble(MAGIC, head)?;
     if checksum::plain(body) != stored {
@@ -147,30 +293,44 @@ fn decode_header(bytes: &[u8]) -> Parsed<SidecarHeader> {
         salt: body.try_get_u64_le()?,
         segment_len: body.try_get_u64_le()?,
         count: body.try_get_u64_le()?,
+        tag_count: body.try_get_u64_le()?,
         min_seq: body.try_get_u64_le()?,
         max_seq: body.try_get_u64_le()?,
     })
 }
 
-fn decode_block(
-    mut block: &[u8],
-    seed: Seed,
-    offset: u64,
-    entries: &mut Vec<SidecarEntry>,
-) -> Parsed<()> {
+/// Checks a block; gives how many items it holds, and their bytes.
+fn open_block(mut block: &[u8], seed: Seed, offset: u64) -> Parsed<(u32, &[u8])> {
     let stored = block.try_get_u32_le()?;
     if seed.checksum(offset, &[block]) != stored {
         return Err(Unreadable::Damaged("checksum of a sidecar block"));
     }
     let count = block.try_get_u32_le()?;
     block.try_get_u64_le()?;
+    Ok((count, block))
+}
+
+fn read_entries(mut block: &[u8], count: u32, entries: &mut Vec<SidecarEntry>) -> Parsed<()> {
     for _ in 0..count {
-        entries.push(SidecarEntry {
-            hash: KeyedHash(block.try_get_u128_le()?),
-            seq: block.try_get_u64_le()?,
-            position: block.try_get_u32_le()?,
-            units: block.try_get_u32_le()?,
-        });
+        let hash = KeyedHash(block.try_get_u128_le()?);
+        let seq = block.try_get_u64_le()?;
+        let position = block.try_get_u32_le()?;
+        let units = block.try_get_u32_le()?;
+        let body = match (units & FLAG_GONE != 0, units & FLAG_SCRUBBED != 0) {
+            (false, false) => Body::Whole,
+            (true, false) => Body::Gone,
+            (true, true) => Body::Scrubbed,
+            (false, true) => return Err(Unreadable::Damaged("flags of a sidecar entry")),
+        };
+        entries.push(SidecarEntry { hash, seq, position, units: units & UNITS_MASK, body });
+    }
+    Ok(())
+}
+
+fn read_tags(mut block: &[u8], count: u32, tags: &mut Vec<SidecarTag>) -> Parsed<()> {
+    for _ in 0..count {
+        let fingerprint = block.try_get_u32_le()?;
+        tags.push(SidecarTag { fingerprint, entry: block.try_get_u32_le()? });
     }
     Ok(())
 }
@@ -189,41 +349,68 @@ pub(crate) fn unpack_times(hash: KeyedHash) -> (u64, u64) {
 mod tests {
     use super::*;
 
-    fn sample(count: u64) -> (SidecarHeader, Vec<SidecarEntry>) {
-        let entries: Vec<_> = (0..count)
-            .map(|i| SidecarEntry {
+    fn sample(count: u64) -> (SidecarHeader, Listing) {
+        let mut listing = Listing::default();
+        for i in 0..count {
+            let entry = SidecarEntry {
                 hash: KeyedHash(u128::from(i) * 77),
                 seq: i,
                 position: 128 + i as u32 * 20,
                 units: 20,
-            })
-            .collect();
-        let segment_len = 1024 + count * 160;
-        (
-            SidecarHeader { number: 3, salt: 4, segment_len, count, min_seq: 0, max_seq: count },
-            entries,
-        )
+                body: [Body::Whole, Body::Gone, Body::Scrubbed][i as usize % 3],
+            };
+            let count = if entry.body == Body::Scrubbed { 0 } else { i % 6 };
+            let tags: Vec<_> = (0..count).map(|tag| KeyedHash(u128::from(tag) << 96)).collect();
+            listing.push(entry, &tags);
+        }
+        let header = SidecarHeader {
+            number: 3,
+            salt: 4,
+            segment_len: 1024 + count * 160,
+            count,
+            tag_count: listing.tags.len() as u64,
+            min_seq: 0,
+            max_seq: count,
+        };
+        (header, listing)
     }
 
     #[test]
     fn a_sidecar_is_read_back() {
         for count in [0, 1, 127, 128, 300] {
-            let (header, entries) = sample(count);
-            let bytes = encode(&header, &entries);
-            assert_eq!(bytes.len() as u64, encoded_len(count));
-            assert_eq!(decode(&bytes).unwrap(), (header, entries));
+            let (header, listing) = sample(count);
+            let bytes = encode(&header, &listing);
+            assert_eq!(bytes.len() as u64, encoded_len(count, header.tag_count));
+            assert_eq!(decode(&bytes).unwrap(), (header, listing));
         }
     }
 
     #[test]
     fn any_changed_or_missing_byte_is_noticed() {
-        let (header, entries) = sample(130);
-        let bytes = encode(&header, &entries);
+        let (header, listing) = sample(130);
+        let bytes = encode(&header, &listing);
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 0x80;
             assert!(decode(&changed).is_err(), "byte {at}");
             assert!(decode(&bytes[..at]).is_err(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn of_what_was_scrubbed_no_tag_is_left_and_the_length_stays() {
+        let (header, mut listing) = sample(130);
+        let before = encode(&header, &listing);
+        let positions = listing.entries.iter().map(|entry| entry.position).step_by(2);
+        let remains: Vec<Remains> = positions
+            .map(|position| Remains { position, whole_record: true, tags: Vec::new() })
+            .collect();
+        listing.note_scrubbed(&remains);
+        let named = |tag: &&SidecarTag| tag.entry != u32::MAX;
+        assert!(listing.tags.iter().filter(named).all(|tag| tag.entry % 2 == 1));
+        assert!(listing.tags.iter().any(|tag| tag.entry != u32::MAX));
+        let after = encode(&header, &listing);
+        assert_eq!(after.len(), before.len());
+        assert_eq!(decode(&after).unwrap().1, listing);
     }
 }

@@ -3,14 +3,17 @@
 //!
 //! ```text
 //! payload:
-//! 0            8       16            32           40           48          56        64
-//! | generation | clean | snapshot id | oldest log | newest log | engine ms | wall ms |
-//! 64        72        88       96          104      112
-//! | boot ms | boot id | lag ms | earned ms | steps | lead ms, agreed ms, last seq: 24 each ...
+//! 0            8       16            32           40           48
+//! | generation | clean | snapshot id | oldest log | newest log |
+//! 48                   56                   64               72                  104
+//! | oldest ledger file | newest ledger file | ledger entries | ledger head: 32 |
+//! 104         112       120       128       144      152         160     168
+//! | engine ms | wall ms | boot ms | boot id | lag ms | earned ms | steps | lead, agreed, last seq: 24 each ...
 //! ```
 
 use bytes::Buf;
 
+use super::ledger::LedgerMark;
 use super::{Parsed, Unreadable, take_array};
 use crate::time::{MAX_STEPS, SavedTime, Step};
 
@@ -19,7 +22,7 @@ pub(crate) const MAGIC: [u8; 8] = *b"ebb.stat";
 
 /// The highest generation: 24 bits of a sequence number are left for it.
 pub(crate) const MAX_GENERATION: u64 = (1 << 24) - 2;
-/// The highest number of a tombstone log: its name has ten digits.
+/// The highest number of a tombstone log or ledger file: its name has ten digits.
 pub(crate) const MAX_LOG_NUMBER: u64 = 9_999_999_999;
 
 /// What STATE holds.
@@ -35,6 +38,8 @@ pub(crate) struct State {
     pub(crate) oldest_log: u64,
     /// to this one.
     pub(crate) newest_log: u64,
+    /// The newest entry of the ledger that is durable for certain.
+    pub(crate) ledger: LedgerMark,
     pub(crate) time: SavedTime,
 }
 
@@ -48,10 +53,14 @@ impl State {
         for field in [
             self.oldest_log,
             self.newest_log,
-            self.time.engine_ms,
-            self.time.wall_ms,
-            self.time.boot_ms,
+            self.ledger.oldest,
+            self.ledger.newest,
+            self.ledger.number,
         ] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+        out.extend_from_slice(&self.ledger.hash);
+        for field in [self.time.engine_ms, self.time.wall_ms, self.time.boot_ms] {
             out.extend_from_slice(&field.to_le_bytes());
         }
         out.extend_from_slice(&self.time.boot_id);
@@ -73,6 +82,12 @@ impl State {
         let snapshot_id = take_array(&mut bytes)?;
         let oldest_log = bytes.try_get_u64_le()?;
         let newest_log = bytes.try_get_u64_le()?;
+        let ledger = LedgerMark {
+            oldest: bytes.try_get_u64_le()?,
+            newest: bytes.try_get_u64_le()?,
+            number: bytes.try_get_u64_le()?,
+            hash: take_array(&mut bytes)?,
+        };
         let mut time = SavedTime {
             engine_ms: bytes.try_get_u64_le()?,
             wall_ms: bytes.try_get_u64_le()?,
@@ -86,6 +101,7 @@ impl State {
         if steps > MAX_STEPS as u64
             || generation > MAX_GENERATION
             || oldest_log.max(newest_log) > MAX_LOG_NUMBER
+            || ledger.oldest.max(ledger.newest) > MAX_LOG_NUMBER
         {
             return Err(Unreadable::Damaged("fields of a state"));
         }
@@ -96,7 +112,7 @@ impl State {
                 last_seq: bytes.try_get_u64_le()?,
             });
         }
-        Ok(Self { generation, clean, snapshot_id, oldest_log, newest_log, time })
+        Ok(Self { generation, clean, snapshot_id, oldest_log, newest_log, ledger, time })
     }
 }
 
@@ -113,6 +129,7 @@ mod tests {
             snapshot_id: [9; 16],
             oldest_log: 3,
             newest_log: 4,
+            ledger: LedgerMark { oldest: 1, newest: 2, number: 3, hash: [4; 32] },
             time: SavedTime {
                 engine_ms: 1,
                 wall_ms: 2,

@@ -5,8 +5,8 @@
 //! 0       8         12      16         32       40           48     56           64
 //! | magic | version | crc32 | store id | number | generation | salt | check value | 64: file length | zeros ... 512
 //! then entries of 64 bytes; zeros where none is written yet
-//! head: 0       4      5       6       8       16         24   32     36      48
-//!       | crc32 | kind | scope | count | floor | owner id | at | mark | zeros | keyed hash |
+//! head: 0       4      5       6       8       16         24   32     36     37      38      40      48
+//!       | crc32 | kind | scope | count | floor | owner id | at | mark | mode | reach | zeros | until | keyed hash |
 //! more: | crc32 | kind | zero  | index | floor | three keyed hashes |
 //! void: | crc32 | kind | zeros | (takes the place of an entry that was never acknowledged)
 //! ```
@@ -43,13 +43,67 @@ pub(crate) enum TombstoneScope {
     All = 3,
 }
 
-/// One invalidation: everything in scope with a sequence number up to the floor is invisible.
+/// What a tombstone does to what is in scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TombstoneMode {
+    /// It is invisible.
+    Hard = 1,
+    /// It is stale: served to those only who ask for what is stale.
+    Soft = 2,
+    /// It is invisible, and keyspaces take nothing new of it for some time.
+    Deny = 3,
+}
+
+/// Where a tombstone applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// In the keyspace or log of this id.
+    Owner(u64),
+    /// In all keyspaces.
+    Keyspaces,
+    /// In all keyspaces and all logs.
+    Everything,
+}
+
+impl Reach {
+    /// The number that stands for it, and the owner id beside it.
+    fn fields(self) -> (u8, u64) {
+        match self {
+            Self::Owner(id) => (1, id),
+            Self::Keyspaces => (2, 0),
+            Self::Everything => (3, 0),
+        }
+    }
+
+    /// True if the keyspace of this id is covered.
+    pub(crate) fn covers_keyspace(self, id: u64) -> bool {
+        match self {
+            Self::Owner(owner_id) => owner_id == id,
+            Self::Keyspaces | Self::Everything => true,
+        }
+    }
+
+    /// True if the log of this id is covered.
+    pub(crate) fn covers_log(self, id: u64) -> bool {
+        match self {
+            Self::Owner(owner_id) => owner_id == id,
+            Self::Keyspaces => false,
+            Self::Everything => true,
+        }
+    }
+}
+
+/// One invalidation: everything in scope with a sequence number up to the floor is invisible, or
+/// stale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tombstone {
     pub(crate) scope: TombstoneScope,
-    pub(crate) owner_id: u64,
+    pub(crate) mode: TombstoneMode,
+    pub(crate) reach: Reach,
     pub(crate) floor: u64,
     pub(crate) at_ms: u64,
+    /// Up to when what is in scope is refused; 0 unless the mode is to deny.
+    pub(crate) until_ms: u64,
     pub(crate) hashes: Vec<KeyedHash>,
 }
 
@@ -103,6 +157,12 @@ pub(crate) fn entries_of(hashes: usize) -> usize {
     1 + hashes.saturating_sub(1).div_ceil(HASHES_PER_MORE)
 }
 
+/// How many hashes the longest unit has that a file of this length holds.
+pub(crate) fn hashes_in_file(len: u64) -> usize {
+    let behind_the_head = entries_in_file(len).saturating_sub(1);
+    (1 + behind_the_head * HASHES_PER_MORE).min(usize::from(u16::MAX))
+}
+
 /// How many entries a file of this length holds.
 pub(crate) fn entries_in_file(len: u64) -> usize {
     ((len / 2).saturating_sub(REGION_HEADER_LEN) / ENTRY_LEN as u64) as usize
@@ -115,10 +175,12 @@ impl Tombstone {
         let mut fields = vec![HEAD, self.scope as u8];
         fields.extend_from_slice(&(self.hashes.len() as u16).to_le_bytes());
         fields.extend_from_slice(&self.floor.to_le_bytes());
-        fields.extend_from_slice(&self.owner_id.to_le_bytes());
+        let (reach, owner_id) = self.reach.fields();
+        fields.extend_from_slice(&owner_id.to_le_bytes());
         fields.extend_from_slice(&self.at_ms.to_le_bytes());
         fields.extend_from_slice(&(mark as u32).to_le_bytes());
-        fields.extend_from_slice(&[0; 12]);
+        fields.extend_from_slice(&[self.mode as u8, reach, 0, 0]);
+        fields.extend_from_slice(&self.until_ms.to_le_bytes());
         fields.extend_from_slice(&hashes.next().map_or(0, |hash| hash.0).to_le_bytes());
         push_entry(seed, index, &mut fields, out);
         for more in 1..entries_of(self.hashes.len()) {
@@ -249,7 +311,20 @@ fn read_unit(
     let owner_id = fields.try_get_u64_le()?;
     let at_ms = fields.try_get_u64_le()?;
     let mark = fields.try_get_u32_le()? as usize;
-    take(&mut fields, 12)?;
+    let mode = match fields.try_get_u8()? {
+        1 => TombstoneMode::Hard,
+        2 => TombstoneMode::Soft,
+        3 => TombstoneMode::Deny,
+        _ => return Err(Unreadable::Damaged("mode of a tombstone")),
+    };
+    let reach = match fields.try_get_u8()? {
+        1 => Reach::Owner(owner_id),
+        2 => Reach::Keyspaces,
+        3 => Reach::Everything,
+        _ => return Err(Unreadable::Damaged("reach of a tombstone")),
+    };
+    take(&mut fields, 2)?;
+    let until_ms = fields.try_get_u64_le()?;
     let mut hashes = vec![KeyedHash(fields.try_get_u128_le()?)];
     hashes.truncate(count);
     for more in 1..entries_of(count) {
@@ -267,7 +342,8 @@ fn read_unit(
             hashes.push(KeyedHash(fields.try_get_u128_le()?));
         }
     }
-    Ok(Entry::Unit(Tombstone { scope, owner_id, floor, at_ms, hashes }, mark))
+    let tombstone = Tombstone { scope, mode, reach, floor, at_ms, until_ms, hashes };
+    Ok(Entry::Unit(tombstone, mark))
 }
 
 #[cfg(test)]
@@ -276,7 +352,15 @@ mod tests {
 
     fn tombstone(floor: u64, hashes: usize) -> Tombstone {
         let hashes = (0..hashes).map(|i| KeyedHash(i as u128 + 1)).collect();
-        Tombstone { scope: TombstoneScope::Keys, owner_id: 4, floor, at_ms: 5, hashes }
+        Tombstone {
+            scope: TombstoneScope::Keys,
+            mode: TombstoneMode::Hard,
+            reach: Reach::Owner(4),
+            floor,
+            at_ms: 5,
+            until_ms: 0,
+            hashes,
+        }
     }
 
     fn region(units: &[(Tombstone, usize)]) -> Vec<u8> {
@@ -302,6 +386,35 @@ mod tests {
             assert_eq!(scan.tombstones, [unit, tombstone(10, 1)]);
             assert_eq!(scan.end, entries_of(hashes) + 1);
         }
+    }
+
+    #[test]
+    fn modes_and_reaches_are_read_back_and_unknown_ones_are_not() {
+        for mode in [TombstoneMode::Hard, TombstoneMode::Soft, TombstoneMode::Deny] {
+            for reach in [Reach::Owner(8), Reach::Keyspaces, Reach::Everything] {
+                let unit = Tombstone { mode, reach, until_ms: 77, ..tombstone(9, 2) };
+                let bytes = region(&[(unit.clone(), 0)]);
+                assert_eq!(read(&bytes, &bytes).tombstones, [unit]);
+            }
+        }
+        for (at, value) in [(36, 0), (36, 4), (37, 0), (37, 4)] {
+            let mut bytes = region(&[(tombstone(9, 1), 0)]);
+            bytes[at] = value;
+            let crc = Seed::of_file(1, 1).checksum(0, &[&bytes[4..ENTRY_LEN]]);
+            bytes[..4].copy_from_slice(&crc.to_le_bytes());
+            let scan = read(&bytes, &bytes);
+            assert_eq!((scan.tombstones.len(), scan.holes), (0, vec![0]), "{value} at {at}");
+        }
+    }
+
+    #[test]
+    fn the_longest_unit_fills_a_file() {
+        for len in [4096, 8192, 1 << 20] {
+            assert_eq!(entries_of(hashes_in_file(len)), entries_in_file(len));
+            assert!(entries_of(hashes_in_file(len) + 1) > entries_in_file(len));
+        }
+        assert_eq!(hashes_in_file(4096), 70);
+        assert_eq!(hashes_in_file(64 << 20), usize::from(u16::MAX));
     }
 
     #[test]

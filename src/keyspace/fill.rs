@@ -1,9 +1,13 @@
 //! A fill: a write that takes its place in the order before its value is there.
 
-use super::Keyspace;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::stream::{FillWriter, Spill};
 use super::write::Item;
+use super::{Keyspace, KeyspaceCore};
 use crate::error::{Error, Result};
-use crate::hash::KeyedHash;
+use crate::hash::{KeyedHash, value_hash};
 use crate::options;
 use crate::sequence::Ticket;
 use crate::time::Timestamp;
@@ -28,8 +32,9 @@ pub enum Durability {
     Sync,
 }
 
-/// A write that has begun: made by [`Keyspace::fill`], ended by [`Fill::commit`], or abandoned by
-/// dropping it. While it is open, tombstones that it may have to meet are kept.
+/// A write that has begun: made by [`Keyspace::fill`], ended by [`Fill::commit`] or
+/// [`Fill::into_writer`], or abandoned by [`Fill::abort`] or by dropping it. While it is open and
+/// within its time limit, tombstones that it may have to meet are kept.
 #[derive(Debug)]
 #[must_use = "a fill stores nothing until it is committed"]
 pub struct Fill {
@@ -40,11 +45,15 @@ pub struct Fill {
     metadata: Vec<u8>,
     expires_at: Option<Timestamp>,
     durability: Durability,
+    limit_ms: u64,
+    memory_limit_bytes: usize,
 }
 
 impl Fill {
     pub(super) fn begin(keyspace: Keyspace, key: Vec<u8>) -> Self {
-        let ticket = keyspace.core.owner.engine.sequence.begin();
+        let engine = &keyspace.core.owner.engine;
+        let limit_ms = options::DEFAULT_FILL_LIMIT_MS;
+        let ticket = engine.sequence.begin_limited(engine.clock.boot_ms(), limit_ms);
         Self {
             keyspace,
             ticket,
@@ -53,6 +62,8 @@ impl Fill {
             metadata: Vec::new(),
             expires_at: None,
             durability: Durability::Buffered,
+            limit_ms,
+            memory_limit_bytes: options::DEFAULT_MEMORY_LIMIT_BYTES,
         }
     }
 
@@ -81,6 +92,23 @@ impl Fill {
         self
     }
 
+    /// Sets how long after its beginning the fill may still be committed: 1 ms to 24 hours, 10
+    /// minutes if this is not called. It is measured by a clock that never jumps and counts the
+    /// machine's sleep. A fill whose time is over no longer keeps tombstones from being forgotten;
+    /// it cannot be given more.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.ticket.set_limit(self.limit_ms.min(options::MAX_FILL_LIMIT_MS));
+        self
+    }
+
+    /// Sets how many bytes of the value [`Fill::into_writer`] keeps in memory, 1 MiB if this is not
+    /// called. A longer value is written to a file of its own.
+    pub fn memory_limit_bytes(mut self, bytes: usize) -> Self {
+        self.memory_limit_bytes = bytes;
+        self
+    }
+
     /// The number it has in the order of writes.
     pub fn sequence(&self) -> u64 {
         self.ticket.seq()
@@ -91,19 +119,44 @@ impl Fill {
     ///
     /// # Errors
     ///
-    /// As [`Keyspace::insert`], and [`Limit`](Error::Limit) for too many or too long tags or
-    /// metadata. After a failed sync the value is visible until the store is closed.
+    /// As [`Keyspace::insert`]; [`Limit`](Error::Limit) for too many or too long tags or metadata or
+    /// an impossible time limit; [`FillTimedOut`](Error::FillTimedOut) after that limit. After a
+    /// failed sync the value is visible until the store is closed.
     pub fn commit(self, value: impl AsRef<[u8]>) -> Result<Outcome> {
-        let core = &self.keyspace.core;
-        options::check_tags(self.tags.iter().map(Vec::as_slice))?;
-        options::check_metadata(&self.metadata)?;
-        let hasher = &core.owner.engine.hasher;
-        let tags: Vec<KeyedHash> = self.tags.iter().map(|tag| hasher.tag(tag)).collect();
-        let mut item = Item::plain(core, &self.key, value.as_ref())?;
-        item.tags = &tags;
-        item.metadata = &self.metadata;
-        item.expires_at = self.expires_at;
-        let (outcome, segment) = core.put(&item, Some(&self.ticket))?;
+        let value = value.as_ref();
+        self.store(value, value_hash(value), None)
+    }
+
+    /// Lets the value be written in pieces, however long it will be.
+    ///
+    /// # Errors
+    ///
+    /// [`Limit`](Error::Limit) for an impossible key, tags, metadata or time limit,
+    /// [`ReadOnly`](Error::ReadOnly), [`Poisoned`](Error::Poisoned) after an earlier failure, and
+    /// [`Closed`](Error::Closed).
+    pub fn into_writer(self) -> Result<FillWriter> {
+        self.check()?;
+        self.core().owner.engine.check_writable()?;
+        Ok(FillWriter::new(self))
+    }
+
+    /// Ends the fill without storing anything, as dropping it does.
+    pub fn abort(self) {
+        drop(self);
+    }
+
+    /// Stores this value, or that of a finished part.
+    pub(super) fn store(
+        &self,
+        value: &[u8],
+        value_hash: u128,
+        part: Option<&mut Spill>,
+    ) -> Result<Outcome> {
+        self.check()?;
+        let core = self.core();
+        let tags = self.tag_hashes();
+        let item = self.item(&tags, value, value_hash)?;
+        let (outcome, segment) = core.put(&item, part, Some(&self.ticket))?;
         if let (Durability::Sync, Some(segment)) = (self.durability, segment) {
             segment.sync().map_err(|e| match e {
                 Error::Poisoned { .. } => e,
@@ -111,5 +164,46 @@ impl Fill {
             })?;
         }
         Ok(outcome)
+    }
+
+    /// An error unless everything but the value is within its limits.
+    fn check(&self) -> Result<()> {
+        options::check_key(&self.key)?;
+        options::check_fill_limit(self.limit_ms)?;
+        options::check_tags(self.tags.iter().map(Vec::as_slice))?;
+        options::check_metadata(&self.metadata)
+    }
+
+    /// What is stored, with the hashes of the tags beside it.
+    pub(super) fn item<'a>(
+        &'a self,
+        tags: &'a [KeyedHash],
+        value: &'a [u8],
+        value_hash: u128,
+    ) -> Result<Item<'a>> {
+        let plain = Item::hashed(self.core(), &self.key, value, value_hash)?;
+        Ok(Item { tags, metadata: &self.metadata, expires_at: self.expires_at, ..plain })
+    }
+
+    pub(super) fn tag_hashes(&self) -> Vec<KeyedHash> {
+        let hasher = &self.core().owner.engine.hasher;
+        self.tags.iter().map(|tag| hasher.tag(tag)).collect()
+    }
+
+    pub(super) fn core(&self) -> &Arc<KeyspaceCore> {
+        &self.keyspace.core
+    }
+
+    pub(super) fn buffer_bytes(&self) -> usize {
+        self.memory_limit_bytes
+    }
+
+    pub(super) fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    /// The number alone, which stays under way until it is dropped.
+    pub(super) fn into_ticket(self) -> Ticket {
+        self.ticket
     }
 }

@@ -1,63 +1,54 @@
 //! Hiding: floors first, then slots, then the durable tombstone.
 
+use std::sync::Arc;
+
 use super::KeyspaceCore;
 use crate::engine::count;
 use crate::error::{Error, Result};
-use crate::format::tombstone::{Tombstone, TombstoneScope};
+use crate::floors::Floor;
+use crate::format::tombstone::{Reach, Tombstone, TombstoneMode, TombstoneScope};
 use crate::hash::KeyedHash;
 use crate::index::{Change, Location};
-use crate::options;
-use crate::receipt::{Receipt, Scope};
+use crate::invalidation::Invalidation;
+use crate::receipt::Receipt;
+use crate::time::Timestamp;
 
 impl KeyspaceCore {
-    /// Hides a key.
-    pub(super) fn invalidate_key(&self, key: &[u8]) -> Result<Receipt> {
-        options::check_key(key)?;
-        let hash = self.owner.engine.hasher.key(key);
-        self.invalidate(Scope::Key, TombstoneScope::Keys, vec![hash])
-    }
-
-    /// Hides all that carries a tag.
-    pub(super) fn invalidate_tag(&self, tag: &[u8]) -> Result<Receipt> {
-        let hash = self.owner.engine.hasher.tag(tag);
-        self.invalidate(Scope::Tag, TombstoneScope::Tags, vec![hash])
-    }
-
-    /// Hides everything.
-    pub(super) fn invalidate_all(&self) -> Result<Receipt> {
-        self.invalidate(Scope::All, TombstoneScope::All, Vec::new())
-    }
-
-    fn invalidate(
-        &self,
-        scope: Scope,
-        kind: TombstoneScope,
-        hashes: Vec<KeyedHash>,
-    ) -> Result<Receipt> {
+    /// Hides what an invalidation is about, all of it or nothing.
+    pub(super) fn invalidate(self: &Arc<Self>, invalidation: &Invalidation) -> Result<Receipt> {
         let engine = &self.owner.engine;
         let side = engine.write_side()?;
+        invalidation.begin_denial(&self.denials);
         // Open until the tombstone is durable, so that it is not forgotten before.
-        let ticket = engine.sequence.begin();
-        let floor = ticket.seq();
-        self.floors.raise(kind, &hashes, floor);
-        if kind == TombstoneScope::Keys {
-            for hash in &hashes {
-                self.remove_slot(*hash, floor);
-            }
-        }
+        let ticket = engine.sequence.begin_invalidation();
         let at = engine.trusted_now();
-        let receipt = Receipt::new(scope, floor, at, self.last_deadline(at));
-        let tombstone = Tombstone {
-            scope: kind,
-            owner_id: self.owner.id,
-            floor,
-            at_ms: at.as_millis(),
-            hashes,
-        };
+        let tombstone = invalidation.tombstone(Reach::Owner(self.owner.id), ticket.seq(), at);
+        self.hide(&tombstone);
         count(&engine.counters.invalidations);
-        match side.tombstones.commit(tombstone.clone()) {
+        let receipt = Receipt::new(invalidation.target, ticket.seq(), at);
+        let committed = match side.tombstones.commit(tombstone.clone()) {
             Ok(()) => Ok(receipt),
             Err(error) => self.invalidate_without_room(tombstone, error, receipt),
+        };
+        invalidation.end_denial(&self.denials, committed.is_ok());
+        if committed.is_ok() {
+            side.ledger.invalidated(invalidation.scope(), ticket.seq());
+        }
+        committed.map(|receipt| invalidation.follow(receipt, Arc::clone(self) as _))
+    }
+
+    /// Hides in memory what a tombstone is about.
+    pub(crate) fn hide(&self, tombstone: &Tombstone) {
+        self.floors.apply(tombstone);
+        let is_hard = tombstone.mode != TombstoneMode::Soft;
+        if is_hard && tombstone.scope == TombstoneScope::Keys {
+            for hash in &tombstone.hashes {
+                self.remove_slot(*hash, tombstone.floor);
+            }
+        }
+        if is_hard {
+            // Afterwards: a pass that begins in between would not find it.
+            self.owner.scrubbing.note_dead(Timestamp::from_millis(tombstone.at_ms));
         }
     }
 
@@ -98,15 +89,17 @@ impl KeyspaceCore {
                 Err(again) => error = again,
             }
         }
-        self.floors.raise(TombstoneScope::All, &[], tombstone.floor);
-        self.owner.update_manifest(|manifest| {
-            manifest.floor = manifest.floor.max(tombstone.floor);
-        })?;
-        Ok(receipt.widen())
+        self.hide_all_without_room(&tombstone)?;
+        // The floor does not say what is denied.
+        if tombstone.mode == TombstoneMode::Deny { Err(error) } else { Ok(receipt.widen()) }
     }
 
-    fn last_deadline(&self, now: crate::time::Timestamp) -> crate::time::Timestamp {
-        let buckets = self.owner.buckets.read();
-        buckets.values().map(|bucket| bucket.deadline()).max().unwrap_or(now)
+    /// Raises the floor of everything to that of a tombstone, durably. Needs no space.
+    pub(crate) fn hide_all_without_room(&self, tombstone: &Tombstone) -> Result<()> {
+        let floor = Floor { seq: tombstone.floor, at_ms: tombstone.at_ms };
+        self.floors.raise(TombstoneScope::All, &[], floor);
+        self.owner.update_manifest(|manifest| {
+            manifest.floor = manifest.floor.max(tombstone.floor);
+        })
     }
 }

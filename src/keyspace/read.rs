@@ -5,36 +5,73 @@ use std::sync::Arc;
 use super::KeyspaceCore;
 use crate::engine::count;
 use crate::error::Result;
+use crate::format::tombstone::{Reach, Tombstone};
 use crate::index::Location;
 use crate::options;
 use crate::segment::{Damage, RecordView, Segment};
+use crate::sync::MODEL_CHECKED;
 use crate::time::Timestamp;
 use crate::value::{Stat, Value};
 use crate::visibility::{Candidate, Hidden};
 
+/// What [`Keyspace::lookup`](super::Keyspace::lookup) finds.
+#[derive(Debug, Clone)]
+pub enum Lookup {
+    /// The value, as [`Keyspace::get`](super::Keyspace::get) gives it.
+    Fresh(Value),
+    /// A value that a soft invalidation covers.
+    Stale(Value),
+    /// There is none.
+    Absent,
+}
+
+/// A record that was found, and whether a soft floor is all that hides it.
+struct FoundRecord {
+    view: RecordView,
+    deadline: Timestamp,
+    is_stale: bool,
+}
+
 /// How often a read starts again because the record it found was replaced meanwhile.
-const ATTEMPTS: usize = 8;
+pub(super) const ATTEMPTS: usize = 8;
 
 impl KeyspaceCore {
     /// The value of a key.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        let found = self.find(key, Segment::read)?.filter(|found| !found.is_stale);
+        self.count_read(found.is_some());
+        Ok(found.map(|found| Value::new(found.view, found.deadline)))
+    }
+
+    /// The value of a key, stale or not.
+    pub(super) fn lookup(&self, key: &[u8]) -> Result<Lookup> {
         let found = self.find(key, Segment::read)?;
-        let counters = &self.owner.engine.counters;
-        count(if found.is_some() { &counters.hits } else { &counters.misses });
-        Ok(found.map(|(view, deadline)| Value::new(view, deadline)))
+        self.count_read(found.as_ref().is_some_and(|found| !found.is_stale));
+        Ok(match found {
+            None => Lookup::Absent,
+            Some(found) => {
+                let value = Value::new(found.view, found.deadline);
+                if found.is_stale { Lookup::Stale(value) } else { Lookup::Fresh(value) }
+            }
+        })
     }
 
     /// What is known of a key's record.
     pub(super) fn stat(&self, key: &[u8]) -> Result<Option<Stat>> {
-        let found = self.find(key, Segment::read_prefix)?;
-        Ok(found.map(|(view, deadline)| Stat::new(view, deadline)))
+        let found = self.find(key, Segment::read_prefix)?.filter(|found| !found.is_stale);
+        Ok(found.map(|found| Stat::new(found.view, found.deadline)))
+    }
+
+    fn count_read(&self, is_hit: bool) {
+        let counters = &self.owner.engine.counters;
+        count(if is_hit { &counters.hits } else { &counters.misses });
     }
 
     fn find(
         &self,
         key: &[u8],
         read: impl Fn(&Segment, u64) -> Result<RecordView, Damage>,
-    ) -> Result<Option<(RecordView, Timestamp)>> {
+    ) -> Result<Option<FoundRecord>> {
         options::check_key(key)?;
         self.owner.engine.check_open()?;
         let fingerprint = self.owner.engine.hasher.key(key).fingerprint();
@@ -44,8 +81,13 @@ impl KeyspaceCore {
             match read(&segment, offset) {
                 Ok(view) if view.key() != key => return Ok(None),
                 Ok(view) => {
-                    let visible = self.judge(&view, &segment).is_ok();
-                    return Ok(visible.then(|| (view, segment.deadline())));
+                    let is_stale = match self.judge(&view, &segment) {
+                        Ok(()) => false,
+                        Err(Hidden::Stale) => true,
+                        Err(_) => return Ok(None),
+                    };
+                    let deadline = segment.deadline();
+                    return Ok(Some(FoundRecord { view, deadline, is_stale }));
                 }
                 Err(damage) => {
                     if self.still_named(fingerprint, location) {
@@ -62,7 +104,8 @@ impl KeyspaceCore {
         self.take_over_tombstones();
         let candidate = Candidate {
             seq: view.head.seq,
-            hash: self.checks_key_floors().then_some(view.head.hash),
+            hash: Some(view.head.hash),
+            key_floor_is_known: !self.checks_key_floors(),
             tags: view.tags(),
             deadline: segment.deadline(),
             expires_at: view.prefix.expires_at_ms.map(Timestamp::from_millis),
@@ -71,16 +114,28 @@ impl KeyspaceCore {
     }
 
     /// A slot is gone once its key was invalidated, so its floor need not be asked, except where
-    /// slots are not ours to remove. Debug builds ask all the same.
+    /// slots are not ours to remove. Debug builds ask all the same, except where schedules are tried:
+    /// those must show a slot that stayed.
     fn checks_key_floors(&self) -> bool {
-        cfg!(debug_assertions) || self.owner.engine.is_read_only()
+        (cfg!(debug_assertions) && !MODEL_CHECKED) || self.owner.engine.is_read_only()
     }
 
     /// In a read-only store, raises the floors by what the writing process has invalidated since.
-    fn take_over_tombstones(&self) {
-        let Ok(Some(tombstones)) = self.owner.engine.watched_tombstones() else { return };
-        for tombstone in tombstones.iter().filter(|t| t.owner_id == self.owner.id) {
-            self.floors.raise(tombstone.scope, &tombstone.hashes, tombstone.floor);
+    pub(super) fn take_over_tombstones(&self) {
+        let engine = &self.owner.engine;
+        // Without what cannot be read now, this store shows what was there when it was opened.
+        let _ = engine.take_over_tombstones(&self.watched, |tombstone| self.recall(tombstone));
+    }
+
+    /// Raises the floors, and remembers what is denied, that a tombstone on disk names for this
+    /// keyspace.
+    fn recall(&self, tombstone: &Tombstone) {
+        let reach = tombstone.reach;
+        if reach.covers_keyspace(self.owner.id) {
+            self.floors.apply(tombstone);
+            let is_own = reach == Reach::Owner(self.owner.id);
+            let denials = if is_own { &self.denials } else { &self.owner.engine.denials };
+            denials.recall(tombstone);
         }
     }
 

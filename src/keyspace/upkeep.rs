@@ -1,9 +1,12 @@
 //! What keeps a keyspace in shape: syncing, sealing, dropping, and the capacity.
 
+use crate::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use super::KeyspaceCore;
+use super::write::Active;
 use crate::error::{Error, Result};
+use crate::format::record::MAX_TAGS;
 use crate::format::sidecar::encoded_len;
 use crate::options::NO_CAPACITY;
 use crate::segment::Segment;
@@ -13,6 +16,8 @@ use crate::time::Timestamp;
 const TOMBSTONE_BYTES: u64 = 128;
 /// The least a record takes, from which the most entries of a sidecar follow.
 const SMALLEST_RECORD: u64 = 88;
+/// The least that one with all the tags it may have takes.
+const SMALLEST_TAGGED: u64 = SMALLEST_RECORD + MAX_TAGS as u64 * 16;
 
 impl KeyspaceCore {
     /// Makes all that was inserted before durable.
@@ -37,10 +42,17 @@ impl KeyspaceCore {
         self.owner.seal_waiting()
     }
 
-    /// Waits for whoever is appending, and gives up what is not sealed.
+    /// Looks while no record is between its write and its slot, so that the two agree.
+    pub(crate) fn between_writes<T>(&self, look: impl FnOnce() -> T) -> T {
+        let _active = self.active.lock();
+        look()
+    }
+
+    /// Waits for whoever is appending, gives up what is not sealed, and lets nobody wait any more.
     pub(crate) fn drain(&self) {
         let taken = self.active.lock().take();
         drop(taken);
+        self.flights.wake_all();
     }
 
     fn seal_active(&self) {
@@ -68,7 +80,7 @@ impl KeyspaceCore {
             if active.as_ref().is_some_and(|active| active.bucket == bucket.start) {
                 active.take();
             }
-            let dropped = self.owner.drop_bucket(bucket);
+            let dropped = self.owner.drop_bucket(bucket, None);
             self.free_slots();
             dropped?;
         }
@@ -99,24 +111,52 @@ impl KeyspaceCore {
         }
     }
 
-    /// Makes room within the capacity for a new segment that holds a record of this length. The
-    /// active segment has been handed on, so all of them may go.
-    pub(super) fn make_room(&self, record_len: u64) -> Result<()> {
+    /// Makes room within the capacity for a new segment that holds a record of this length.
+    pub(super) fn make_room_for_segment(
+        &self,
+        active: &mut Option<Active>,
+        record_len: u64,
+    ) -> Result<()> {
+        let segment = self.owner.segment_capacity(record_len).next_multiple_of(4096);
+        let needed = segment + longest_sidecar(segment, record_len).next_multiple_of(4096);
+        self.make_room(active, needed, needed)
+    }
+
+    /// Makes room within the capacity for so many more bytes of a value that is being written, and
+    /// counts them from then on; `held` have been made room for before.
+    pub(super) fn make_room_for_part(&self, held: u64, more: u64) -> Result<()> {
+        let mut active = self.active.lock();
+        self.owner.engine.check_writable()?;
+        self.make_room(&mut active, more, held + more)?;
+        self.part_bytes.fetch_add(more, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Takes back what was counted for a value that is being written.
+    pub(super) fn release_part_room(&self, held: u64) {
+        self.part_bytes.fetch_sub(held, Ordering::AcqRel);
+    }
+
+    /// Evicts until so many more bytes fit into the capacity. Nothing is evicted for something that
+    /// would not fit as a whole.
+    fn make_room(&self, active: &mut Option<Active>, more: u64, whole: u64) -> Result<()> {
         let capacity = self.capacity();
         if capacity == NO_CAPACITY {
             return Ok(());
         }
-        let segment = self.owner.segment_capacity(record_len).next_multiple_of(4096);
-        let records = if record_len * 2 > segment { 2 } else { segment / SMALLEST_RECORD };
-        let needed = segment + encoded_len(records).next_multiple_of(4096);
-        let exceeded = Error::CapacityExceeded { capacity_bytes: capacity, needed_bytes: needed };
-        if needed > capacity {
+        let exceeded = Error::CapacityExceeded { capacity_bytes: capacity, needed_bytes: whole };
+        if whole > capacity {
             return Err(exceeded);
         }
-        while self.used_bytes() + needed > capacity {
-            let trashed = self.used_bytes() - self.live_bytes();
+        while self.used_bytes() + more > capacity {
+            let trashed = self.trashed_bytes();
             if trashed > 0 && self.reap() < trashed {
                 continue;
+            }
+            let oldest = self.oldest().map(|segment| segment.number());
+            let written = active.take_if(|active| Some(active.writer.segment().number()) == oldest);
+            if let Some(written) = written {
+                self.owner.seal_later(written.writer);
             }
             if !self.evict()? {
                 return Err(exceeded);
@@ -126,7 +166,7 @@ impl KeyspaceCore {
     }
 
     /// Gives back the space of the oldest segment, whatever it holds; false if there is none.
-    pub(super) fn evict_for_space(&self) -> Result<bool> {
+    pub(crate) fn evict_for_space(&self) -> Result<bool> {
         let mut active = self.active.lock();
         if let Some(active) = active.take() {
             self.owner.seal_later(active.writer);
@@ -150,6 +190,10 @@ impl KeyspaceCore {
         side.trash.bytes(self.owner.id)
     }
 
+    fn trashed_bytes(&self) -> u64 {
+        self.owner.engine.write_side().map_or(0, |side| side.trash.bytes(self.owner.id))
+    }
+
     fn free_slots(&self) {
         self.index.set_first_live(self.owner.table.read().first_live());
     }
@@ -162,17 +206,27 @@ impl KeyspaceCore {
         self.owner.manifest().capacity_bytes
     }
 
-    /// Bytes of live segments and of tombstones.
+    /// Bytes of live segments, of values being written, and of tombstones.
     fn live_bytes(&self) -> u64 {
         let counts = self.floors.counts();
         let table = self.owner.table.read();
         let segments: u64 = table.iter().map(|(_, segment)| segment.allocated_bytes()).sum();
-        segments + (counts.keys + counts.tags) * TOMBSTONE_BYTES
+        let parts = self.part_bytes.load(Ordering::Acquire);
+        segments + parts + (counts.keys + counts.tags) * TOMBSTONE_BYTES
     }
 
     /// All bytes that count against the capacity.
     pub(crate) fn used_bytes(&self) -> u64 {
-        let trash = self.owner.engine.write_side().map_or(0, |s| s.trash.bytes(self.owner.id));
-        self.live_bytes() + trash
+        self.live_bytes() + self.trashed_bytes()
     }
+}
+
+/// The longest sidecar that a segment of this length may come to have.
+fn longest_sidecar(segment: u64, record_len: u64) -> u64 {
+    if record_len * 2 > segment {
+        return encoded_len(2, 2 * MAX_TAGS as u64);
+    }
+    let tagged = segment / SMALLEST_TAGGED;
+    let tagless = encoded_len(segment / SMALLEST_RECORD, 0);
+    tagless.max(encoded_len(tagged, tagged * MAX_TAGS as u64))
 }

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use super::KeyspaceCore;
+use super::stream::Spill;
 use crate::engine::count;
 use crate::error::{Error, Result};
 use crate::format::record::{ALIGN, Draft, RecordKind};
+use crate::format::segment_header::HEADER_LEN;
 use crate::hash::{KeyedHash, value_hash};
 use crate::index::{Change, Location};
 use crate::keyspace::Outcome;
@@ -29,6 +31,20 @@ pub(super) struct Active {
     pub(super) writer: SegmentWriter,
 }
 
+/// Where a record has been put.
+#[derive(Debug)]
+struct Place {
+    location: Location,
+    segment: Arc<Segment>,
+}
+
+impl Place {
+    fn new(ordinal: u32, offset: u64, segment: &Arc<Segment>) -> Self {
+        let location = Location { ordinal, position: (offset / ALIGN) as u32 };
+        Self { location, segment: Arc::clone(segment) }
+    }
+}
+
 /// What is to be stored.
 #[derive(Debug)]
 pub(super) struct Item<'a> {
@@ -37,16 +53,31 @@ pub(super) struct Item<'a> {
     pub(super) tags: &'a [KeyedHash],
     pub(super) metadata: &'a [u8],
     pub(super) expires_at: Option<Timestamp>,
+    /// Empty if it lies in a part.
     pub(super) value: &'a [u8],
     pub(super) value_hash: u128,
+}
+
+/// An error if a value is longer than the keyspace's longest.
+pub(super) fn check_value_len(longest: u64, len: u64) -> Result<()> {
+    Error::check_limit("value length in bytes", 0, longest, len)
 }
 
 impl<'a> Item<'a> {
     /// A key and a value, checked against the limits.
     pub(super) fn plain(core: &KeyspaceCore, key: &'a [u8], value: &'a [u8]) -> Result<Self> {
+        Self::hashed(core, key, value, value_hash(value))
+    }
+
+    /// The same for a value whose hash is known.
+    pub(super) fn hashed(
+        core: &KeyspaceCore,
+        key: &'a [u8],
+        value: &'a [u8],
+        value_hash: u128,
+    ) -> Result<Self> {
         options::check_key(key)?;
-        let longest = core.owner.max_value_bytes();
-        Error::check_limit("value length in bytes", 0, longest, value.len() as u64)?;
+        check_value_len(core.owner.max_value_bytes(), value.len() as u64)?;
         Ok(Self {
             key,
             hash: core.owner.engine.hasher.key(key),
@@ -54,11 +85,11 @@ impl<'a> Item<'a> {
             metadata: &[],
             expires_at: None,
             value,
-            value_hash: value_hash(value),
+            value_hash,
         })
     }
 
-    fn draft(&self, seq: u64, now: Timestamp) -> Draft<'_> {
+    pub(super) fn draft(&self, seq: u64, now: Timestamp) -> Draft<'_> {
         Draft {
             kind: RecordKind::Blob,
             seq,
@@ -70,6 +101,7 @@ impl<'a> Item<'a> {
             metadata: self.metadata,
             value_hash: self.value_hash,
             value: self.value,
+            listed_tags: self.tags,
         }
     }
 }
@@ -77,13 +109,15 @@ impl<'a> Item<'a> {
 impl KeyspaceCore {
     /// Stores an item that takes its number now, so that it is newer than all before.
     pub(super) fn insert(&self, item: &Item<'_>) -> Result<Outcome> {
-        self.put(item, None).map(|(outcome, _)| outcome)
+        self.put(item, None, None).map(|(outcome, _)| outcome)
     }
 
-    /// Stores an item, with the number of a fill if there is one. Gives the segment it went to.
+    /// Stores an item, with the number of a fill if there is one, and with the value of a finished
+    /// part if there is one. Gives the segment it went to.
     pub(super) fn put(
         &self,
         item: &Item<'_>,
+        part: Option<&mut Spill>,
         fill: Option<&Ticket>,
     ) -> Result<(Outcome, Option<Arc<Segment>>)> {
         let engine = &self.owner.engine;
@@ -92,23 +126,56 @@ impl KeyspaceCore {
         engine.check_writable()?;
         let own;
         let seq = match fill {
-            Some(ticket) => ticket.seq(),
+            Some(ticket) => {
+                ticket.claim(engine.clock.boot_ms())?;
+                ticket.seq()
+            }
             None => {
                 own = engine.sequence.begin();
                 own.seq()
             }
         };
-        if fill.is_some() && !self.would_win(item, seq) {
+        self.check_denied(item)?;
+        if fill.is_some() && !self.would_win(item.hash, item.tags, seq) {
             count(&engine.counters.superseded);
             return Ok((Outcome::Superseded, None));
         }
         let now = engine.trusted_now();
         let draft = item.draft(seq, now);
-        let active = self.writer_for(&mut active, now, draft.record_len())?;
-        let offsets = active.writer.append(&[draft]).map_err(|e| engine.append_failed(e))?;
-        let offset = offsets.first().copied().unwrap_or_default();
-        let outcome = self.publish(item, seq, active, offset);
-        Ok((outcome, Some(Arc::clone(active.writer.segment()))))
+        let place = match part {
+            Some(part) => self.take_in(&mut active, now, part, &draft)?,
+            None => {
+                let active = self.writer_for(&mut active, now, draft.record_len())?;
+                let offsets =
+                    active.writer.append(&[draft]).map_err(|e| engine.append_failed(e))?;
+                let offset = offsets.first().copied().unwrap_or_default();
+                Place::new(active.ordinal, offset, active.writer.segment())
+            }
+        };
+        let outcome = self.publish(item, seq, &place, now)?;
+        Ok((outcome, Some(place.segment)))
+    }
+
+    /// Lets a part be a segment of the present bucket. What is appended from here on goes to newer
+    /// segments, so that for one key the orders of numbers and segments agree.
+    fn take_in(
+        &self,
+        active: &mut Option<Active>,
+        now: Timestamp,
+        part: &mut Spill,
+        draft: &Draft<'_>,
+    ) -> Result<Place> {
+        let bucket = self.owner.bucket_start(now);
+        let born = self.owner.bear_whole(bucket, part.part(), draft);
+        let (ordinal, writer) = born.map_err(|e| self.owner.engine.append_failed(e))?;
+        // From here on the segment counts against the capacity itself.
+        part.release_room();
+        if let Some(full) = active.take() {
+            self.owner.seal_later(full.writer);
+        }
+        let place = Place::new(ordinal, HEADER_LEN, writer.segment());
+        self.owner.seal_later(writer);
+        Ok(place)
     }
 
     /// Stores items in their order, many with one write.
@@ -133,6 +200,7 @@ impl KeyspaceCore {
         let first_len = items.first().map_or(0, |item| item.draft(0, now).record_len());
         let active = self.writer_for(&mut active, now, first_len)?;
         for (item, seq) in items.iter().zip(tickets.seq()..) {
+            self.check_denied(item)?;
             let draft = item.draft(seq, now);
             let longer = len + draft.record_len();
             if !drafts.is_empty() && (longer > BATCH_BYTES || !active.writer.fits(longer)) {
@@ -142,58 +210,90 @@ impl KeyspaceCore {
             drafts.push(draft);
         }
         let offsets = active.writer.append(&drafts).map_err(|e| engine.append_failed(e))?;
+        let mut denied = Ok(());
         for ((item, offset), seq) in items.iter().zip(&offsets).zip(tickets.seq()..) {
+            let place = Place::new(active.ordinal, *offset, active.writer.segment());
             // One that is hidden already counts as superseded, and a batch has no one to tell.
-            let _ = self.publish(item, seq, active, *offset);
+            let published = self.publish(item, seq, &place, now);
+            denied = denied.and(published.map(|_| ()));
         }
-        Ok(offsets.len())
+        denied.map(|()| offsets.len())
     }
 
-    /// True if a record of this number would be the winner of its key and visible. Asked under the
-    /// append lock, so nothing newer can be appended meanwhile.
-    fn would_win(&self, item: &Item<'_>, seq: u64) -> bool {
-        if self.is_under_a_floor(item, seq) || self.owner.left_max_seq() > seq {
+    /// True if a record of this number would be the winner of its key and visible. Under the append
+    /// lock nothing newer can be appended meanwhile.
+    pub(super) fn would_win(&self, hash: KeyedHash, tags: &[KeyedHash], seq: u64) -> bool {
+        if self.is_under_a_floor(hash, tags, seq) || self.owner.left_max_seq() > seq {
             return false;
         }
-        let Some(location) = self.index.get(item.hash.fingerprint()) else { return true };
+        let Some(location) = self.index.get(hash.fingerprint()) else { return true };
         let Some((segment, offset)) = self.resolve(location) else { return true };
         if segment.max_seq() < seq {
             return true;
         }
-        segment.read_head(offset).is_ok_and(|head| head.hash != item.hash || head.seq < seq)
+        segment.read_head(offset).is_ok_and(|head| head.hash != hash || head.seq < seq)
     }
 
-    fn is_under_a_floor(&self, item: &Item<'_>, seq: u64) -> bool {
+    /// An error if the key or one of the tags is denied.
+    ///
+    /// A denial is there before its floor takes a number. So whoever asks after taking a number
+    /// either meets the denial or has a number below the floor, which hides the record.
+    pub(super) fn check_denied(&self, item: &Item<'_>) -> Result<()> {
+        match self.denied_until(item.hash, item.tags) {
+            Some(until) => Err(Error::Denied { until }),
+            None => Ok(()),
+        }
+    }
+
+    /// Up to when a key, or what carries these tags, is denied.
+    pub(super) fn denied_until(&self, key: KeyedHash, tags: &[KeyedHash]) -> Option<Timestamp> {
+        let engine = &self.owner.engine;
+        if self.denials.is_empty() && engine.denials.is_empty() {
+            return None;
+        }
+        let now_ms = engine.trusted_now().as_millis();
+        let here = self.denials.until(Some(key), tags, now_ms);
+        let everywhere = engine.denials.until(Some(key), tags, now_ms);
+        here.max(everywhere).map(Timestamp::from_millis)
+    }
+
+    fn is_under_a_floor(&self, hash: KeyedHash, tags: &[KeyedHash], seq: u64) -> bool {
         self.floors.of_all(seq).is_some()
-            || self.floors.of_key(item.hash, seq).is_some()
-            || self.floors.of_tags(item.tags, seq).is_some()
+            || self.floors.of_key(hash, seq).is_some()
+            || self.floors.of_tags(tags, seq).is_some()
+            || self.floors.of_soft(Some(hash), tags, seq).is_some()
     }
 
-    /// Lets the index name a record that has been appended.
+    /// Lets the index name a record that has been put in its place.
     ///
     /// Under a floor of its key no slot may stay. Under another floor it is named all the same: it
-    /// is the winner, and the floor hides it.
-    fn publish(&self, item: &Item<'_>, seq: u64, active: &Active, offset: u64) -> Outcome {
-        let location = Location { ordinal: active.ordinal, position: (offset / ALIGN) as u32 };
-        let (before, change) = self.index.change(item.hash.fingerprint(), |_| {
+    /// is the winner, and the floor hides it. What is denied by now is not named either.
+    fn publish(&self, item: &Item<'_>, seq: u64, place: &Place, now: Timestamp) -> Result<Outcome> {
+        let mut denied = Ok(());
+        let (before, _) = self.index.change(item.hash.fingerprint(), |_| {
+            denied = self.check_denied(item);
             match self.floors.of_key(item.hash, seq) {
-                Some(_) => Change::Remove,
-                None => Change::Put(location),
+                None if denied.is_ok() => {
+                    // Under the lock: whoever takes the slot away uncounts it after.
+                    place.segment.add_live(1);
+                    Change::Put(place.location)
+                }
+                _ => Change::Remove,
             }
         });
         if let Some((segment, _)) = before.and_then(|location| self.resolve(location)) {
             segment.remove_live();
+            self.owner.scrubbing.note_dead(now);
         }
-        if matches!(change, Change::Put(_)) {
-            active.writer.segment().add_live(1);
-        }
+        denied?;
         let counters = &self.owner.engine.counters;
-        if self.is_under_a_floor(item, seq) {
+        if self.is_under_a_floor(item.hash, item.tags, seq) {
             count(&counters.superseded);
-            return Outcome::Superseded;
+            self.owner.scrubbing.note_dead(now);
+            return Ok(Outcome::Superseded);
         }
         count(&counters.inserts);
-        Outcome::Stored
+        Ok(Outcome::Stored)
     }
 
     /// The writer for a record of this length now: of the present bucket, with enough room.
@@ -212,7 +312,7 @@ impl KeyspaceCore {
             if let Some(full) = active.take() {
                 self.owner.seal_later(full.writer);
             }
-            self.make_room(record_len)?;
+            self.make_room_for_segment(active, record_len)?;
             let bucket = self.owner.bucket_start(now);
             let (ordinal, writer) = self.owner.bear(bucket, record_len)?;
             *active = Some(Active { ordinal, bucket, writer });

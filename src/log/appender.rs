@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::write::PendingBlock;
 use super::{Log, Row};
 use crate::error::{Error, Result};
 use crate::format::rows::{BlockBuilder, MAX_ROWS, ROW_HEAD_LEN};
@@ -12,11 +13,12 @@ const BLOCK_BYTES: usize = 64 * 1024;
 const _: () = assert!(BLOCK_BYTES / ROW_HEAD_LEN < MAX_ROWS, "a block may hold too many rows");
 
 /// Collects rows and writes them a block at a time. Rows not yet flushed are lost with the process;
-/// [`Appender::flush`] hands them to the log, and dropping the appender tries to.
+/// [`Appender::flush`] hands them to the log, and dropping the appender tries to. While rows wait,
+/// tombstones that they may have to meet are kept.
 #[derive(Debug)]
 pub struct Appender {
     log: Log,
-    blocks: BTreeMap<Timestamp, BlockBuilder>,
+    blocks: BTreeMap<Timestamp, PendingBlock>,
 }
 
 impl Appender {
@@ -33,10 +35,15 @@ impl Appender {
     pub fn append(&mut self, row: Row) -> Result<()> {
         let core = &self.log.core;
         let (bucket, time) = core.place(&row)?;
-        if self.blocks.get(&bucket).is_some_and(is_full) {
+        // An invalidation that came since the block was begun covers all of it: what is appended
+        // after it belongs in another one.
+        let is_over = |block: &PendingBlock| {
+            is_full(&block.builder) || core.floors.highest_tag() >= block.seq()
+        };
+        if self.blocks.get(&bucket).is_some_and(is_over) {
             self.flush_bucket(bucket)?;
         }
-        let block = self.blocks.entry(bucket).or_default();
+        let block = self.blocks.entry(bucket).or_insert_with(|| self.log.core.begin_block());
         self.log.core.push(block, time, &row);
         Ok(())
     }
@@ -56,7 +63,7 @@ impl Appender {
 
     /// Rows taken and not yet written.
     pub fn buffered(&self) -> usize {
-        self.blocks.values().map(BlockBuilder::len).sum()
+        self.blocks.values().map(|block| block.builder.len()).sum()
     }
 
     fn flush_bucket(&mut self, bucket: Timestamp) -> Result<()> {

@@ -1,14 +1,17 @@
 //! A log: rows in time order with one retention window, addressed by where they are.
 //!
-//! `write` appends blocks of rows, `scan` merges them into time order, `upkeep` syncs, seals and
-//! drops. A log needs no index: a [`RowId`] is a place, and a place is never used twice.
+//! `write` appends blocks of rows, `scan` merges them into time order, `invalidate` hides rows by
+//! their tags, `upkeep` syncs, seals and drops. A log needs no index: a [`RowId`] is a place, and a place is never used twice.
 
 mod appender;
+mod invalidate;
 mod row;
 mod scan;
+mod scrub;
 pub(crate) mod upkeep;
 mod write;
 
+use crate::sync::atomic::AtomicU64;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeBounds;
@@ -19,13 +22,17 @@ pub use row::{LogRow, Row, RowId};
 pub use scan::Scan;
 
 use crate::error::{Error, Result};
+use crate::floors::Floors;
 use crate::format::rows::{RowEntry, decode_directory};
-use crate::owner::Owner;
+use crate::invalidation::Invalidation;
+use crate::owner::{Owned, Owner};
 use crate::pseudonym::Pseudonym;
+use crate::receipt::Receipt;
 use crate::segment::writer::SegmentWriter;
 use crate::segment::{Damage, Segment};
 use crate::sync::Mutex;
 use crate::time::Timestamp;
+use crate::visibility::{Candidate, Hidden};
 
 /// A log of an open store. Clones are cheap and share it; all methods take `&self`.
 #[derive(Debug, Clone)]
@@ -37,14 +44,24 @@ pub struct Log {
 #[derive(Debug)]
 pub(crate) struct LogCore {
     pub(crate) owner: Owner,
+    /// Those of tags; rows have no keys.
+    pub(crate) floors: Floors,
+    /// Which of the writing process's tombstones a read-only store has taken over.
+    watched: AtomicU64,
     /// The segments being appended to, by their bucket.
     writers: Mutex<BTreeMap<Timestamp, SegmentWriter>>,
 }
 
+impl Owned for LogCore {
+    fn owner(&self) -> &Owner {
+        &self.owner
+    }
+}
+
 impl LogCore {
-    /// A log over an owner whose segments recovery has filled in.
-    pub(crate) fn new(owner: Owner) -> Self {
-        Self { owner, writers: Mutex::default() }
+    /// A log over an owner whose segments and floors recovery has filled in.
+    pub(crate) fn new(owner: Owner, floors: Floors) -> Self {
+        Self { owner, floors, watched: AtomicU64::new(0), writers: Mutex::default() }
     }
 }
 
@@ -81,7 +98,32 @@ impl Log {
         Appender::new(self.clone())
     }
 
-    /// The row at a place, unless it is gone or past its time. A place never comes to mean another
+    /// Hides all rows that carry a tag, durably: when this returns, no read gives them any more, and
+    /// neither does any after a crash or power cut. Rows that an [`Appender`] holds by then are
+    /// hidden too; rows appended from then on are not.
+    ///
+    /// # Errors
+    ///
+    /// [`Limit`](Error::Limit) for an impossible tag, [`NoSpace`](Error::NoSpace) on a disk so full
+    /// that not even this note fits, since a log gives up no rows for it, and the system's own. The
+    /// rows are then hidden in this process, but may be back after a restart.
+    pub fn invalidate_tag(&self, tag: impl AsRef<[u8]>) -> Result<Receipt> {
+        self.core.invalidate(&Invalidation::of_tags(&self.core.owner.engine, &[tag])?)
+    }
+
+    /// Erases all rows that carry a tag: hides them as [`Log::invalidate_tag`] does. A log denies
+    /// nothing: what comes in later is taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::invalidate_tag`].
+    pub fn erase_tag(&self, tag: impl AsRef<[u8]>) -> Result<Receipt> {
+        let receipt = self.invalidate_tag(tag)?;
+        receipt.hurry();
+        Ok(receipt)
+    }
+
+    /// The row at a place, unless it is gone, invalidated or past its time. A place never comes to mean another
     /// row.
     ///
     /// # Errors
@@ -116,11 +158,9 @@ impl LogCore {
     fn get(&self, id: RowId) -> Result<Option<LogRow>> {
         self.owner.engine.check_open()?;
         let Some(block) = self.block(id.segment(), id.offset())? else { return Ok(None) };
-        if !self.is_visible(&block) {
-            return Ok(None);
-        }
         let Some(entry) = block.entries.get(id.row() as usize) else { return Ok(None) };
-        self.row(&block, entry, id)
+        let row = self.row(&block, entry, id)?;
+        Ok(row.filter(|row| self.judge(row, block.seq).is_ok()))
     }
 
     /// Reads a block's directory; `None` if it is gone or damaged.
@@ -146,12 +186,13 @@ impl LogCore {
     fn row(&self, block: &Block, entry: &RowEntry, id: RowId) -> Result<Option<LogRow>> {
         let start = block.value_start + u64::from(entry.offset);
         let segment = &block.segment;
-        let bytes = match segment.read_range(start, u64::from(entry.len)) {
+        let bytes = match segment.read_row(start, u64::from(entry.len)) {
             Ok(bytes) => bytes,
             Err(damage) => return self.miss(damage, segment, start),
         };
         let body = match entry.decode(&bytes, segment.header.seed(), block.offset) {
-            Ok(body) => body,
+            Ok(Some(body)) => body,
+            Ok(None) => return Ok(None),
             Err(unreadable) => return self.miss(unreadable.into(), segment, start),
         };
         let period = Timestamp::from_millis(segment.header.bucket_start_ms);
@@ -163,8 +204,20 @@ impl LogCore {
         Ok(Some(LogRow::new(id, time, subject, body.tags, payload, segment.deadline())))
     }
 
-    fn is_visible(&self, block: &Block) -> bool {
-        self.owner.engine.hiding_now(block.seq) < block.segment.deadline()
+    /// The one rule, asked about a row of a block with this number.
+    fn judge(&self, row: &LogRow, seq: u64) -> Result<(), Hidden> {
+        if !row.tags().is_empty() {
+            self.take_over_tombstones();
+        }
+        let candidate = Candidate {
+            seq,
+            hash: None,
+            key_floor_is_known: true,
+            tags: row.tags(),
+            deadline: row.gone_at(),
+            expires_at: None,
+        };
+        candidate.check(&self.floors, self.owner.engine.hiding_now(seq))
     }
 
     fn miss<T>(&self, damage: Damage, segment: &Segment, offset: u64) -> Result<Option<T>> {

@@ -144,6 +144,11 @@ impl LogRow {
         self.tags.len()
     }
 
+    /// The keyed hashes of its tags.
+    pub(super) fn tags(&self) -> &[KeyedHash] {
+        &self.tags
+    }
+
     /// The payload.
     pub fn payload(&self) -> &Bytes {
         &self.payload

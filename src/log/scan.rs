@@ -118,8 +118,8 @@ impl Iterator for Scan {
                 return Some(Err(error));
             }
             let Reverse(Pending { row, seq }) = self.rows.pop()?;
-            // Judged at the moment of yielding: the deadline may have come since it was read.
-            if self.core.owner.engine.hiding_now(seq) < row.gone_at() {
+            // Judged at the moment of yielding: much may have happened since it was read.
+            if self.core.judge(&row, seq).is_ok() {
                 return Some(Ok(row));
             }
         }

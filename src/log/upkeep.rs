@@ -58,7 +58,7 @@ impl LogCore {
         for bucket in &expired {
             let mut writers = self.writers.lock();
             writers.remove(&bucket.start);
-            self.owner.drop_bucket(bucket)?;
+            self.owner.drop_bucket(bucket, None)?;
         }
         Ok(expired.len())
     }
@@ -71,8 +71,8 @@ impl LogCore {
             let number = segment.number();
             let active = writers.values().find(|writer| writer.segment().number() == number);
             let entries = match active {
-                Some(writer) => writer.entries().to_vec(),
-                None => self.owner.entries(&segment)?,
+                Some(writer) => writer.listing().entries.clone(),
+                None => self.owner.listing(&segment)?.entries,
             };
             blocks.extend(entries.into_iter().map(|entry| (number, entry)));
         }

@@ -7,22 +7,45 @@ use crate::error::{Error, Result};
 use crate::format::record::{Draft, RecordKind, rows_record_len};
 use crate::format::rows::{BlockBuilder, MAX_PAYLOAD_LEN, RowBody};
 use crate::format::sidecar::pack_times;
-use crate::hash::value_hash;
 use crate::options;
 use crate::segment::writer::SegmentWriter;
+use crate::sequence::Ticket;
 use crate::time::Timestamp;
 
 /// Buckets that are appended to at the same time; late rows beyond that start new segments.
 const MAX_WRITERS: usize = 8;
 
+/// A block of rows that is not written yet.
+///
+/// Its number is taken before its first row, so that an invalidation in between covers all of them,
+/// and is under way until it is written, so that the invalidation is not forgotten before.
+#[derive(Debug)]
+pub(super) struct PendingBlock {
+    pub(super) builder: BlockBuilder,
+    ticket: Ticket,
+}
+
+impl PendingBlock {
+    /// Its number in the order of writes and invalidations.
+    pub(super) fn seq(&self) -> u64 {
+        self.ticket.seq()
+    }
+}
+
 impl LogCore {
     /// Appends one row as a block of its own.
     pub(super) fn append(&self, row: &Row) -> Result<RowId> {
         let (bucket, time) = self.place(row)?;
-        let mut block = BlockBuilder::default();
+        let mut block = self.begin_block();
         self.push(&mut block, time, row);
         let (segment, offset) = self.write_block(bucket, &block)?;
         Ok(RowId::new(segment, offset, 0))
+    }
+
+    /// Begins a block: takes its number before its first row.
+    pub(super) fn begin_block(&self) -> PendingBlock {
+        let ticket = self.owner.engine.sequence.begin();
+        PendingBlock { builder: BlockBuilder::default(), ticket }
     }
 
     /// Checks a row and gives its bucket and its time.
@@ -66,19 +89,20 @@ impl LogCore {
     }
 
     /// Adds a row to a block.
-    pub(super) fn push(&self, block: &mut BlockBuilder, time: Timestamp, row: &Row) {
+    pub(super) fn push(&self, block: &mut PendingBlock, time: Timestamp, row: &Row) {
         let hasher = &self.owner.engine.hasher;
         let subject = row.subject.map(|subject| (subject.key_number(), subject.id()));
         let tags = row.tags.iter().map(|tag| hasher.tag(tag)).collect();
-        block.push(time.as_millis(), &RowBody { subject, tags, payload: &row.payload });
+        block.builder.push(time.as_millis(), &RowBody { subject, tags, payload: &row.payload });
     }
 
     /// Writes a block into its bucket; gives the segment's number and the block's offset.
     pub(super) fn write_block(
         &self,
         bucket: Timestamp,
-        block: &BlockBuilder,
+        block: &PendingBlock,
     ) -> Result<(u64, u64)> {
+        let PendingBlock { builder: block, ticket } = block;
         let engine = &self.owner.engine;
         let mut writers = self.writers.lock();
         // Under the lock: closing waits for it, and nothing may be written after.
@@ -88,7 +112,6 @@ impl LogCore {
             let oldest = self.owner.window.oldest_start(now);
             return Err(Error::Expired { at: bucket, oldest });
         }
-        let ticket = engine.sequence.begin();
         let (earliest, latest) = block.times();
         let record_len = rows_record_len(block.directory_len(), block.byte_len());
         let writer = self.writer_for(&mut writers, bucket, record_len)?;
@@ -103,8 +126,10 @@ impl LogCore {
             key: &[],
             tags: &[],
             metadata: &directory,
-            value_hash: value_hash(rows),
+            // Each row has a checksum of its own.
+            value_hash: 0,
             value: rows,
+            listed_tags: block.tags(),
         };
         writer.append(&[draft]).map_err(|e| engine.append_failed(e))?;
         Ok((writer.segment().number(), offset))

@@ -7,10 +7,11 @@ use super::Recovery;
 use super::segments::{Found, Taken};
 use crate::disk::{Access, read_full_at};
 use crate::error::Result;
-use crate::floors::Floors;
+use crate::floors::{Floor, Floors};
 use crate::format::record::ALIGN;
+use crate::format::sidecar::Body;
 use crate::format::snapshot::{Snapshot, SnapshotSegment, SnapshotSlot};
-use crate::format::tombstone::{Tombstone, TombstoneScope};
+use crate::format::tombstone::{Reach, Tombstone, TombstoneScope};
 use crate::hash::KeyedHash;
 use crate::index::{Change, Index, Location};
 use crate::keyspace::KeyspaceCore;
@@ -24,11 +25,11 @@ impl Recovery<'_> {
     /// Takes up a keyspace.
     pub(super) fn keyspace(&mut self, owner: Owner) -> Result<KeyspaceCore> {
         let floors = Floors::default();
-        let own = |tombstone: &&Tombstone| tombstone.owner_id == owner.id;
+        let own = |tombstone: &&Tombstone| tombstone.reach.covers_keyspace(owner.id);
         for tombstone in self.logs.tombstones().filter(own) {
-            floors.raise(tombstone.scope, &tombstone.hashes, tombstone.floor);
+            floors.apply(tombstone);
         }
-        floors.raise(TombstoneScope::All, &[], owner.manifest().floor);
+        floors.raise(TombstoneScope::All, &[], Floor::undated(owner.manifest().floor));
         let found = self.segments(&owner)?;
         self.fail_closed(&owner, &floors, &found)?;
         let snapshot = self.snapshot(&owner, &found.segments);
@@ -42,7 +43,12 @@ impl Recovery<'_> {
             // It would be stale after the first change.
             let _ = self.engine.disk.remove_file(&snapshot_path(&owner));
         }
-        Ok(KeyspaceCore::new(owner, index, floors))
+        let core = KeyspaceCore::new(owner, index, floors);
+        let denied_here = |tombstone: &&Tombstone| tombstone.reach == Reach::Owner(core.owner.id);
+        for tombstone in self.logs.tombstones().filter(denied_here) {
+            core.denials.recall(tombstone);
+        }
+        Ok(core)
     }
 
     /// Where newer versions or tombstones may have been lost, nothing older is served: the floor of
@@ -52,13 +58,13 @@ impl Recovery<'_> {
         let covered = |number: u64| first_of((number >> 32) + 1) <= floors.all() + 1;
         let lost_records = found.lost.iter().any(|(number, _)| !covered(*number));
         if found.foreign {
-            floors.raise(TombstoneScope::All, &[], last);
+            floors.raise(TombstoneScope::All, &[], Floor::undated(last));
             // What they hold may be as old as anything: no tombstone over it is forgotten.
             owner.note_undurable(Some(0));
         }
         if self.logs.lost || lost_records {
             debug_assert!(generation_of(last) < self.engine.generation);
-            floors.raise(TombstoneScope::All, &[], last);
+            floors.raise(TombstoneScope::All, &[], Floor::undated(last));
             if !self.engine.is_read_only() {
                 owner.update_manifest(|manifest| manifest.floor = manifest.floor.max(last))?;
             }
@@ -99,16 +105,14 @@ pub(crate) fn snapshot_path(owner: &Owner) -> PathBuf {
 /// The winner of each key is the record written last: for one key the orders of sequence numbers,
 /// segments and offsets agree.
 fn rebuild(owner: &Owner, index: &Index, floors: &Floors, segments: Vec<Taken>) {
-    for Taken { segment, entries } in segments {
+    for Taken { segment, listing } in segments {
         let ordinal = owner.table.write().push(segment);
-        for entry in entries {
+        for entry in listing.entries {
             let location = Location { ordinal, position: entry.position };
-            index.change(entry.hash.fingerprint(), |_| {
-                match floors.of_key(entry.hash, entry.seq) {
-                    Some(_) => Change::Remove,
-                    None => Change::Put(location),
-                }
-            });
+            // One that was erased wins over older ones all the same.
+            let gone = entry.body != Body::Whole || floors.of_key(entry.hash, entry.seq).is_some();
+            let change = if gone { Change::Remove } else { Change::Put(location) };
+            index.change(entry.hash.fingerprint(), |_| change);
         }
     }
     count_live(owner, index);
@@ -163,7 +167,8 @@ fn count_live(owner: &Owner, index: &Index) {
     }
 }
 
-/// What the next open can start from, taken while nothing is written any more.
+/// What the next open can start from, taken between two writes. If anything is written after it, the
+/// segments that the next open finds are not those it names.
 pub(crate) fn take_snapshot(core: &KeyspaceCore, snapshot_id: [u8; 16], as_of: u64) -> Snapshot {
     let table = core.owner.table.read();
     let mut places = HashMap::new();

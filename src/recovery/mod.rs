@@ -6,7 +6,7 @@
 mod keyspace;
 mod segments;
 
-pub(crate) use keyspace::{snapshot_path, take_snapshot};
+pub(crate) use keyspace::{SNAPSHOT_FILE, snapshot_path, take_snapshot};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,8 +14,10 @@ use std::sync::Arc;
 use crate::disk::{Disk, EntryKind};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::floors::{Floor, Floors};
 use crate::format::manifest::OwnerManifest;
 use crate::format::record::RecordKind;
+use crate::format::tombstone::{Reach, Tombstone};
 use crate::keyspace::KeyspaceCore;
 use crate::log::LogCore;
 use crate::log::upkeep::adopt;
@@ -46,6 +48,7 @@ impl Recovery<'_> {
     /// Takes up all keyspaces and logs.
     pub(crate) fn owners(&mut self) -> Result<Owners> {
         let mut owners = Owners::default();
+        self.denials();
         for kind in [RecordKind::Blob, RecordKind::Rows] {
             for name in owner_names(&*self.engine.disk, &self.engine.root, kind)? {
                 let Some(owner) = self.owner(kind, &name)? else { continue };
@@ -107,10 +110,36 @@ impl Recovery<'_> {
         Ok(Some(Owner::new(Arc::clone(engine), kind, file, manifest)))
     }
 
+    /// Takes up a log. Where tombstones may have been lost, rows that carry tags and are older than
+    /// this opening are not served: any of them may have been invalidated.
     fn log(&mut self, owner: Owner) -> Result<LogCore> {
+        let floors = Floors::default();
+        for tombstone in self.logs.tombstones().filter(|t| t.reach.covers_log(owner.id)) {
+            floors.apply(tombstone);
+        }
+        floors.raise_all_tags(Floor::undated(owner.manifest().floor));
+        if self.logs.lost {
+            let last = self.engine.last_seq_before();
+            floors.raise_all_tags(Floor::undated(last));
+            if !self.engine.is_read_only() {
+                owner.update_manifest(|manifest| manifest.floor = manifest.floor.max(last))?;
+            }
+        }
         let found = self.segments(&owner)?;
+        if found.foreign || !found.lost.is_empty() {
+            // What they hold may be as old as anything: no tombstone over it is forgotten.
+            owner.note_undurable(Some(0));
+        }
         adopt(&owner, found.segments.into_iter().map(|taken| taken.segment));
-        Ok(LogCore::new(owner))
+        Ok(LogCore::new(owner, floors))
+    }
+
+    /// Remembers what is denied in all keyspaces.
+    fn denials(&self) {
+        let everywhere = |t: &&Tombstone| !matches!(t.reach, Reach::Owner(_));
+        for tombstone in self.logs.tombstones().filter(everywhere) {
+            self.engine.denials.recall(tombstone);
+        }
     }
 }
 

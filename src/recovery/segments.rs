@@ -2,30 +2,29 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Recovery;
 use crate::bucket::Bucket;
-use crate::disk::{Access, EntryKind};
+use crate::disk::{Access, DirEntry, Disk, EntryKind, read_full_at};
 use crate::error::{Error, Result};
+use crate::format::ledger::How;
 use crate::format::record::RecordKind;
 use crate::format::segment_header::SegmentHeader;
-use crate::format::sidecar::SidecarEntry;
+use crate::format::sidecar::{self, Listing};
+use crate::ledger::{Counts, DropNote, LedgerBucket};
 use crate::owner::Owner;
 use crate::pseudonym::KeyRing;
 use crate::segment::load::{LoadError, Loaded, Verdict, load, read_header, settle};
+use crate::segment::part::is_part_name;
 use crate::segment::writer::{parse_segment_name, sidecar_path, write_sidecar};
 use crate::segment::{Extent, Segment};
 use crate::time::Timestamp;
 use crate::trash::{TrashItem, trash_name};
 
-/// Buckets beside an aligned one start within this span of it.
-const NARROWEST: Duration = Duration::from_secs(1);
-
 /// A segment that was taken up, and where its records are.
 pub(super) struct Taken {
     pub(super) segment: Arc<Segment>,
-    pub(super) entries: Vec<SidecarEntry>,
+    pub(super) listing: Listing,
 }
 
 /// All segments of an owner, in the order of their numbers.
@@ -44,10 +43,11 @@ impl Recovery<'_> {
         let mut found = Found::default();
         let disk = &*self.engine.disk;
         let entries = disk.read_dir(owner.dir()).map_err(|e| Error::io("list", owner.dir(), e))?;
+        self.remove_parts(owner.dir(), &entries);
         let dirs = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
         for start in dirs.filter_map(|entry| Timestamp::from_compact(&entry.name)) {
             let bucket = Bucket::new(owner.dir(), owner.window, start);
-            if start.since(owner.window.bucket_start(start)) < NARROWEST {
+            if owner.window.is_start(start) {
                 self.bucket(owner, bucket, &mut found)?;
             } else {
                 self.report.corrupt_records.push(bucket.dir().to_owned());
@@ -55,6 +55,17 @@ impl Recovery<'_> {
         }
         found.segments.sort_by_key(|taken| taken.segment.number());
         Ok(found)
+    }
+
+    /// Removes values that were being written when the process stopped. One that stays is met again.
+    fn remove_parts(&self, owner_dir: &Path, entries: &[DirEntry]) {
+        if self.engine.is_read_only() {
+            return;
+        }
+        let parts = entries.iter().filter(|entry| is_part_name(&entry.name));
+        for part in parts.filter(|entry| entry.kind == EntryKind::File) {
+            let _ = self.engine.disk.remove_file(&owner_dir.join(&part.name));
+        }
     }
 
     fn bucket(&mut self, owner: &Owner, bucket: Bucket, found: &mut Found) -> Result<()> {
@@ -88,9 +99,12 @@ impl Recovery<'_> {
     }
 
     fn stated_deadline(&self, path: &Path) -> Option<Timestamp> {
+        self.stated(path).map(|header| Timestamp::from_millis(header.deadline_ms))
+    }
+
+    fn stated(&self, path: &Path) -> Option<SegmentHeader> {
         let file = self.engine.disk.open(path, Access::Read).ok()?;
-        let header = read_header(&*file, path).ok()?;
-        Some(Timestamp::from_millis(header.deadline_ms))
+        read_header(&*file, path).ok()
     }
 
     /// Reads the keys of a log bucket. Rows without a key are condemned: their subjects cannot be
@@ -117,12 +131,31 @@ impl Recovery<'_> {
     /// Drops a bucket that was found past its time. If that fails it is tried again by upkeep, and
     /// until then no tombstone is forgotten.
     fn leave(&mut self, owner: &Owner, bucket: Bucket) -> Result<()> {
-        if !self.engine.is_read_only() && owner.drop_bucket(&bucket).is_err() {
+        if self.engine.is_read_only() {
+            return Ok(());
+        }
+        let counts = self.count_unread(bucket.dir());
+        if owner.drop_bucket(&bucket, Some(counts)).is_err() {
             owner.note_undurable(Some(0));
             bucket.lower_deadline(Timestamp::from_millis(0));
             owner.buckets.write().insert(bucket.start, Arc::new(bucket));
         }
         Ok(())
+    }
+
+    /// What is in a bucket that is not taken up: the records as its sidecars say, if all do.
+    fn count_unread(&self, bucket: &Path) -> Counts {
+        let disk = &*self.engine.disk;
+        let listing = disk.read_dir(bucket).unwrap_or_default();
+        let mut counts = Counts { records: Some(0), bytes: Some(0) };
+        for entry in listing.iter().filter(|entry| parse_segment_name(&entry.name).is_some()) {
+            let path = bucket.join(&entry.name);
+            let records = sidecar_count(disk, &path);
+            let bytes = disk.open(&path, Access::Read).and_then(|file| file.allocated_bytes());
+            counts.records = counts.records.zip(records).map(|(sum, records)| sum + records);
+            counts.bytes = counts.bytes.zip(bytes.ok()).map(|(sum, bytes)| sum + bytes);
+        }
+        counts
     }
 
     fn segment(
@@ -165,6 +198,8 @@ impl Recovery<'_> {
                     found.lost.push((number, path));
                     return Ok(());
                 }
+                // The lost part may hold older numbers than the one that can be read.
+                owner.note_undurable(Some(0));
             }
         }
         if loaded.verdict == Verdict::Sealed && loaded.file_len < loaded.extent.published {
@@ -181,7 +216,10 @@ impl Recovery<'_> {
         let disk = &*self.engine.disk;
         let sealed = loaded.verdict == Verdict::Sealed;
         let read_only = self.engine.is_read_only();
-        if !sealed && loaded.entries.is_empty() && !matches!(loaded.verdict, Verdict::Lost(_)) {
+        if !sealed
+            && loaded.listing.entries.is_empty()
+            && !matches!(loaded.verdict, Verdict::Lost(_))
+        {
             self.remove_unborn(&path);
             return None;
         }
@@ -198,9 +236,9 @@ impl Recovery<'_> {
         let (header, file) = (loaded.header, &loaded.file);
         let segment = Segment::new(header, path, host, file, extent, false);
         if settled && !sealed {
-            write_sidecar(disk, &segment, extent.published, &loaded.entries);
+            write_sidecar(disk, &segment, extent.published, &loaded.listing);
         }
-        Some(Taken { segment: Arc::new(segment), entries: loaded.entries })
+        Some(Taken { segment: Arc::new(segment), listing: loaded.listing })
     }
 
     fn remove_unborn(&mut self, path: &Path) {
@@ -217,24 +255,48 @@ impl Recovery<'_> {
         let Ok(side) = self.engine.write_side() else { return Ok(()) };
         let disk = &*self.engine.disk;
         let now = self.engine.trusted_now();
-        for entry in disk.read_dir(owner_dir).map_err(|e| Error::io("list", owner_dir, e))? {
+        let entries = disk.read_dir(owner_dir).map_err(|e| Error::io("list", owner_dir, e))?;
+        self.remove_parts(owner_dir, &entries);
+        for entry in entries {
             let path = owner_dir.join(&entry.name);
             let files = disk.read_dir(&path).unwrap_or_default();
             let segments = files.iter().filter(|file| parse_segment_name(&file.name).is_some());
-            let deadlines =
-                segments.filter_map(|file| self.stated_deadline(&path.join(&file.name)));
-            if deadlines.min().is_some_and(|deadline| deadline <= now) {
-                let name = trash_name(0, &entry.name, self.engine.next_number());
-                let to = side.trash.dir().join(name);
+            let stated: Vec<SegmentHeader> =
+                segments.filter_map(|file| self.stated(&path.join(&file.name))).collect();
+            let first = stated.iter().min_by_key(|header| header.deadline_ms);
+            if let Some(header) = first.filter(|header| header.deadline_ms <= now.as_millis()) {
+                let instance = self.engine.next_number();
+                let owner_id = header.owner_id;
+                let to = side.trash.dir().join(trash_name(owner_id, &entry.name, instance));
+                let counts = self.count_unread(&path);
                 disk.rename(&path, &to).map_err(|e| Error::io("rename", &path, e))?;
                 self.engine.sync_dir(owner_dir)?;
                 self.engine.sync_dir(side.trash.dir())?;
                 let segments = Vec::new();
-                side.trash.push(TrashItem { path: to, owner_id: 0, bytes: 0, segments });
+                let scrubbed_through = 0;
+                let item = TrashItem { path: to, owner_id, bytes: 0, segments, scrubbed_through };
+                side.trash.push(item);
+                let bucket = LedgerBucket {
+                    owner_id,
+                    start: Timestamp::from_millis(header.bucket_start_ms),
+                    kind: Some(header.kind),
+                    deadline: Timestamp::from_millis(header.deadline_ms),
+                };
+                let how = How::Witnessed;
+                let note = DropNote { bucket, how, instance, counts, unsynced: Vec::new() };
+                side.ledger.bucket_dropped(now, note);
             }
         }
         Ok(())
     }
+}
+
+/// How many records the sidecar of a segment says there are.
+fn sidecar_count(disk: &dyn Disk, segment: &Path) -> Option<u64> {
+    let file = disk.open(&sidecar_path(segment), Access::Read).ok()?;
+    let mut bytes = [0; sidecar::HEADER_LEN];
+    read_full_at(&*file, &mut bytes, 0).ok()?;
+    sidecar::decode_header(&bytes).ok().map(|header| header.count)
 }
 
 fn belongs(header: &SegmentHeader, owner: &Owner, bucket: &Bucket, number: u64) -> bool {

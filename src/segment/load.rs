@@ -12,7 +12,7 @@ use crate::disk::{Access, Disk, DiskFile, read_full_at, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::Unreadable;
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
-use crate::format::sidecar::{self, SidecarEntry, SidecarHeader};
+use crate::format::sidecar::{self, Body, Listing, SidecarHeader};
 
 /// What is copied in one go.
 const COPY_LEN: usize = 1 << 20;
@@ -24,7 +24,7 @@ pub(crate) struct Loaded {
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) file_len: u64,
     pub(crate) extent: Extent,
-    pub(crate) entries: Vec<SidecarEntry>,
+    pub(crate) listing: Listing,
     pub(crate) verdict: Verdict,
 }
 
@@ -69,28 +69,45 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
     let header = read_header(&*file, path)?;
     let bound = sidecar
         .filter(|(sidecar, _, _)| sidecar.number == header.number && sidecar.salt == header.salt);
-    if let Some((sidecar, entries, sidecar_bytes)) = bound {
+    if let Some((sidecar, listing, sidecar_bytes)) = bound {
         let extent = Extent {
             published: sidecar.segment_len,
             durable: sidecar.segment_len.min(file_len),
             min_seq: sidecar.min_seq,
             max_seq: sidecar.max_seq,
             records: sidecar.count,
+            scrubbed: listing.scrubbed(),
+            tags: sidecar.tag_count,
+            punched: punched(&*file, file_len, &listing),
             sidecar_bytes,
         };
-        return Ok(Loaded { header, file, file_len, extent, entries, verdict: Verdict::Sealed });
+        return Ok(Loaded { header, file, file_len, extent, listing, verdict: Verdict::Sealed });
     }
     let scanned = scan(&*file, header.seed(), file_len).map_err(|e| Error::io("read", path, e))?;
     let verdict = verdict(&scanned, has_sidecar);
+    let listing = scanned.listing;
     let extent = Extent {
         published: scanned.end,
         durable: scanned.mark.min(scanned.end),
-        min_seq: scanned.entries.iter().map(|entry| entry.seq).min().unwrap_or(u64::MAX),
-        max_seq: scanned.entries.iter().map(|entry| entry.seq).max().unwrap_or(0),
-        records: scanned.entries.len() as u64,
+        min_seq: listing.entries.iter().map(|entry| entry.seq).min().unwrap_or(u64::MAX),
+        max_seq: listing.entries.iter().map(|entry| entry.seq).max().unwrap_or(0),
+        records: listing.entries.len() as u64,
+        scrubbed: listing.scrubbed(),
+        tags: listing.tags.len() as u64,
+        punched: punched(&*file, file_len, &listing),
         sidecar_bytes: 0,
     };
-    Ok(Loaded { header, file, file_len, extent, entries: scanned.entries, verdict })
+    Ok(Loaded { header, file, file_len, extent, listing, verdict })
+}
+
+/// Bytes of blocks that erasing has given back. What may have to be erased again is counted then.
+fn punched(file: &dyn DiskFile, file_len: u64, listing: &Listing) -> u64 {
+    let is_of = |body| listing.entries.iter().any(|entry| entry.body == body);
+    if is_of(Body::Gone) || !is_of(Body::Scrubbed) {
+        return 0;
+    }
+    let whole = file_len.next_multiple_of(4096);
+    file.allocated_bytes().map_or(0, |allocated| whole.saturating_sub(allocated))
 }
 
 /// A sealed segment was durable to its end, and below the mark everything was: a walk that stops
@@ -113,7 +130,7 @@ pub(crate) fn read_header(file: &dyn DiskFile, path: &Path) -> Result<SegmentHea
     })
 }
 
-type ReadSidecar = (SidecarHeader, Vec<SidecarEntry>, u64);
+type ReadSidecar = (SidecarHeader, Listing, u64);
 
 /// The sidecar, if it can be believed, and whether there is one at all.
 fn read_sidecar(disk: &dyn Disk, segment: &Path) -> (Option<ReadSidecar>, bool) {
@@ -122,8 +139,8 @@ fn read_sidecar(disk: &dyn Disk, segment: &Path) -> (Option<ReadSidecar>, bool) 
         let len = usize::try_from(file.len().ok()?).ok()?;
         let mut bytes = vec![0; len];
         let read = read_full_at(&*file, &mut bytes, 0).ok()?;
-        let (header, entries) = sidecar::decode(bytes.get(..read)?).ok()?;
-        Some((header, entries, len as u64))
+        let (header, listing) = sidecar::decode(bytes.get(..read)?).ok()?;
+        Some((header, listing, len as u64))
     };
     (read(), true)
 }

@@ -1,31 +1,36 @@
 //! One segment: an append-only file of records, read by position or through a mapping.
 //!
 //! `published` is the end of the completed writes, `durable` the end of what an `fdatasync` has
-//! confirmed; records are handed out without a copy below `durable` only. It knows records and
-//! bytes, not which of them are visible.
+//! confirmed; records are handed out without a copy below `durable` only. What is there never
+//! changes, unless it is erased, which waits until nobody reads it. It knows records and bytes, not
+//! which of them are visible.
 
 pub(crate) mod descriptors;
+pub(crate) mod erase;
+mod gate;
 pub(crate) mod load;
+pub(crate) mod part;
 mod reader;
 pub(crate) mod scan;
 mod verified;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
 use crate::format::sidecar::encoded_len;
-use crate::map::{Map, Pin};
+use crate::map::Map;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, RwLock};
 use crate::time::Timestamp;
 
 pub(crate) use descriptors::Descriptors;
+use erase::Waiting;
+use gate::Gate;
+pub(crate) use gate::Lease;
 pub(crate) use reader::{Damage, RecordView};
 use verified::Verified;
 
@@ -37,6 +42,8 @@ pub(crate) struct SegmentHost {
     pub(crate) mapped: bool,
     /// True if a value's checksum is compared at every read, not only at the first.
     pub(crate) always_verify: bool,
+    /// What values of mapped segments keep locked.
+    pub(crate) lease: Arc<Lease>,
 }
 
 /// A segment of a bucket.
@@ -47,7 +54,7 @@ pub(crate) struct Segment {
     path: PathBuf,
     /// Held while records are appended, and in positional mode left to the descriptor cache after.
     file: RwLock<Option<Arc<dyn DiskFile>>>,
-    mapping: Option<Mapping>,
+    gate: Gate,
     published: AtomicU64,
     durable: AtomicU64,
     sync_lock: Mutex<()>,
@@ -58,17 +65,23 @@ pub(crate) struct Segment {
     max_seq: AtomicU64,
     records: AtomicU64,
     live: AtomicU64,
+    /// Records that have been erased.
+    scrubbed: AtomicU64,
+    /// Tags that records carry, as the sidecar lists them.
+    tags: AtomicU64,
+    /// Bytes of blocks given back by erasing.
+    punched: AtomicU64,
+    /// What is to be erased and waits for readers.
+    waiting: Mutex<Option<Waiting>>,
+    /// Where the state words of what waits stand, in order.
+    doomed: RwLock<Vec<u64>>,
+    has_doomed: AtomicBool,
+    /// How often floors of tags and of everything had been raised when they were last applied to it.
+    swept: AtomicU64,
     sidecar_bytes: AtomicU64,
     /// Up to where blocks have been set aside.
     reserved: AtomicU64,
     verified: Verified,
-}
-
-#[derive(Debug)]
-struct Mapping {
-    map: Arc<Map>,
-    window: RwLock<Bytes>,
-    pins: Mutex<Vec<Weak<Pin>>>,
 }
 
 /// What is known of a segment when it is opened.
@@ -79,6 +92,9 @@ pub(crate) struct Extent {
     pub(crate) min_seq: u64,
     pub(crate) max_seq: u64,
     pub(crate) records: u64,
+    pub(crate) scrubbed: u64,
+    pub(crate) tags: u64,
+    pub(crate) punched: u64,
     pub(crate) sidecar_bytes: u64,
 }
 
@@ -90,6 +106,9 @@ impl Extent {
         min_seq: u64::MAX,
         max_seq: 0,
         records: 0,
+        scrubbed: 0,
+        tags: 0,
+        punched: 0,
         sidecar_bytes: 0,
     };
 }
@@ -106,12 +125,12 @@ impl Segment {
         written_here: bool,
     ) -> Self {
         let map_len = if written_here { header.capacity } else { extent.durable };
-        let mapping = host.mapped.then(|| map(file, map_len, extent.durable)).flatten();
+        let map = host.mapped.then(|| map(file, map_len, extent.durable)).flatten();
         Self {
             header,
             path,
             file: RwLock::new(None),
-            mapping,
+            gate: Gate::new(map, Arc::clone(&host.lease)),
             published: AtomicU64::new(extent.published),
             durable: AtomicU64::new(extent.durable),
             sync_lock: Mutex::new(()),
@@ -122,6 +141,13 @@ impl Segment {
             max_seq: AtomicU64::new(extent.max_seq),
             records: AtomicU64::new(extent.records),
             live: AtomicU64::new(0),
+            scrubbed: AtomicU64::new(extent.scrubbed),
+            tags: AtomicU64::new(extent.tags),
+            punched: AtomicU64::new(extent.punched),
+            waiting: Mutex::new(None),
+            doomed: RwLock::default(),
+            has_doomed: AtomicBool::new(false),
+            swept: AtomicU64::new(0),
             sidecar_bytes: AtomicU64::new(extent.sidecar_bytes),
             reserved: AtomicU64::new(0),
             verified: Verified::new(written_here),
@@ -179,6 +205,32 @@ impl Segment {
         self.live.load(Ordering::Acquire)
     }
 
+    /// Records that have been erased.
+    pub(crate) fn scrubbed(&self) -> u64 {
+        self.scrubbed.load(Ordering::Acquire)
+    }
+
+    /// Notes how many records have been erased.
+    pub(crate) fn set_scrubbed(&self, count: u64) {
+        self.scrubbed.store(count, Ordering::Release);
+    }
+
+    /// How often floors of tags and of everything had been raised when scrubbing last applied them
+    /// to it.
+    pub(crate) fn swept(&self) -> u64 {
+        self.swept.load(Ordering::Acquire)
+    }
+
+    /// Notes which of them have been applied.
+    pub(crate) fn set_swept(&self, raises: u64) {
+        self.swept.fetch_max(raises, Ordering::AcqRel);
+    }
+
+    /// How many tags its records carry.
+    pub(crate) fn tags(&self) -> u64 {
+        self.tags.load(Ordering::Acquire)
+    }
+
     /// Counts a record that the index now names.
     pub(crate) fn add_live(&self, count: u64) {
         self.live.fetch_add(count, Ordering::AcqRel);
@@ -193,9 +245,15 @@ impl Segment {
     /// Bytes this segment and its sidecar, also one still to be written, take in whole blocks.
     pub(crate) fn allocated_bytes(&self) -> u64 {
         let written = self.sidecar_bytes.load(Ordering::Acquire);
-        let sidecar = if written > 0 { written } else { encoded_len(self.records()) };
+        let sidecar = if written > 0 { written } else { encoded_len(self.records(), self.tags()) };
+        self.file_bytes() + sidecar.next_multiple_of(4096)
+    }
+
+    /// Bytes that this segment alone takes in whole blocks.
+    pub(crate) fn file_bytes(&self) -> u64 {
         let own = self.published().max(self.reserved.load(Ordering::Acquire));
-        own.next_multiple_of(4096) + sidecar.next_multiple_of(4096)
+        let punched = self.punched.load(Ordering::Acquire);
+        own.next_multiple_of(4096).saturating_sub(punched)
     }
 
     /// Lets go of the file: for a segment that has left its bucket. Slices handed out stay valid.
@@ -203,27 +261,22 @@ impl Segment {
         self.retired.store(true, Ordering::Release);
         self.host.descriptors.forget(self.number());
         self.file.write().take();
-        if let Some(mapping) = &self.mapping {
-            let window = std::mem::take(&mut *mapping.window.write());
-            drop(window);
-        }
+        self.gate.shut();
     }
 
-    /// How many windows onto the mapping readers still hold, our own apart.
+    /// Gives out no handle any more: for when the store is closed.
+    pub(crate) fn shut(&self) {
+        self.gate.shut();
+    }
+
+    /// How many handles readers hold.
     pub(crate) fn pins(&self) -> usize {
-        let Some(mapping) = &self.mapping else { return 0 };
-        if !mapping.window.read().is_empty() {
-            mapping.renew_window();
-        }
-        let mut pins = mapping.pins.lock();
-        pins.retain(|pin| pin.strong_count() > 0);
-        let own = usize::from(!mapping.window.read().is_empty());
-        pins.len().saturating_sub(own)
+        self.gate.held()
     }
 
     /// True if the file is mapped, and so must never be cut.
     pub(crate) fn is_mapped(&self) -> bool {
-        self.mapping.is_some()
+        self.gate.map().is_some()
     }
 
     /// Makes everything published so far durable. One thread syncs for all that wait.
@@ -257,9 +310,9 @@ impl Segment {
 
     fn raise_durable(&self, target: u64) {
         debug_assert!(target <= self.published(), "durable beyond published");
-        if let Some(mapping) = &self.mapping {
-            mapping.map.raise_durable_len(target as usize);
-            mapping.renew_window();
+        if let Some(map) = self.gate.map() {
+            map.raise_durable_len(target as usize);
+            self.gate.renew();
         }
         self.durable.fetch_max(target, Ordering::AcqRel);
     }
@@ -278,20 +331,8 @@ impl Segment {
     }
 }
 
-impl Mapping {
-    fn renew_window(&self) {
-        let pin = Arc::new(Pin);
-        let mut pins = self.pins.lock();
-        pins.retain(|pin| pin.strong_count() > 0);
-        pins.push(Arc::downgrade(&pin));
-        *self.window.write() = self.map.window(pin);
-    }
-}
-
-fn map(file: &Arc<dyn DiskFile>, len: u64, durable: u64) -> Option<Mapping> {
+fn map(file: &Arc<dyn DiskFile>, len: u64, durable: u64) -> Option<Arc<Map>> {
     let map = file.map(usize::try_from(len).ok()?).ok()?;
     map.raise_durable_len(usize::try_from(durable).ok()?);
-    let mapping = Mapping { map, window: RwLock::new(Bytes::new()), pins: Mutex::new(Vec::new()) };
-    mapping.renew_window();
-    Some(mapping)
+    Some(map)
 }

@@ -1,12 +1,15 @@
 //! Reading one record of a segment, without a copy where it is durable and mapped.
 
-use bytes::Bytes;
+use std::ops::Deref;
+
+use bytes::{Buf, Bytes};
 
 use super::Segment;
+use super::gate::Handle;
 use crate::disk::read_full_at;
 use crate::error::{Error, Result};
 use crate::format::Unreadable;
-use crate::format::record::{HEAD_LEN, Prefix, RecordHead};
+use crate::format::record::{HEAD_LEN, Prefix, RecordHead, RecordKind, STATE_OFFSET};
 use crate::hash::KeyedHash;
 
 /// What is read of a record in one go before its length is known.
@@ -80,31 +83,39 @@ impl RecordView {
         if end <= self.bytes.len() { self.bytes.slice(start..end) } else { Bytes::new() }
     }
 
+    /// The same with bytes of its own.
+    pub(crate) fn detached(&self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self.clone() }
+    }
+
     fn part(&self, range: &std::ops::Range<usize>) -> &[u8] {
         self.bytes.get(HEAD_LEN + range.start..HEAD_LEN + range.end).unwrap_or_default()
     }
 }
 
 impl Segment {
-    /// Reads a record's header.
+    /// Reads a record's header. It stays readable when the record is erased.
     pub(crate) fn read_head(&self, offset: u64) -> Result<RecordHead, Damage> {
-        let bytes = self.bytes_at(offset, HEAD_LEN as u64)?;
+        let handle = self.gate.handle().ok_or(Damage::Gone)?;
+        let bytes = self.probe(&handle, offset, HEAD_LEN as u64)?;
         Ok(RecordHead::decode(&bytes, self.header.seed(), offset)?)
     }
 
     /// Reads everything of a record but its value.
     pub(crate) fn read_prefix(&self, offset: u64) -> Result<RecordView, Damage> {
-        let probe = self.bytes_at(offset, PROBE_LEN)?;
-        self.view(offset, probe, |head| head.value_start() as u64)
+        let handle = self.handle(offset + STATE_OFFSET)?;
+        self.view(offset, handle, |head| head.value_start() as u64)
     }
 
     /// Reads a whole record; the value's checksum is compared at the first read, and always where
-    /// the page cache may have lost what was written.
+    /// the page cache may have lost what was written. Rows have checksums of their own.
     pub(crate) fn read(&self, offset: u64) -> Result<RecordView, Damage> {
-        let probe = self.bytes_at(offset, PROBE_LEN)?;
-        let view = self.view(offset, probe, RecordHead::record_len)?;
-        let known =
-            !self.host.always_verify && offset < self.durable() && self.verified.contains(offset);
+        let handle = self.handle(offset + STATE_OFFSET)?;
+        let view = self.view(offset, handle, RecordHead::record_len)?;
+        let known = view.head.kind == RecordKind::Rows
+            || !self.host.always_verify
+                && offset < self.durable()
+                && self.verified.contains(offset);
         if !known {
             self.prefetch(offset, &view.head);
             if !view.prefix.matches(view.value()) {
@@ -115,23 +126,31 @@ impl Segment {
         Ok(view)
     }
 
-    /// Reads a range of a record's bytes, without any check.
-    pub(crate) fn read_range(&self, offset: u64, len: u64) -> Result<Bytes, Damage> {
-        let bytes = self.bytes_at(offset, len)?;
-        if bytes.len() as u64 >= len {
-            Ok(bytes.slice(..len as usize))
+    /// Reads a row's bytes, which begin with its state word, without any check.
+    pub(crate) fn read_row(&self, offset: u64, len: u64) -> Result<Bytes, Damage> {
+        let bytes = self.bytes_at(self.handle(offset)?, offset, len)?;
+        if bytes.len() as u64 == len {
+            Ok(bytes)
         } else {
             Err(Damage::Corrupt("length of a segment"))
         }
     }
 
+    /// A right to read the record or row with this state word. What is about to be erased is refused
+    /// once a handle is held: whoever held one before is waited for.
+    fn handle(&self, state_at: u64) -> Result<Handle, Damage> {
+        let handle = self.gate.handle().ok_or(Damage::Gone)?;
+        if self.is_doomed(state_at) { Err(Damage::Erased) } else { Ok(handle) }
+    }
+
     fn view(
         &self,
         offset: u64,
-        probe: Bytes,
+        handle: Handle,
         wanted: impl Fn(&RecordHead) -> u64,
     ) -> Result<RecordView, Damage> {
         let seed = self.header.seed();
+        let probe = self.probe(&handle, offset, PROBE_LEN)?;
         let head = RecordHead::decode(&probe, seed, offset)?;
         if head.erased {
             return Err(Damage::Erased);
@@ -140,8 +159,10 @@ impl Segment {
             return Err(Damage::Corrupt("length of a record"));
         }
         let wanted = wanted(&head);
-        let bytes =
-            if probe.len() as u64 >= wanted { probe } else { self.bytes_at(offset, wanted)? };
+        let bytes = match probe {
+            Probe::Read(bytes) if bytes.len() as u64 >= wanted => bytes,
+            _ => self.bytes_at(handle, offset, wanted)?,
+        };
         let Some(body) = bytes.get(HEAD_LEN..) else {
             return Err(Damage::Corrupt("length of a segment"));
         };
@@ -152,15 +173,32 @@ impl Segment {
         Ok(RecordView { head, prefix, bytes })
     }
 
-    /// Bytes from an offset on: at least `len` of them, unless published data or the file ends
-    /// before. Mapped bytes come without a copy, and then to the end of the durable part.
-    fn bytes_at(&self, offset: u64, len: u64) -> Result<Bytes, Damage> {
-        if let Some(mapping) = &self.mapping {
-            let window = mapping.window.read();
-            let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            if start < window.len() {
-                return Ok(window.slice(start..));
-            }
+    /// The first bytes of a record: its header, or so many if they have to be read.
+    fn probe(&self, handle: &Handle, offset: u64, len: u64) -> Result<Probe, Damage> {
+        match self.mapped_head(handle, offset) {
+            Some(head) => Ok(Probe::Head(head)),
+            None => Ok(Probe::Read(self.bytes_at(handle.clone(), offset, len)?)),
+        }
+    }
+
+    /// A copy of a header that lies in the mapping.
+    fn mapped_head(&self, handle: &Handle, offset: u64) -> Option<[u8; HEAD_LEN]> {
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(HEAD_LEN)?;
+        let map = self.gate.map().filter(|_| end <= handle.window.len())?;
+        let mut head = [0; HEAD_LEN];
+        map.copy(start, &mut head).then_some(head)
+    }
+
+    /// Bytes from an offset on, so many unless published data or the file ends before. Mapped bytes
+    /// come without a copy.
+    fn bytes_at(&self, handle: Handle, offset: u64, len: u64) -> Result<Bytes, Damage> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        if start < handle.window.len() {
+            let mut bytes = handle.window;
+            bytes.advance(start);
+            bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+            return Ok(bytes);
         }
         let mut len = len.min(self.published().saturating_sub(offset));
         let file = self.file()?;
@@ -177,9 +215,27 @@ impl Segment {
     }
 
     fn prefetch(&self, offset: u64, head: &RecordHead) {
-        if let Some(mapping) = &self.mapping {
-            let start = offset as usize + head.value_start();
-            mapping.map.prefetch(start, head.value_len);
+        if let Some(map) = self.gate.map() {
+            map.prefetch(offset as usize + head.value_start(), head.value_len);
+        }
+    }
+}
+
+/// The first bytes of a record.
+enum Probe {
+    /// Its header, copied out of the mapping.
+    Head([u8; HEAD_LEN]),
+    /// What one read gave.
+    Read(Bytes),
+}
+
+impl Deref for Probe {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Head(head) => head,
+            Self::Read(bytes) => bytes,
         }
     }
 }

@@ -9,9 +9,11 @@ use std::io;
 use crate::disk::{DiskFile, read_full_at};
 use crate::format::Unreadable;
 use crate::format::checksum::Seed;
-use crate::format::record::{HEAD_LEN, RecordHead};
+use crate::format::record::{HEAD_LEN, RecordHead, RecordKind};
+use crate::format::rows::{decode_directory, is_unfinished};
 use crate::format::segment_header::HEADER_LEN;
-use crate::format::sidecar::SidecarEntry;
+use crate::format::sidecar::{Listing, SidecarEntry, UNFINISHED_ROWS};
+use crate::hash::KeyedHash;
 
 /// What is read from a source in one go.
 const CHUNK_LEN: usize = 256 * 1024;
@@ -91,11 +93,56 @@ impl<S: Source> Walker<S> {
         if found.head.erased {
             return Ok(Ok(()));
         }
-        let body_start = found.offset + HEAD_LEN as u64;
-        let mut body = vec![0; found.head.prefix_len() + found.head.value_len];
-        let read = self.source.read_at(&mut body, body_start)?;
-        body.truncate(read);
+        let len = found.head.prefix_len() + found.head.value_len;
+        let body = self.at(found.offset + HEAD_LEN as u64, len)?;
         Ok(check_body(&body, found, self.seed))
+    }
+
+    /// As [`Walker::check`], with the record read once more, since it may have been erased meanwhile.
+    pub(crate) fn check_again(&self, found: &Found) -> io::Result<Result<(), Unreadable>> {
+        let mut bytes = vec![0; HEAD_LEN + found.head.prefix_len() + found.head.value_len];
+        let read = self.source.read_at(&mut bytes, found.offset)?;
+        bytes.truncate(read);
+        let checked = RecordHead::decode(&bytes, self.seed, found.offset).and_then(|head| {
+            let body = bytes.get(HEAD_LEN..).unwrap_or_default();
+            if head.erased { Ok(()) } else { check_body(body, found, self.seed) }
+        });
+        Ok(checked)
+    }
+
+    /// The keyed hashes of the tags that a record or its rows carry; it was given by the last step.
+    /// What cannot be read carries none.
+    fn tags(&self, found: &Found) -> io::Result<Vec<KeyedHash>> {
+        let head = &found.head;
+        if head.erased || (head.kind == RecordKind::Blob && head.tag_count == 0) {
+            return Ok(Vec::new());
+        }
+        let value_len = if head.kind == RecordKind::Rows { head.value_len } else { 0 };
+        let body = self.at(found.offset + HEAD_LEN as u64, head.prefix_len() + value_len)?;
+        let Ok(prefix) = head.decode_prefix(&body, self.seed, found.offset) else {
+            return Ok(Vec::new());
+        };
+        if head.kind == RecordKind::Blob {
+            return Ok(prefix.tags);
+        }
+        let directory = body.get(prefix.metadata).unwrap_or_default();
+        let rows = body.get(head.prefix_len()..).unwrap_or_default();
+        Ok(tags_of_rows(directory, rows, self.seed, found.offset))
+    }
+
+    /// Bytes at an offset, from the chunk at hand if they lie in it.
+    fn at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let within = || {
+            let start = usize::try_from(offset.checked_sub(self.chunk_start)?).ok()?;
+            self.chunk.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
+        };
+        if let Some(bytes) = within() {
+            return Ok(bytes);
+        }
+        let mut bytes = vec![0; len];
+        let read = self.source.read_at(&mut bytes, offset)?;
+        bytes.truncate(read);
+        Ok(bytes)
     }
 
     fn peek(&mut self, len: usize) -> io::Result<Vec<u8>> {
@@ -118,17 +165,40 @@ impl<S: Source> Walker<S> {
 fn check_body(body: &[u8], found: &Found, seed: Seed) -> Result<(), Unreadable> {
     let prefix = found.head.decode_prefix(body, seed, found.offset)?;
     let value = body.get(found.head.prefix_len()..).unwrap_or_default();
-    if value.len() == found.head.value_len && prefix.matches(value) {
-        Ok(())
-    } else {
-        Err(Unreadable::Damaged("checksum of a value"))
+    if value.len() != found.head.value_len {
+        return Err(Unreadable::Damaged("length of a value"));
     }
+    match found.head.kind {
+        RecordKind::Blob if prefix.matches(value) => Ok(()),
+        RecordKind::Blob => Err(Unreadable::Damaged("checksum of a value")),
+        RecordKind::Rows => {
+            let directory = body.get(prefix.metadata).unwrap_or_default();
+            for entry in decode_directory(directory)? {
+                entry.decode(entry.slice(value)?, seed, found.offset)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn tags_of_rows(directory: &[u8], rows: &[u8], seed: Seed, offset: u64) -> Vec<KeyedHash> {
+    let entries = decode_directory(directory).unwrap_or_default();
+    let mut tags = Vec::new();
+    for entry in &entries {
+        let Ok(row) = entry.slice(rows) else { continue };
+        match entry.decode(row, seed, offset) {
+            Ok(Some(body)) => tags.extend(body.tags),
+            Ok(None) if is_unfinished(row) => tags.push(KeyedHash(UNFINISHED_ROWS.into())),
+            _ => {}
+        }
+    }
+    tags
 }
 
 /// What a walk over a whole segment found.
 #[derive(Debug)]
 pub(crate) struct Scanned {
-    pub(crate) entries: Vec<SidecarEntry>,
+    pub(crate) listing: Listing,
     /// The end of the last record that counts.
     pub(crate) end: u64,
     /// All below had been made durable when a later record was written.
@@ -148,7 +218,8 @@ pub(crate) fn scan<S: Source>(source: S, seed: Seed, len: u64) -> io::Result<Sca
         match step {
             Ok(record) => {
                 mark = mark.max(record.head.durable_mark.min(record.offset));
-                found.push(record);
+                let tags = walker.tags(&record)?;
+                found.push((record, tags));
             }
             Err(unreadable) => {
                 stopped = Some(reason(unreadable));
@@ -156,16 +227,18 @@ pub(crate) fn scan<S: Source>(source: S, seed: Seed, len: u64) -> io::Result<Sca
             }
         }
     }
-    let mut scanned = Scanned { entries: Vec::new(), end: HEADER_LEN, mark, stopped };
-    for record in found {
+    let listing = Listing::default();
+    let mut scanned = Scanned { listing, end: HEADER_LEN, mark, stopped };
+    for (record, tags) in found {
         let end = record.offset + record.head.record_len();
         if end > mark
-            && let Err(unreadable) = walker.check(&record)?
+            && walker.check(&record)?.is_err()
+            && let Err(unreadable) = walker.check_again(&record)?
         {
             scanned.stopped = Some(reason(unreadable));
             break;
         }
-        scanned.entries.push(SidecarEntry::of(&record.head, record.offset));
+        scanned.listing.push(SidecarEntry::of(&record.head, record.offset), &tags);
         scanned.end = end;
     }
     Ok(scanned)

@@ -1,9 +1,9 @@
 //! Which records of a segment have had their value's checksum compared since the store was opened.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::format::record::HEAD_LEN;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// One bit a record, found by its offset: no two records start within one header's length.
 #[derive(Debug)]

@@ -3,16 +3,16 @@
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Extent, Segment, SegmentHost};
-use crate::disk::{Disk, DiskFile, write_all_at};
+use crate::disk::{Access, Disk, DiskFile, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::record::ALIGN;
 use crate::format::record::Draft;
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
-use crate::format::sidecar::{self, SidecarEntry, SidecarHeader};
+use crate::format::sidecar::{self, Listing, Remains, SidecarEntry, SidecarHeader, encoded_len};
 use crate::format::state::MAX_GENERATION;
+use crate::sync::atomic::Ordering;
 
 /// How far ahead of the writes blocks are set aside.
 const RESERVE_BYTES: u64 = 16 << 20;
@@ -24,7 +24,7 @@ pub(crate) struct SegmentWriter {
     file: Arc<dyn DiskFile>,
     /// Where the next record goes: the end of the published part.
     end: u64,
-    entries: Vec<SidecarEntry>,
+    listing: Listing,
     scratch: Vec<u8>,
     /// Up to where the writes need not set blocks aside.
     reserve_at: u64,
@@ -70,11 +70,26 @@ impl SegmentWriter {
             segment: Arc::new(segment),
             file,
             end: HEADER_LEN,
-            entries: Vec::new(),
+            listing: Listing::default(),
             scratch: Vec::new(),
             reserve_at: HEADER_LEN,
             spoiled: false,
         })
+    }
+
+    /// The writer of a segment that is whole and durable, and only waits to be sealed.
+    pub(super) fn of_whole(segment: Segment, file: &Arc<dyn DiskFile>, listing: Listing) -> Self {
+        *segment.file.write() = Some(Arc::clone(file));
+        let end = segment.published();
+        Self {
+            segment: Arc::new(segment),
+            file: Arc::clone(file),
+            end,
+            listing,
+            scratch: Vec::new(),
+            reserve_at: end,
+            spoiled: false,
+        }
     }
 
     /// The segment being written.
@@ -104,7 +119,6 @@ impl SegmentWriter {
             self.segment.min_seq.fetch_min(draft.seq, Ordering::AcqRel);
         }
         let mut offsets = Vec::with_capacity(drafts.len());
-        let mut entries = Vec::with_capacity(drafts.len());
         let mut end = self.end;
         self.reserve(drafts.iter().map(Draft::record_len).sum());
         match drafts {
@@ -118,16 +132,12 @@ impl SegmentWriter {
         for draft in drafts {
             let len = draft.record_len();
             offsets.push(end);
-            entries.push(SidecarEntry {
-                hash: draft.hash,
-                seq: draft.seq,
-                position: (end / ALIGN) as u32,
-                units: (len / ALIGN) as u32,
-            });
+            let entry = SidecarEntry::whole(draft.hash, draft.seq, end, len);
+            self.listing.push(entry, draft.listed_tags);
             end += len;
             self.segment.max_seq.fetch_max(draft.seq, Ordering::AcqRel);
         }
-        self.entries.append(&mut entries);
+        self.segment.tags.store(self.listing.tags.len() as u64, Ordering::Release);
         self.end = end;
         self.segment.records.fetch_add(drafts.len() as u64, Ordering::AcqRel);
         self.segment.published.store(end, Ordering::Release);
@@ -204,17 +214,33 @@ impl SegmentWriter {
     /// would be in it.
     pub(crate) fn seal(self, disk: &dyn Disk) -> Result<()> {
         self.segment.sync()?;
+        self.cut_refused();
         self.release_reserved();
-        if let Some(bytes) = write_sidecar(disk, &self.segment, self.end, &self.entries) {
+        if let Some(bytes) = write_sidecar(disk, &self.segment, self.end, &self.listing) {
             self.segment.sidecar_bytes.store(bytes, Ordering::Release);
         }
         self.segment.file.write().take();
         Ok(())
     }
 
-    /// The entries of the records written so far.
-    pub(crate) fn entries(&self) -> &[SidecarEntry] {
-        &self.entries
+    /// Cuts off what a refused append has left behind the end: should the sidecar be lost, a walk must
+    /// not meet it. Nothing is mapped there.
+    fn cut_refused(&self) {
+        if self.file.len().is_ok_and(|len| len > self.end) && self.file.set_len(self.end).is_ok() {
+            // If it comes back in a power cut, the sidecar still says where the records end.
+            let _ = self.file.sync_data();
+        }
+    }
+
+    /// The records written so far.
+    pub(crate) fn listing(&self) -> &Listing {
+        &self.listing
+    }
+
+    /// Notes what of them has been overwritten.
+    pub(crate) fn note_scrubbed(&mut self, remains: &[Remains]) {
+        self.listing.note_scrubbed(remains);
+        self.segment.set_scrubbed(self.listing.scrubbed());
     }
 }
 
@@ -223,17 +249,9 @@ pub(crate) fn write_sidecar(
     disk: &dyn Disk,
     segment: &Segment,
     segment_len: u64,
-    entries: &[SidecarEntry],
+    listing: &Listing,
 ) -> Option<u64> {
-    let header = SidecarHeader {
-        number: segment.number(),
-        salt: segment.header.salt,
-        segment_len,
-        count: entries.len() as u64,
-        min_seq: segment.min_seq(),
-        max_seq: segment.max_seq(),
-    };
-    let bytes = sidecar::encode(&header, entries);
+    let bytes = sidecar_bytes(segment, segment_len, listing);
     let path = sidecar_path(segment.path());
     // Whole or not at all: one that cannot be read must mean damage and not a power cut, since a
     // segment that was sealed is not allowed a torn end.
@@ -251,12 +269,61 @@ pub(crate) fn write_sidecar(
     Some(bytes.len() as u64)
 }
 
+/// Overwrites the sidecar of a sealed segment in place, so that nothing of what it said before is
+/// left. If that is cut short it cannot be believed, and the segment is walked.
+pub(crate) fn overwrite_sidecar(
+    disk: &dyn Disk,
+    segment: &Segment,
+    listing: &Listing,
+) -> Result<()> {
+    let mut bytes = sidecar_bytes(segment, segment.published(), listing);
+    let path = sidecar_path(segment.path());
+    let file = match disk.open(&path, Access::ReadWrite) {
+        // There was no room for one when the segment was sealed.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(|e| Error::io("open", &path, e))?,
+    };
+    let len = bytes.len() as u64;
+    let len_before = file.len().map_err(|e| Error::io("measure", &path, e))?;
+    // One that could not be read may have listed more than can be found by walking the segment.
+    bytes.resize(usize::try_from(len_before.max(len)).unwrap_or(bytes.len()), 0);
+    // What records are gone first, durably: each block has a checksum of its own, and one that is
+    // still called whole would not be found without its tags.
+    let tags_at = encoded_len(listing.entries.len() as u64, 0);
+    let (records, tags) =
+        bytes.split_at_checked(tags_at as usize).unwrap_or((bytes.as_slice(), &[]));
+    write_all_at(&*file, &mut [IoSlice::new(records)], 0)
+        .map_err(|e| Error::io("write", &path, e.source))?;
+    if !tags.is_empty() {
+        file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
+        write_all_at(&*file, &mut [IoSlice::new(tags)], tags_at)
+            .map_err(|e| Error::io("write", &path, e.source))?;
+    }
+    if len_before > len {
+        file.set_len(len).map_err(|e| Error::io("shorten", &path, e))?;
+    }
+    file.sync_data().map_err(|e| Error::io("sync", &path, e))
+}
+
+fn sidecar_bytes(segment: &Segment, segment_len: u64, listing: &Listing) -> Vec<u8> {
+    let header = SidecarHeader {
+        number: segment.number(),
+        salt: segment.header.salt,
+        segment_len,
+        count: listing.entries.len() as u64,
+        tag_count: listing.tags.len() as u64,
+        min_seq: segment.min_seq(),
+        max_seq: segment.max_seq(),
+    };
+    sidecar::encode(&header, listing)
+}
+
 /// An append that did not take place.
 #[derive(Debug)]
 pub(crate) enum AppendError {
     /// Nothing is in doubt: the disk was full, or took no byte.
     Refused(Error),
-    /// The file took some bytes and then failed: it cannot be trusted with more.
+    /// It took some bytes, or a name, and then failed: it cannot be trusted with more.
     Broken(Error),
 }
 

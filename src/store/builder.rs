@@ -14,6 +14,11 @@ const MIN_TOMBSTONE_LOG_BYTES: u64 = 4 * 1024;
 /// The largest tombstone log file.
 const MAX_TOMBSTONE_LOG_BYTES: u64 = 64 << 20;
 
+/// The smallest ledger file.
+const MIN_LEDGER_FILE_BYTES: u64 = 4 * 1024;
+/// The largest ledger file.
+const MAX_LEDGER_FILE_BYTES: u64 = 64 << 20;
+
 /// Options for opening a store, made by [`Store::builder`].
 #[derive(Debug, Clone)]
 pub struct StoreBuilder {
@@ -23,8 +28,11 @@ pub struct StoreBuilder {
     pub(super) sync_interval: Duration,
     pub(super) background: bool,
     pub(super) tombstone_log_bytes: u64,
+    pub(super) ledger_file_bytes: u64,
+    pub(super) ledger_retention: Duration,
     pub(super) clock_grace: Duration,
     pub(super) verify_every_read: bool,
+    pub(super) max_pin: Duration,
 }
 
 impl StoreBuilder {
@@ -36,8 +44,11 @@ impl StoreBuilder {
             sync_interval: Duration::from_secs(1),
             background: true,
             tombstone_log_bytes: 1 << 20,
+            ledger_file_bytes: 256 << 10,
+            ledger_retention: Duration::from_secs(3 * 365 * 24 * 3600),
             clock_grace: Duration::from_secs(3600),
             verify_every_read: false,
+            max_pin: Duration::from_secs(3600),
         }
     }
 
@@ -76,6 +87,20 @@ impl StoreBuilder {
         self
     }
 
+    /// The length of a ledger file, 4 KiB to 64 MiB, in whole KiB; 256 KiB unless set, which holds
+    /// 1,635 entries.
+    pub fn ledger_file_bytes(mut self, bytes: u64) -> Self {
+        self.ledger_file_bytes = bytes;
+        self
+    }
+
+    /// For how long entries of the ledger are kept; three years unless set. Whole files are deleted
+    /// when their newest entry is older; buckets that are still there are carried over first.
+    pub fn ledger_retention(mut self, retention: Duration) -> Self {
+        self.ledger_retention = retention;
+        self
+    }
+
     /// For how long the wall clock must stand by a large step before anything is destroyed by it;
     /// one hour unless set.
     pub fn clock_grace(mut self, grace: Duration) -> Self {
@@ -87,6 +112,13 @@ impl StoreBuilder {
     /// store was opened.
     pub fn verify_every_read(mut self, on: bool) -> Self {
         self.verify_every_read = on;
+        self
+    }
+
+    /// For how long values that are held may delay erasing before
+    /// [`StoreStats::pins_overdue`](crate::StoreStats::pins_overdue) says so; one hour unless set.
+    pub fn max_pin(mut self, time: Duration) -> Self {
+        self.max_pin = time;
         self
     }
 
@@ -138,6 +170,14 @@ impl StoreBuilder {
             MAX_TOMBSTONE_LOG_BYTES,
             bytes,
         )?;
-        Error::check_limit("tombstone_log_bytes beyond whole KiB", 0, 0, bytes % 1024)
+        Error::check_limit("tombstone_log_bytes beyond whole KiB", 0, 0, bytes % 1024)?;
+        let bytes = self.ledger_file_bytes;
+        Error::check_limit(
+            "ledger_file_bytes",
+            MIN_LEDGER_FILE_BYTES,
+            MAX_LEDGER_FILE_BYTES,
+            bytes,
+        )?;
+        Error::check_limit("ledger_file_bytes beyond whole KiB", 0, 0, bytes % 1024)
     }
 }

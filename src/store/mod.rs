@@ -1,10 +1,14 @@
 //! A store: one directory, one process writing it, any number of keyspaces and logs.
 //!
-//! `builder` holds the options, `open` takes up a directory, `upkeep` does what the background thread
-//! does, `stats` and `verify` look inside.
+//! `builder` holds the options, `open` takes up a directory, `invalidate` hides in all of it, `upkeep`
+//! does what the background thread does, `stats` and `verify` look inside.
 
 mod builder;
+mod invalidate;
+mod ledger;
 mod open;
+mod reconcile;
+mod residue;
 mod stats;
 mod upkeep;
 mod verify;
@@ -15,6 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use builder::StoreBuilder;
+pub use invalidate::Scope;
+pub use ledger::LedgerReport;
+pub use residue::{Residue, ResidueKind, ResidueOwner};
 pub use stats::{BucketStats, KeyspaceStats, LogStats, StoreStats};
 
 use crate::disk::DiskLock;
@@ -24,6 +31,7 @@ use crate::format::manifest::OwnerManifest;
 use crate::format::record::RecordKind;
 use crate::janitor::Janitor;
 use crate::keyspace::{Keyspace, KeyspaceCore};
+use crate::ledger::Event;
 use crate::log::{Log, LogCore};
 use crate::options::{KeyspaceOptions, LogOptions, OwnerOptions, check_name, check_same_window};
 use crate::owner::{Owner, manifest_file, owners_dir};
@@ -56,9 +64,10 @@ pub(crate) struct StoreCore {
     logs: RwLock<BTreeMap<String, Arc<LogCore>>>,
     report: RecoveryReport,
     /// Held until the store is closed.
-    lock: Mutex<Option<Box<dyn DiskLock>>>,
+    lock: Mutex<Option<Arc<dyn DiskLock>>>,
     upkeep: Mutex<upkeep::Due>,
     pub(crate) sync_interval: Duration,
+    max_pin: Duration,
 }
 
 impl Store {
@@ -153,7 +162,7 @@ impl Store {
             return Ok(Log { core: Arc::clone(existing) });
         }
         let owner = core.create_owner(RecordKind::Rows, name, options.into_inner())?;
-        let created = Arc::new(LogCore::new(owner));
+        let created = Arc::new(LogCore::new(owner, Default::default()));
         logs.insert(name.to_owned(), Arc::clone(&created));
         Ok(Log { core: created })
     }
@@ -223,6 +232,19 @@ impl Store {
         self.shared.core.drop_due()
     }
 
+    /// Erases the bytes of everything that is dead, now: what was invalidated or replaced, in every
+    /// keyspace and log. The upkeep does so by itself within
+    /// [`erase_within`](KeyspaceOptions::erase_within). Records whose segment has values that are
+    /// still held are erased once those are dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Poisoned`](Error::Poisoned) if writing has stopped, and the system's own: what could not be
+    /// erased is tried again by the upkeep.
+    pub fn scrub(&self) -> Result<()> {
+        self.shared.core.scrub_now()
+    }
+
     /// What opening found.
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.shared.core.report
@@ -260,7 +282,8 @@ impl Store {
     }
 
     /// Makes everything durable, leaves what the next open needs to be fast, and closes the store
-    /// for all handles. Values already read stay valid.
+    /// for all handles. Values already read stay valid. Those of a mapped store lie in its files: until
+    /// the last of them is dropped it stays locked, so that no later opening erases what they show.
     ///
     /// # Errors
     ///
@@ -333,6 +356,8 @@ impl StoreCore {
         let file = TwinFile::create_whole(disk, &path, magic, &manifest.encode())?;
         engine.sync_dir(&dir)?;
         engine.sync_dir(&parent)?;
+        let made = Event::OwnerMade { owner_id: manifest.owner_id, kind, found: false };
+        engine.write_side()?.ledger.note(engine.trusted_now(), made);
         Ok(Owner::new(Arc::clone(engine), kind, Some(file), manifest))
     }
 }

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::reconcile::reconcile;
 use super::{Shared, Store, StoreBuilder, StoreCore, upkeep};
 use crate::disk::{Disk, DiskLock, LockOutcome};
 use crate::engine::{Engine, EngineParts, WriteSide, read_clock};
@@ -15,11 +16,12 @@ use crate::format::record::RecordKind;
 use crate::format::state::{MAX_GENERATION, State};
 use crate::hash::{Hasher, SECRET_LEN};
 use crate::janitor::Janitor;
+use crate::ledger::{FoundLedger, Ledger, LedgerParts, Place, Tally, mark_of, read_ledger};
 use crate::owner::{manifest_file, owners_dir};
 use crate::recovery::{Owners, Recovery, owner_names};
 use crate::report::RecoveryReport;
 use crate::segment::writer::parse_segment_name;
-use crate::segment::{Descriptors, SegmentHost};
+use crate::segment::{Descriptors, Lease, SegmentHost};
 use crate::sequence::{first_of, generation_of};
 use crate::state::{FoundState, StateFile};
 use crate::sync::{Mutex, RwLock};
@@ -50,6 +52,10 @@ impl Paths {
         self.root.join("tombstones")
     }
 
+    fn ledger(&self) -> PathBuf {
+        self.root.join("ledger")
+    }
+
     fn trash(&self) -> PathBuf {
         self.root.join("trash")
     }
@@ -59,6 +65,7 @@ impl Paths {
 pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
     let disk = &builder.disk;
     let paths = Paths { root: builder.path.clone() };
+    refuse_foreign(&**disk, &paths)?;
     create_directories(&**disk, &paths.root)?;
     let lock = lock(&**disk, &paths)?;
     let manifest = match read_store(&**disk, &paths.store()) {
@@ -70,12 +77,14 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
     let last_seq = first_of(generation) - 1;
     let time = resume_time(&builder, &found, last_seq);
     let (oldest_log, newest_log) = found.log_range();
+    let (ledger, tally) = find_ledger(&**disk, &paths, &manifest, &found)?;
     let state = State {
         generation,
         clean: false,
         snapshot_id: [0; 16],
         oldest_log,
         newest_log,
+        ledger: found.last_state().map_or_else(|| mark_of(&ledger), |state| state.ledger),
         time: time.saved().clone(),
     };
     let state = Arc::new(write_state(&**disk, &paths, state)?);
@@ -88,18 +97,29 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
         builder.tombstone_log_bytes,
     );
     let trash = Trash::open(Arc::clone(disk), paths.trash())?;
-    let write_side = WriteSide { state, tombstones, trash };
-    let snapshot_id = found.snapshot_id();
-    let logs = found.logs;
-    let engine = engine(&builder, &manifest, mapped, generation, time, Some(write_side));
-    let mut recovery = Recovery {
-        engine: &engine,
-        logs: &logs,
-        snapshot_id,
-        report: report(&logs, found.state.as_ref(), &paths),
+    let now = Timestamp::from_millis(time.saved().engine_ms);
+    let mut report = report(&found.logs, found.state.as_ref(), &paths);
+    report_ledger(&mut report, &ledger);
+    let parts = LedgerParts {
+        disk: Arc::clone(disk),
+        dir: paths.ledger(),
+        state: Arc::clone(&state),
+        store_id: manifest.store_id,
+        generation,
+        file_len: builder.ledger_file_bytes,
+        retention: builder.ledger_retention,
     };
+    let ledger = Ledger::open(parts, ledger, &tally, now)?;
+    let write_side = WriteSide { state, tombstones, trash, ledger };
+    let (snapshot_id, suspect_ms) = (found.snapshot_id(), found.suspect_ms());
+    let logs = found.logs;
+    // Values of mapped segments keep it too.
+    let kept = mapped.then(|| Arc::clone(&lock));
+    let engine = engine(&builder, &manifest, kept, generation, time, Some(write_side));
+    let mut recovery = Recovery { engine: &engine, logs: &logs, snapshot_id, report };
     let owners = recovery.owners()?;
     let report = recovery.report;
+    reconcile(&engine, &owners, &logs, &tally, suspect_ms)?;
     take_up_tombstones(&engine, logs)?;
     start(builder, engine, owners, report, Some(lock))
 }
@@ -119,7 +139,7 @@ pub(super) fn open_read_only(builder: StoreBuilder) -> Result<Store> {
     // The numbers this process never gives out lie above all that the writer may give out.
     let generation = found.generation + 1;
     let time = resume_time(&builder, &found, first_of(generation) - 1);
-    let engine = engine(&builder, &manifest, false, generation, time, None);
+    let engine = engine(&builder, &manifest, None, generation, time, None);
     let mut recovery = Recovery {
         engine: &engine,
         logs: &found.logs,
@@ -138,6 +158,7 @@ fn create_directories(disk: &dyn Disk, root: &Path) -> Result<()> {
     let names = [
         root.join("tombstones"),
         root.join("trash"),
+        root.join("ledger"),
         owners_dir(root, RecordKind::Blob),
         owners_dir(root, RecordKind::Rows),
     ];
@@ -173,9 +194,9 @@ fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<()> {
     disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))
 }
 
-fn lock(disk: &dyn Disk, paths: &Paths) -> Result<Box<dyn DiskLock>> {
+fn lock(disk: &dyn Disk, paths: &Paths) -> Result<Arc<dyn DiskLock>> {
     match disk.lock(&paths.lock()).map_err(|e| Error::io("lock", &paths.lock(), e))? {
-        LockOutcome::Acquired(lock) => Ok(lock),
+        LockOutcome::Acquired(lock) => Ok(Arc::from(lock)),
         LockOutcome::Held(pid) => Err(Error::Locked { path: paths.root.clone(), pid }),
     }
 }
@@ -187,6 +208,15 @@ fn read_store(disk: &dyn Disk, path: &Path) -> Result<StoreManifest> {
     }
     let newest = twin.newest().and_then(|(_, slot)| StoreManifest::decode(&slot.payload).ok());
     newest.ok_or_else(|| unreadable(path, &twin))
+}
+
+/// Refuses a store that another version made before anything is added to it.
+fn refuse_foreign(disk: &dyn Disk, paths: &Paths) -> Result<()> {
+    match read_store(disk, &paths.store()) {
+        Err(e @ Error::UnknownVersion { .. }) => Err(e),
+        // Whatever else there is to say is said under the lock.
+        _ => Ok(()),
+    }
 }
 
 /// Makes a new store. Its last step is the STORE file: before that, there is none.
@@ -235,6 +265,12 @@ impl Found {
         self.last_state().map_or_else(present, |state| (state.oldest_log, state.newest_log))
     }
 
+    /// How far the wall clock was ahead by steps that were not believed.
+    fn suspect_ms(&self) -> u64 {
+        let steps = self.last_state().map(|state| state.time.steps.iter());
+        steps.into_iter().flatten().fold(0, |sum, step| sum.saturating_add(step.lead_ms))
+    }
+
     /// A snapshot counts only after a clean close, and only if it is certain that this was the last
     /// thing that happened.
     fn snapshot_id(&self) -> Option<[u8; 16]> {
@@ -269,6 +305,35 @@ fn find(builder: &StoreBuilder, paths: &Paths, manifest: &StoreManifest) -> Resu
         return Err(Error::Unsupported { what: "more than 16 million openings for writing" });
     }
     Ok(Found { state, logs, identity, generation, newest_bucket })
+}
+
+/// Reads the ledger as it was left. After a clean close nothing stands behind what STATE names.
+fn find_ledger(
+    disk: &dyn Disk,
+    paths: &Paths,
+    manifest: &StoreManifest,
+    found: &Found,
+) -> Result<(FoundLedger, Tally)> {
+    let dir = paths.ledger();
+    let place = Place {
+        disk,
+        dir: &dir,
+        store_id: manifest.store_id,
+        known: found.last_state().map(|state| state.ledger),
+        exact: found.snapshot_id().is_some(),
+    };
+    let mut tally = Tally::default();
+    let ledger = read_ledger(place, &mut |file, entry| tally.take(file, entry))?;
+    Ok((ledger, tally))
+}
+
+fn report_ledger(report: &mut RecoveryReport, ledger: &FoundLedger) {
+    report.torn_tails.extend(ledger.torn.clone());
+    for (path, _, _) in &ledger.problems {
+        if !report.corrupt_records.contains(path) {
+            report.corrupt_records.push(path.clone());
+        }
+    }
 }
 
 /// The highest floor in an owner's manifest.
@@ -326,19 +391,24 @@ fn hasher(manifest: &StoreManifest) -> Hasher {
     Hasher::new(manifest.key_secret, manifest.tag_secret)
 }
 
+/// The engine of a store; its segments are mapped if there is a lock that their values keep.
 fn engine(
     builder: &StoreBuilder,
     manifest: &StoreManifest,
-    mapped: bool,
+    kept: Option<Arc<dyn DiskLock>>,
     generation: u64,
     time: EngineTime,
     write_side: Option<WriteSide>,
 ) -> Arc<Engine> {
     let host = SegmentHost {
         descriptors: Arc::new(Descriptors::new(Arc::clone(&builder.disk))),
-        mapped,
-        always_verify: builder.verify_every_read,
+        mapped: kept.is_some(),
+        // A process that only reads is not waited for by the one that erases.
+        always_verify: builder.verify_every_read || write_side.is_none(),
+        lease: Arc::new(Lease::new(kept)),
     };
+    // What cannot be asked is not claimed.
+    let capabilities = builder.disk.capabilities(&builder.path).unwrap_or_default();
     Engine::new(EngineParts {
         root: builder.path.clone(),
         disk: Arc::clone(&builder.disk),
@@ -346,6 +416,7 @@ fn engine(
         hasher: hasher(manifest),
         store_id: manifest.store_id,
         generation,
+        capabilities,
         write_side,
         clock: Arc::clone(&builder.clock),
         time,
@@ -386,7 +457,7 @@ fn start(
     engine: Arc<Engine>,
     owners: Owners,
     report: RecoveryReport,
-    lock: Option<Box<dyn DiskLock>>,
+    lock: Option<Arc<dyn DiskLock>>,
 ) -> Result<Store> {
     let keyspaces: BTreeMap<_, _> =
         owners.keyspaces.into_iter().map(|core| (core.owner.name.clone(), core)).collect();
@@ -400,6 +471,7 @@ fn start(
         lock: Mutex::new(lock),
         upkeep: Mutex::new(upkeep::Due::default()),
         sync_interval: builder.sync_interval,
+        max_pin: builder.max_pin,
     });
     let janitor = builder.background.then(|| Janitor::start(&core)).transpose()?;
     Ok(Store { shared: Arc::new(Shared { core, janitor: Mutex::new(janitor) }) })

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Store, StoreCore};
+use crate::disk::Capabilities;
 use crate::keyspace::KeyspaceCore;
 use crate::log::LogCore;
 use crate::options::NO_CAPACITY;
 use crate::owner::Owner;
+use crate::scrub::ScrubTotals;
+use crate::sync::atomic::Ordering;
 use crate::time::Timestamp;
 
 /// Figures about a store.
@@ -41,10 +44,28 @@ pub struct StoreStats {
     pub segments_evicted: u64,
     /// Things in the trash whose space is not given back yet.
     pub trash_items: u64,
-    /// Bytes of dropped segments that values still held keep from being given back.
+    /// Bytes that values still held keep from being erased or given back: of dead records, and of
+    /// dropped segments.
     pub pinned_bytes: u64,
+    /// Since when the first of them waits, by the engine's time.
+    pub oldest_pin: Option<Timestamp>,
+    /// True if one waits for longer than
+    /// [`StoreBuilder::max_pin`](crate::StoreBuilder::max_pin): somebody keeps a value for too long.
+    pub pins_overdue: bool,
+    /// Dead records and rows whose bytes have been erased.
+    pub scrubbed_records: u64,
+    /// Bytes of these.
+    pub scrubbed_bytes: u64,
+    /// For how long the first dead record that is not erased yet has been dead, in milliseconds.
+    pub scrub_lag_ms: u64,
+    /// The longest that a record was dead before it was erased, in milliseconds.
+    pub worst_scrub_lag_ms: u64,
+    /// What the file system does with bytes that are erased.
+    pub capabilities: Capabilities,
     /// Bytes of tombstone log files, the spare included.
     pub tombstone_log_bytes: u64,
+    /// Bytes of ledger files, the spare included.
+    pub ledger_bytes: u64,
     /// The keyspaces.
     pub keyspaces: Vec<KeyspaceStats>,
     /// The logs.
@@ -73,6 +94,10 @@ pub struct KeyspaceStats {
     pub key_tombstones: u64,
     /// Invalidated tags still remembered.
     pub tag_tombstones: u64,
+    /// Keys that are denied.
+    pub denied_keys: u64,
+    /// Tags that are denied, those denied in all keyspaces included.
+    pub denied_tags: u64,
     /// The buckets, the oldest first.
     pub buckets: Vec<BucketStats>,
 }
@@ -89,6 +114,8 @@ pub struct LogStats {
     pub width_ms: u64,
     /// What it takes on the disk, the trash included.
     pub used_bytes: u64,
+    /// Invalidated tags still remembered.
+    pub tag_tombstones: u64,
     /// The buckets, the oldest first.
     pub buckets: Vec<BucketStats>,
 }
@@ -125,9 +152,14 @@ impl StoreCore {
         let engine = &self.engine;
         let counters = &engine.counters;
         let side = engine.write_side().ok();
+        let now = engine.trusted_now();
+        let erasing = self.erasing(now);
+        let pinned_since = side.and_then(|side| side.trash.pinned_since());
+        let oldest_pin =
+            erasing.oldest_pin.into_iter().chain(pinned_since).min().map(|since| since.min(now));
         StoreStats {
             generation: engine.generation - u64::from(engine.is_read_only()),
-            now: engine.trusted_now(),
+            now,
             suspect_ms: engine.suspect_ms(),
             poisoned: engine.poison_reason(),
             hits: counters.hits.load(Ordering::Relaxed),
@@ -139,7 +171,15 @@ impl StoreCore {
             buckets_dropped: counters.buckets_dropped.load(Ordering::Relaxed),
             segments_evicted: counters.segments_evicted.load(Ordering::Relaxed),
             trash_items: side.map_or(0, |side| side.trash.len() as u64),
-            pinned_bytes: side.map_or(0, |side| side.trash.pinned_bytes()),
+            pinned_bytes: side.map_or(0, |side| side.trash.pinned_bytes()) + erasing.pinned_bytes,
+            oldest_pin,
+            pins_overdue: oldest_pin.is_some_and(|since| now.since(since) > self.max_pin),
+            scrubbed_records: erasing.totals.records,
+            scrubbed_bytes: erasing.totals.bytes,
+            scrub_lag_ms: erasing.lag.as_millis() as u64,
+            worst_scrub_lag_ms: erasing.totals.worst_lag.max(erasing.lag).as_millis() as u64,
+            capabilities: engine.capabilities.clone(),
+            ledger_bytes: side.map_or(0, |side| side.ledger.bytes()),
             tombstone_log_bytes: side.map_or(0, |side| side.tombstones.bytes()),
             keyspaces: self.keyspace_cores().iter().map(keyspace_stats).collect(),
             logs: self.log_cores().iter().map(log_stats).collect(),
@@ -147,9 +187,55 @@ impl StoreCore {
     }
 }
 
+/// How far erasing has come in all keyspaces and logs.
+#[derive(Default)]
+struct Erasing {
+    totals: ScrubTotals,
+    pinned_bytes: u64,
+    oldest_pin: Option<Timestamp>,
+    lag: Duration,
+}
+
+impl StoreCore {
+    fn erasing(&self, now: Timestamp) -> Erasing {
+        let mut erasing = Erasing::default();
+        for core in self.keyspace_cores() {
+            erasing.add(&core.owner, now);
+        }
+        for core in self.log_cores() {
+            erasing.add(&core.owner, now);
+        }
+        erasing
+    }
+}
+
+impl Erasing {
+    fn add(&mut self, owner: &Owner, now: Timestamp) {
+        let totals = owner.scrubbing.totals();
+        self.totals.records += totals.records;
+        self.totals.bytes += totals.bytes;
+        self.totals.worst_lag = self.totals.worst_lag.max(totals.worst_lag);
+        // What is dead from before the store was opened has no time of its own.
+        let known = owner.scrubbing.dead_since().filter(|since| since.as_millis() > 0);
+        let mut dead_since = known.into_iter().collect::<Vec<_>>();
+        for pinned in owner.segments().iter().filter_map(|segment| segment.pinned()) {
+            dead_since.push(pinned.dead_since);
+            if pinned.held {
+                self.pinned_bytes += pinned.bytes;
+                self.oldest_pin = self.oldest_pin.into_iter().chain([pinned.since]).min();
+            }
+        }
+        let lag = dead_since.into_iter().map(|since| now.since(since)).max();
+        self.lag = self.lag.max(lag.unwrap_or_default());
+    }
+}
+
 fn keyspace_stats(core: &Arc<KeyspaceCore>) -> KeyspaceStats {
     let manifest = core.owner.manifest();
     let floors = core.floors.counts();
+    let engine = &core.owner.engine;
+    let now_ms = engine.trusted_now().as_millis();
+    let (here, everywhere) = (core.denials.counts(now_ms), engine.denials.counts(now_ms));
     let buckets = bucket_stats(&core.owner);
     KeyspaceStats {
         name: core.owner.name.clone(),
@@ -161,6 +247,8 @@ fn keyspace_stats(core: &Arc<KeyspaceCore>) -> KeyspaceStats {
         index_bytes: core.index.memory_bytes(),
         key_tombstones: floors.keys,
         tag_tombstones: floors.tags,
+        denied_keys: here.keys + everywhere.keys,
+        denied_tags: here.tags + everywhere.tags,
         buckets,
     }
 }
@@ -176,6 +264,7 @@ fn log_stats(core: &Arc<LogCore>) -> LogStats {
         window_ms: manifest.window.window_ms,
         width_ms: manifest.window.width_ms,
         used_bytes: core.owner.allocated_bytes(),
+        tag_tombstones: core.floors.counts().tags,
         buckets,
     }
 }

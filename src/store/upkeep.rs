@@ -35,6 +35,14 @@ impl FirstError {
     }
 }
 
+/// On a full disk nothing is born anyway, and what the ledger lacks waits in memory.
+fn or_later(written: Result<()>) -> Result<()> {
+    match written {
+        Err(Error::NoSpace { .. }) => Ok(()),
+        written => written,
+    }
+}
+
 impl StoreCore {
     /// Makes everything written before durable.
     pub(super) fn sync(&self) -> Result<()> {
@@ -60,6 +68,7 @@ impl StoreCore {
             first.note(self.sync());
         }
         let now = self.engine.trusted_now();
+        first.note(or_later(self.engine.flush_ledger()));
         first.note(self.drop_expired(now));
         for core in self.keyspace_cores() {
             core.seal_past(now);
@@ -69,17 +78,45 @@ impl StoreCore {
         for core in self.log_cores() {
             core.seal_past(now);
         }
+        first.note(self.scrub(now, false));
         if now.since(due.saved_at).as_millis() >= u128::from(SAVE_INTERVAL_MS) {
             due.saved_at = now;
+            // What the ledger holds is in what is saved, and counted before it is forgotten.
+            first.note(or_later(self.engine.settle_ledger()));
             first.note(self.engine.save_time());
             first.note(self.forget());
+            first.note(self.shorten_ledger(now));
         }
         first.into_result()
     }
 
+    /// Erases dead records where that is due, or everywhere.
+    fn scrub(&self, now: Timestamp, wanted: bool) -> Result<()> {
+        // Nothing written since a failure is certain, so nothing is taken for replaced.
+        self.engine.check_writable()?;
+        let mut first = FirstError::default();
+        for core in self.keyspace_cores() {
+            first.note(core.scrub(now, wanted));
+        }
+        for core in self.log_cores() {
+            first.note(core.scrub(now, wanted));
+        }
+        self.engine.note_progress();
+        first.into_result()
+    }
+
+    /// Erases dead records now, all but those that readers hold.
+    pub(super) fn scrub_now(&self) -> Result<()> {
+        let _due = self.upkeep.lock();
+        self.engine.write_side()?;
+        self.scrub(self.engine.trusted_now(), true)
+    }
+
     /// Gives one piece of the trash back; true if there is more.
     pub(crate) fn free_piece(&self) -> bool {
-        self.engine.write_side().is_ok_and(|side| side.trash.reap_step().unwrap_or(false))
+        let more = self.engine.write_side().is_ok_and(|s| s.trash.reap_step().unwrap_or(false));
+        self.engine.note_progress();
+        more
     }
 
     /// All upkeep, to the end.
@@ -87,10 +124,12 @@ impl StoreCore {
         self.engine.write_side()?;
         let mut first = FirstError::default();
         first.note(self.tick());
+        first.note(or_later(self.engine.settle_ledger()));
         first.note(self.forget());
         let trash = &self.engine.write_side()?.trash;
         // Each step frees something or fails; what failed is tried again next time.
         while first.note(trash.reap_step()).unwrap_or(false) {}
+        first.note(or_later(self.engine.flush_ledger()));
         first.note(self.engine.check_writable());
         first.into_result()
     }
@@ -125,21 +164,41 @@ impl StoreCore {
     /// Forgets tombstones that cannot hide anything any more, and sees to the spare.
     fn forget(&self) -> Result<()> {
         let side = self.engine.write_side()?;
+        let now = self.engine.trusted_now();
         // In this order: what is under way now is in a segment by the time that is looked at.
-        let mut mark = self.engine.sequence.lowest_open();
-        let keyspaces = self.keyspace_cores();
-        for core in &keyspaces {
-            mark = mark.min(core.owner.min_seq());
+        let open = self.engine.sequence.lowest_open(self.engine.clock.boot_ms());
+        let mut mark = open;
+        for core in self.keyspace_cores() {
+            let own = open.min(core.owner.min_seq());
+            core.floors.forget_below(own);
+            core.denials.forget_until(now.as_millis());
+            mark = mark.min(own);
         }
-        for core in &keyspaces {
-            core.floors.forget_below(mark);
+        for core in self.log_cores() {
+            let own = open.min(core.owner.min_seq());
+            core.floors.forget_below(own);
+            // A log in which nothing was invalidated needs no tombstones, however long it is kept.
+            if core.floors.counts().tags > 0 {
+                mark = mark.min(own);
+            }
         }
-        side.tombstones.forget_below(mark)?;
+        self.engine.denials.forget_until(now.as_millis());
+        match side.tombstones.forget_below(mark, now.as_millis()) {
+            // Denials that outlive their file find no room: it stays.
+            Err(Error::NoSpace { .. }) => {}
+            forgotten => forgotten?,
+        }
         match side.tombstones.ensure_spare() {
             // On a full disk an invalidation finds its own way.
             Err(Error::NoSpace { .. }) => Ok(()),
             made => made,
         }
+    }
+
+    /// Deletes what of the ledger is past its time, and sees to its spare.
+    fn shorten_ledger(&self, now: Timestamp) -> Result<()> {
+        let ledger = &self.engine.write_side()?.ledger;
+        or_later(ledger.expire(now).and_then(|()| ledger.ensure_spare()))
     }
 
     /// Takes the wall clock's word: deadlines of buckets in a future that was wrong come first.
@@ -165,8 +224,20 @@ impl StoreCore {
         let closed = if self.engine.is_read_only() { Ok(()) } else { self.leave_in_order() };
         self.engine.close();
         self.drain();
-        self.lock.lock().take();
+        self.let_go();
         closed
+    }
+
+    /// Gives the lock back, but for what values of mapped segments keep of it.
+    fn let_go(&self) {
+        for core in self.keyspace_cores() {
+            core.owner.segments().iter().for_each(|segment| segment.shut());
+        }
+        for core in self.log_cores() {
+            core.owner.segments().iter().for_each(|segment| segment.shut());
+        }
+        self.engine.host.lease.end();
+        self.lock.lock().take();
     }
 
     /// Waits for calls that began before the store was closed, so that nothing is written once the
@@ -189,6 +260,10 @@ impl StoreCore {
         for core in self.log_cores() {
             first.note(core.seal_all());
         }
+        // From here on nothing is born, and STATE names the last entry.
+        first.note(self.engine.settle_ledger());
+        let now = self.engine.trusted_now();
+        first.note(self.engine.write_side().and_then(|side| side.ledger.close(now)));
         if first.0.is_some() {
             first.note(self.engine.save_time());
             return first.into_result();
@@ -207,8 +282,9 @@ impl StoreCore {
         let disk = &*self.engine.disk;
         for core in self.keyspace_cores() {
             // An invalidation that is under way may not have reached the index yet.
-            let as_of = self.engine.sequence.lowest_open() - 1;
-            let bytes = take_snapshot(&core, snapshot_id, as_of).encode();
+            let as_of = self.engine.sequence.lowest_open(self.engine.clock.boot_ms()) - 1;
+            let snapshot = core.between_writes(|| take_snapshot(&core, snapshot_id, as_of));
+            let bytes = snapshot.encode();
             let path = snapshot_path(&core.owner);
             let _ = disk.remove_file(&path);
             let file = disk.create(&path).map_err(|e| Error::io("create", &path, e))?;

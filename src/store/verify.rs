@@ -10,7 +10,6 @@ use crate::format::Unreadable;
 use crate::format::keys;
 use crate::format::manifest::STORE_MAGIC;
 use crate::format::record::RecordKind;
-use crate::format::rows::decode_directory;
 use crate::format::sidecar;
 use crate::format::state::MAGIC as STATE_MAGIC;
 use crate::format::tombstone::TombstoneHeader;
@@ -45,6 +44,13 @@ impl Store {
         }
         for log in core.log_cores() {
             verify.owner(&log.owner);
+        }
+        match core.verify_ledger() {
+            Ok(ledger) => {
+                verify.report.files += ledger.files;
+                verify.report.problems.extend(ledger.problems);
+            }
+            Err(e) => verify.failed(&core.engine.root.join("ledger"), &e),
         }
         verify.set_aside(&core.report);
         Ok(verify.report)
@@ -201,30 +207,13 @@ impl Verify<'_> {
             };
             self.report.records += 1;
             self.report.bytes += found.head.record_len();
-            if let Err(unreadable) = walker.check(&found)? {
+            if walker.check(&found)?.is_err()
+                && let Err(unreadable) = walker.check_again(&found)?
+            {
                 self.problem(path, found.offset, text(unreadable));
-            } else if found.head.kind == RecordKind::Rows {
-                self.rows(segment, found.offset);
             }
         }
         Ok(())
-    }
-
-    fn rows(&mut self, segment: &Segment, offset: u64) {
-        let path = segment.path();
-        let Ok(view) = segment.read(offset) else {
-            return self.problem(path, offset, "a block of rows");
-        };
-        let Ok(entries) = decode_directory(view.metadata()) else {
-            return self.problem(path, offset, "directory of a block of rows");
-        };
-        let seed = segment.header.seed();
-        for entry in entries {
-            let row = entry.slice(view.value()).and_then(|row| entry.decode(row, seed, offset));
-            if let Err(unreadable) = row {
-                self.problem(path, offset + u64::from(entry.offset), text(unreadable));
-            }
-        }
     }
 
     fn sidecar(&mut self, segment: &Segment) {

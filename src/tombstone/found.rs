@@ -57,6 +57,11 @@ impl FoundLog {
         self.scan.tombstones.iter().map(|tombstone| tombstone.floor).max().unwrap_or(0)
     }
 
+    /// The denials that can be read in it.
+    pub(super) fn denials(&self) -> Vec<Tombstone> {
+        super::denials(self.scan.tombstones.iter()).collect()
+    }
+
     /// Offsets in the first region of entries that the two regions do not agree about.
     pub(crate) fn differences(&self) -> Vec<u64> {
         let pairs = self.first.chunks(ENTRY_LEN).zip(self.second.chunks(ENTRY_LEN));
@@ -88,7 +93,7 @@ pub(crate) fn log_name(number: u64) -> String {
     format!("{number:010}.log")
 }
 
-fn parse_log_name(name: &str) -> Option<u64> {
+pub(crate) fn parse_log_name(name: &str) -> Option<u64> {
     let number = name.strip_suffix(".log")?.parse().ok()?;
     (log_name(number) == name && number <= MAX_LOG_NUMBER).then_some(number)
 }

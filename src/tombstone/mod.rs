@@ -7,22 +7,21 @@ mod found;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(crate) use found::{FoundLogs, LogIdentity, has_more, log_name, read_logs};
+pub(crate) use found::{FoundLogs, LogIdentity, has_more, log_name, parse_log_name, read_logs};
 
 use crate::disk::{Access, Disk, DiskFile, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::state::MAX_LOG_NUMBER;
 use crate::format::tombstone::{
-    self, ENTRY_LEN, REGION_HEADER_LEN, Tombstone, TombstoneHeader, entries_in_file, entries_of,
+    self, ENTRY_LEN, REGION_HEADER_LEN, Tombstone, TombstoneHeader, TombstoneMode, entries_in_file,
+    entries_of, hashes_in_file,
 };
+use crate::spare::Spare;
 use crate::state::StateFile;
 use crate::sync::{Condvar, Mutex};
-
-const SPARE: &str = "spare";
-const SPARE_TMP: &str = "spare.tmp";
 
 /// The log, open for appending.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ pub(crate) struct TombstoneLog {
     dir: PathBuf,
     state: Arc<StateFile>,
     identity: LogIdentity,
-    file_len: u64,
+    spare: Spare,
     queue: Mutex<Queue>,
     queue_moved: Condvar,
     files: Mutex<Files>,
@@ -65,6 +64,8 @@ struct Current {
     header: TombstoneHeader,
     next: usize,
     max_floor: u64,
+    /// The denials in it, which outlive it.
+    denials: Vec<Tombstone>,
 }
 
 /// A file that is full, or was given up.
@@ -72,6 +73,7 @@ struct Current {
 struct Older {
     number: u64,
     max_floor: u64,
+    denials: Vec<Tombstone>,
 }
 
 impl TombstoneLog {
@@ -84,12 +86,13 @@ impl TombstoneLog {
         file_len: u64,
     ) -> Self {
         let files = Files { current: None, older: VecDeque::new(), newest: 0, closed: false };
+        let spare = Spare::new(Arc::clone(&disk), dir.clone(), file_len);
         Self {
             disk,
             dir,
             state,
             identity,
-            file_len,
+            spare,
             queue: Mutex::default(),
             queue_moved: Condvar::new(),
             files: Mutex::new(files),
@@ -104,7 +107,8 @@ impl TombstoneLog {
         let mut logs = found.logs;
         let newest = logs.pop();
         for log in logs {
-            files.older.push_back(Older { number: log.number, max_floor: log.max_floor() });
+            let (number, max_floor) = (log.number, log.max_floor());
+            files.older.push_back(Older { number, max_floor, denials: log.denials() });
         }
         if let Some(log) = newest {
             files.newest = files.newest.max(log.number);
@@ -121,20 +125,25 @@ impl TombstoneLog {
             .map_err(|e| Error::io("open", &log.path, e))?;
         let bytes = tombstone::repaired(header.seed(), &log.first, &log.second, &log.scan);
         let (number, max_floor) = (log.number, log.max_floor());
-        let current = Current { number, file, header, next: log.scan.mark, max_floor };
+        let denials = log.denials();
+        let current = Current { number, file, header, next: log.scan.mark, max_floor, denials };
         if !bytes.is_empty() {
             current.write(&bytes).map_err(|e| Error::io("write", &log.path, e))?;
         }
         Ok(Some(Current { next: log.scan.end, ..current }))
     }
 
-    /// Starts a new file in place of those found: every floor in them is held elsewhere.
+    /// Starts a new file in place of those found: every floor in them is held elsewhere, and what
+    /// can be read of their denials goes to the new file.
     pub(crate) fn start_over(&self, found: FoundLogs) -> Result<()> {
         let mut files = self.files.lock();
         let highest = found.logs.iter().map(|log| log.number).max().unwrap_or(0);
         files.newest = self.state.current().newest_log.max(highest);
         self.rotate(&mut files)?;
         let kept = files.newest;
+        let denials: Vec<Tombstone> =
+            found.logs.iter().flat_map(found::FoundLog::denials).collect();
+        self.write_all(&mut files, &denials)?;
         self.state.update(|state| state.oldest_log = kept)?;
         for log in found.logs {
             // One that stays lies below the oldest that counts.
@@ -181,14 +190,18 @@ impl TombstoneLog {
         if files.closed {
             return Err(Error::Closed);
         }
+        self.write_all(&mut files, batch)
+    }
+
+    fn write_all(&self, files: &mut Files, batch: &[Tombstone]) -> Result<()> {
         let mut rest = batch;
         while !rest.is_empty() {
-            let taken = match self.write_some(&mut files, rest) {
+            let taken = match self.write_some(files, rest) {
                 Ok(taken) => taken,
                 // The file may have failed: the spare gets one try.
                 Err(_) => {
-                    self.rotate(&mut files)?;
-                    self.write_some(&mut files, rest)?
+                    self.rotate(files)?;
+                    self.write_some(files, rest)?
                 }
             };
             rest = rest.get(taken..).unwrap_or_default();
@@ -223,12 +236,11 @@ impl TombstoneLog {
         }
         if let Err(e) = current.write(&bytes) {
             let path = self.dir.join(log_name(current.number));
-            let failed = Older { number: current.number, max_floor: current.max_floor };
-            files.older.push_back(failed);
-            files.current = None;
+            files.older.extend(files.current.take().map(Older::from));
             return Err(Error::io("write", &path, e));
         }
         current.next = index;
+        current.denials.extend(denials(batch.iter().take(taken)));
         Ok(taken)
     }
 
@@ -238,15 +250,8 @@ impl TombstoneLog {
         if number > MAX_LOG_NUMBER {
             return Err(Error::Unsupported { what: "more tombstone logs than have names" });
         }
-        let spare = self.dir.join(SPARE);
-        let file = match self.disk.open(&spare, Access::ReadWrite) {
-            Ok(file) if file.len().is_ok_and(|len| len == self.file_len) => file,
-            _ => {
-                self.make_spare()?;
-                let opened = self.disk.open(&spare, Access::ReadWrite);
-                opened.map_err(|e| Error::io("open", &spare, e))?
-            }
-        };
+        let file = self.spare.open()?;
+        let spare = self.spare.path();
         let mut salt = [0; 8];
         self.disk.fill_random(&mut salt).map_err(|e| Error::io("read", &spare, e))?;
         let header = TombstoneHeader {
@@ -255,68 +260,52 @@ impl TombstoneLog {
             generation: self.identity.generation,
             salt: u64::from_le_bytes(salt),
             check_value: self.identity.check_value,
-            file_len: self.file_len,
+            file_len: self.spare.file_len(),
         };
-        let current = Current { number, file, header, next: 0, max_floor: 0 };
+        let denials = Vec::new();
+        let current = Current { number, file, header, next: 0, max_floor: 0, denials };
         current.write_header().map_err(|e| Error::io("write", &spare, e))?;
         let path = self.dir.join(log_name(number));
         self.disk.rename(&spare, &path).map_err(|e| Error::io("rename", &spare, e))?;
         files.newest = number;
         self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
         self.state.update(|state| state.newest_log = number)?;
-        if let Some(full) = files.current.replace(current) {
-            files.older.push_back(Older { number: full.number, max_floor: full.max_floor });
-        }
+        files.older.extend(files.current.replace(current).map(Older::from));
         Ok(())
     }
 
     /// Makes sure that a zeroed file waits.
     pub(crate) fn ensure_spare(&self) -> Result<()> {
         let _files = self.files.lock();
-        let spare = self.dir.join(SPARE);
-        match self.disk.open(&spare, Access::Read) {
-            Ok(file) if file.len().is_ok_and(|len| len == self.file_len) => Ok(()),
-            _ => self.make_spare(),
-        }
+        self.spare.ensure()
     }
 
-    fn make_spare(&self) -> Result<()> {
-        let tmp = self.dir.join(SPARE_TMP);
-        let _ = self.disk.remove_file(&tmp);
-        let made = self.write_zeros(&tmp);
-        if made.is_err() {
-            let _ = self.disk.remove_file(&tmp);
-        }
-        made?;
-        let spare = self.dir.join(SPARE);
-        self.disk.rename(&tmp, &spare).map_err(|e| Error::io("rename", &tmp, e))?;
-        self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))
-    }
-
-    fn write_zeros(&self, path: &Path) -> Result<()> {
-        let file = self.disk.create(path).map_err(|e| Error::io("create", path, e))?;
-        let zeros = vec![0_u8; 64 * 1024];
-        let mut offset = 0;
-        while offset < self.file_len {
-            let len = (self.file_len - offset).min(zeros.len() as u64) as usize;
-            let part = zeros.get(..len).unwrap_or_default();
-            write_all_at(&*file, &mut [IoSlice::new(part)], offset)
-                .map_err(|e| Error::io("write", path, e.source))?;
-            offset += len as u64;
-        }
-        file.sync_data().map_err(|e| Error::io("sync", path, e))
-    }
-
-    /// Deletes the oldest files whose floors all lie below the mark.
-    pub(crate) fn forget_below(&self, mark: u64) -> Result<()> {
+    /// Deletes the oldest files whose floors all lie below the mark. Denials in them that are not
+    /// over are written once more first, unless that would take more than half of what it frees.
+    pub(crate) fn forget_below(&self, mark: u64, now_ms: u64) -> Result<()> {
         let mut files = self.files.lock();
-        while files.older.front().is_some_and(|older| older.max_floor < mark) {
+        let leaving = files.older.iter().take_while(|older| older.max_floor < mark);
+        let denials = leaving.clone().flat_map(|older| &older.denials);
+        let kept: Vec<Tombstone> =
+            denials.filter(|denial| denial.until_ms > now_ms).cloned().collect();
+        let count = leaving.count();
+        let entries: usize = kept.iter().map(|denial| entries_of(denial.hashes.len())).sum();
+        if entries * 2 > count * entries_in_file(self.spare.file_len()) {
+            return Ok(());
+        }
+        self.write_all(&mut files, &kept)?;
+        for _ in 0..count {
             let Some(older) = files.older.pop_front() else { break };
             self.state.update(|state| state.oldest_log = older.number + 1)?;
             let path = self.dir.join(log_name(older.number));
             self.disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
         }
         Ok(())
+    }
+
+    /// The most hashes one tombstone can carry.
+    pub(crate) fn most_hashes(&self) -> usize {
+        hashes_in_file(self.spare.file_len())
     }
 
     /// Waits for a write under way, and takes no more.
@@ -327,7 +316,18 @@ impl TombstoneLog {
     /// Bytes the log and its spare take.
     pub(crate) fn bytes(&self) -> u64 {
         let files = self.files.lock();
-        (files.older.len() as u64 + u64::from(files.current.is_some()) + 1) * self.file_len
+        (files.older.len() as u64 + u64::from(files.current.is_some()) + 1) * self.spare.file_len()
+    }
+}
+
+/// Those that deny.
+fn denials<'a>(tombstones: impl Iterator<Item = &'a Tombstone>) -> impl Iterator<Item = Tombstone> {
+    tombstones.filter(|tombstone| tombstone.mode == TombstoneMode::Deny).cloned()
+}
+
+impl From<Current> for Older {
+    fn from(current: Current) -> Self {
+        Self { number: current.number, max_floor: current.max_floor, denials: current.denials }
     }
 }
 

@@ -5,12 +5,13 @@
 #[path = "random.rs"]
 mod random;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use random::Random;
 
 use ebbtide::disk::MemoryDisk;
-use ebbtide::{ManualClock, Result, Store, StoreBuilder, Timestamp};
+use ebbtide::{Error, ManualClock, Result, Store, StoreBuilder, Timestamp};
 
 /// When the clocks of all tests start: in the middle of an hour, at 13:30 UTC.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_795_267_800_000);
@@ -55,7 +56,7 @@ pub(crate) fn on_memory(disk: &MemoryDisk, clock: &ManualClock) -> StoreBuilder 
 
 /// The same settings for any store.
 pub(crate) fn quiet(builder: StoreBuilder, clock: &ManualClock) -> StoreBuilder {
-    builder.clock(clock.clone()).background(false).tombstone_log_bytes(4096)
+    builder.clock(clock.clone()).background(false).tombstone_log_bytes(4096).ledger_file_bytes(4096)
 }
 
 /// The seed of a test: from `EBBTIDE_SEED`, else always the same; printed, so that a failure can be
@@ -74,4 +75,23 @@ pub(crate) fn value_of(key: u64, version: u64, longest: u64) -> Vec<u8> {
     let mut value = version.to_le_bytes().to_vec();
     value.extend(choices.bytes(len));
     value
+}
+
+/// All files of a disk as they are now.
+pub(crate) fn files_of(disk: &MemoryDisk) -> Vec<(PathBuf, Vec<u8>)> {
+    let disk = disk.fork();
+    let read = |path: PathBuf| {
+        let bytes = disk.read_file(&path).unwrap();
+        (path, bytes)
+    };
+    disk.all_files().into_iter().map(read).collect()
+}
+
+/// A call that may find the store closed, and nothing else wrong.
+pub(crate) fn unless_closed<T>(result: Result<T>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(Error::Closed) => None,
+        Err(other) => panic!("{other}"),
+    }
 }

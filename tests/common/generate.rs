@@ -1,6 +1,6 @@
 //! Random operations from a seed, for the crash test.
 
-use super::ops::{KEYS, KEYSPACES, Key, Op, TAGS};
+use super::ops::{How, KEYS, KEYSPACES, Key, Op, TAGS, Target};
 use super::random::Random;
 
 fn key(random: &mut Random) -> Key {
@@ -13,11 +13,37 @@ fn len(random: &mut Random) -> u16 {
     lens[random.below(lens.len() as u64) as usize]
 }
 
+fn target(random: &mut Random) -> Target {
+    let space = random.below(KEYSPACES.into()) as u8;
+    let some = |random: &mut Random, count: u8| {
+        let one = 1 << random.below(count.into());
+        if random.once_in(3) { one | random.below(1 << count) as u8 } else { one }
+    };
+    match random.below(10) {
+        0..4 => Target::Keys(space, some(random, KEYS)),
+        4..6 => Target::Tags(space, some(random, TAGS)),
+        6..8 => Target::Everywhere(some(random, TAGS), random.once_in(2)),
+        _ => Target::Rows(random.below(TAGS.into()) as u8),
+    }
+}
+
+fn how(random: &mut Random) -> How {
+    match random.below(6) {
+        0..2 => How::Hide,
+        2..4 => How::Soften,
+        _ => How::Deny(random.below(200) as u16),
+    }
+}
+
+fn row_tags(random: &mut Random) -> u8 {
+    if random.once_in(2) { 0 } else { random.below(1 << TAGS) as u8 }
+}
+
 /// One operation that neither ends the process nor sets the clock back.
 pub(crate) fn op(random: &mut Random) -> Op {
     let tag = random.below(TAGS.into()) as u8;
     let space = random.below(KEYSPACES.into()) as u8;
-    match random.below(100) {
+    match random.below(130) {
         0..24 => Op::Insert(key(random), len(random)),
         24..30 => {
             let count = 2 + random.below(6);
@@ -30,6 +56,7 @@ pub(crate) fn op(random: &mut Random) -> Op {
             metadata: random.once_in(2),
             expires: random.once_in(4).then(|| random.below(300) as u16),
             sync: random.once_in(2),
+            limit: if random.once_in(4) { 10 } else { 1440 },
         },
         42..54 => Op::Commit(random.below(4) as u8, len(random)),
         54..55 => Op::Abandon(random.below(4) as u8),
@@ -47,8 +74,18 @@ pub(crate) fn op(random: &mut Random) -> Op {
             ip: random.below(4) as u8,
             minutes_ago: random.below(300) as i16 - 10,
             len: len(random),
+            tags: row_tags(random),
         },
-        _ => Op::AppendMany(random.below(4) as u8, 1 + random.below(5) as u8),
+        98..100 => {
+            Op::AppendMany(random.below(4) as u8, 1 + random.below(5) as u8, row_tags(random))
+        }
+        100..103 => Op::Buffer(random.below(4) as u8, 1 + random.below(5) as u8, row_tags(random)),
+        103..105 => Op::Flush,
+        105..110 => Op::Stream(random.below(4) as u8, len(random), random.below(400) as u16),
+        110..119 => Op::Forget(target(random), how(random)),
+        119..121 => Op::Hold(key(random)),
+        121..123 => Op::LetGo,
+        _ => Op::Scrub,
     }
 }
 

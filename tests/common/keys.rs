@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ops::{KEYS, TAGS};
+use super::ops::{KEYS, TAGS, bits};
 
 /// A version of a key's value.
 #[derive(Debug, Clone)]
@@ -23,13 +23,38 @@ pub(crate) struct Version {
     pub(crate) acked: bool,
 }
 
+/// Whether something is so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Is {
+    No,
+    /// It may be so or not.
+    Maybe,
+    Yes,
+}
+
 /// Whether a version may be seen.
+#[derive(Debug, Clone, Copy)]
+struct Sight {
+    hidden: Is,
+    stale: Is,
+}
+
+/// What a look-up gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sight {
-    Visible,
-    /// It may be seen or not.
-    Doubtful,
-    Hidden,
+pub(crate) enum Answer {
+    Fresh(u32),
+    Stale(u32),
+    Absent,
+}
+
+impl Answer {
+    /// The version that is given, stale or not.
+    pub(crate) fn id(self) -> Option<u32> {
+        match self {
+            Self::Fresh(id) | Self::Stale(id) => Some(id),
+            Self::Absent => None,
+        }
+    }
 }
 
 /// What an answer is judged by.
@@ -58,6 +83,8 @@ pub(crate) struct KeyModel {
     floor_all: u64,
     floor_keys: Vec<u64>,
     floor_tags: Vec<u64>,
+    soft_keys: Vec<u64>,
+    soft_tags: Vec<u64>,
     /// Below this an invalidation that failed may have hidden anything.
     doubtful_floor: u64,
 }
@@ -71,6 +98,8 @@ impl KeyModel {
             floor_all: 0,
             floor_keys: vec![0; usize::from(KEYS)],
             floor_tags: vec![0; usize::from(TAGS)],
+            soft_keys: vec![0; usize::from(KEYS)],
+            soft_tags: vec![0; usize::from(TAGS)],
             doubtful_floor: 0,
         }
     }
@@ -83,6 +112,14 @@ impl KeyModel {
         self.floor_tags[usize::from(tag)] = floor;
     }
 
+    pub(crate) fn softened_key(&mut self, key: u8, floor: u64) {
+        self.soft_keys[usize::from(key)] = floor;
+    }
+
+    pub(crate) fn softened_tag(&mut self, tag: u8, floor: u64) {
+        self.soft_tags[usize::from(tag)] = floor;
+    }
+
     pub(crate) fn invalidated_all(&mut self, floor: u64) {
         self.floor_all = floor;
     }
@@ -92,23 +129,51 @@ impl KeyModel {
     }
 
     fn is_floored(&self, key: u8, tags: u8, seq: u64) -> bool {
-        let tagged = |tag: &usize| tags & (1 << tag) != 0;
-        seq <= self.floor_all
-            || seq <= self.floor_keys[usize::from(key)]
-            || (0..usize::from(TAGS)).filter(tagged).any(|tag| seq <= self.floor_tags[tag])
+        self.is_floored_by_name(key, seq)
+            || bits(tags).any(|tag| seq <= self.floor_tags[usize::from(tag)])
     }
 
-    pub(crate) fn sight(&self, key: u8, version: &Version, moment: Moment) -> Sight {
-        if self.is_floored(key, version.tags, version.seq)
+    fn is_floored_by_name(&self, key: u8, seq: u64) -> bool {
+        seq <= self.floor_all || seq <= self.floor_keys[usize::from(key)]
+    }
+
+    fn is_softened(&self, key: u8, tags: u8, seq: u64) -> bool {
+        seq <= self.soft_keys[usize::from(key)]
+            || bits(tags).any(|tag| seq <= self.soft_tags[usize::from(tag)])
+    }
+
+    fn sight(&self, key: u8, version: &Version, moment: Moment) -> Sight {
+        let doubtful = version.seq <= self.doubtful_floor;
+        let hidden = if self.is_floored(key, version.tags, version.seq)
             || moment.now >= version.deadline
             || version.expires.is_some_and(|at| moment.now >= at)
         {
-            return Sight::Hidden;
-        }
-        if moment.suspect || version.seq <= self.doubtful_floor {
-            return Sight::Doubtful;
-        }
-        Sight::Visible
+            Is::Yes
+        } else if moment.suspect || doubtful {
+            Is::Maybe
+        } else {
+            Is::No
+        };
+        let stale = match self.is_softened(key, version.tags, version.seq) {
+            true => Is::Yes,
+            false if doubtful => Is::Maybe,
+            false => Is::No,
+        };
+        Sight { hidden, stale }
+    }
+
+    /// The versions of a key whose bytes may be on the disk after a scrub. `swept` tells whether what
+    /// a tag hides is gone too.
+    pub(crate) fn may_last(&self, key: u8, swept: bool) -> impl Iterator<Item = u32> {
+        let state = &self.keys[usize::from(key)];
+        let lasts = move |version: &&Version| {
+            let floored = match swept {
+                true => self.is_floored(key, version.tags, version.seq),
+                false => self.is_floored_by_name(key, version.seq),
+            };
+            state.possible.contains(&Some(version.id)) && !floored
+        };
+        state.history.iter().filter(lasts).map(|version| version.id)
     }
 
     /// A write was acknowledged.
@@ -132,7 +197,8 @@ impl KeyModel {
     /// True if a fill of this number must have been superseded; `None` if it may have been.
     pub(crate) fn supersedes(&self, key: u8, tags: u8, seq: u64) -> Option<bool> {
         let state = &self.keys[usize::from(key)];
-        if self.is_floored(key, tags, seq) || state.newest_acked > seq {
+        let floored = self.is_floored(key, tags, seq) || self.is_softened(key, tags, seq);
+        if floored || state.newest_acked > seq {
             return Some(true);
         }
         let doubtful = seq <= self.doubtful_floor
@@ -185,12 +251,12 @@ impl KeyModel {
         }
     }
 
-    /// What a key may answer is settled by what it did answer after the store was opened.
+    /// What a key may answer is settled by the version it did give after the store was opened.
     /// `durable` tells whether opening has made it durable.
     pub(crate) fn settle(&mut self, key: u8, answer: Option<u32>, moment: Moment, durable: bool) {
         let hidden: Vec<u32> = {
             let history = self.keys[usize::from(key)].history.iter();
-            let hidden = history.filter(|v| self.sight(key, v, moment) != Sight::Visible);
+            let hidden = history.filter(|v| self.sight(key, v, moment).hidden != Is::No);
             hidden.map(|version| version.id).collect()
         };
         let state = &mut self.keys[usize::from(key)];
@@ -221,29 +287,30 @@ impl KeyModel {
     }
 
     /// Fails unless this answer is right.
-    pub(crate) fn check(&self, key: u8, answer: Option<u32>, moment: Moment) {
+    pub(crate) fn check(&self, key: u8, answer: Answer, moment: Moment) {
         let state = &self.keys[usize::from(key)];
         let find = |id: u32| state.history.iter().find(|version| version.id == id);
-        match answer {
-            Some(id) => {
-                assert!(
-                    state.possible.contains(&Some(id)),
-                    "key {key} gives version {id}, which cannot be the winner: {self:#?}"
-                );
-                let version = find(id).expect("a possible winner is in the history");
-                assert!(
-                    self.sight(key, version, moment) != Sight::Hidden,
-                    "key {key} gives {version:?}, which is hidden at {moment:?}: {self:#?}"
-                );
-            }
-            None => {
-                let may_be_absent =
-                    |id: u32| find(id).is_none_or(|v| self.sight(key, v, moment) != Sight::Visible);
-                let right =
-                    moment.lossy || state.possible.iter().any(|w| w.is_none_or(may_be_absent));
-                assert!(right, "key {key} gives nothing at {moment:?}: {self:#?}");
-            }
+        if let Some(id) = answer.id() {
+            assert!(
+                state.possible.contains(&Some(id)),
+                "key {key} gives version {id}, which cannot be the winner: {self:#?}"
+            );
+            let version = find(id).expect("a possible winner is in the history");
+            let sight = self.sight(key, version, moment);
+            let wrong = match answer {
+                Answer::Stale(_) => Is::No,
+                _ => Is::Yes,
+            };
+            assert!(
+                sight.hidden != Is::Yes && sight.stale != wrong,
+                "key {key} gives {answer:?} of {version:?}, but {sight:?} at {moment:?}: {self:#?}"
+            );
+            return;
         }
+        let may_be_absent =
+            |id: u32| find(id).is_none_or(|v| self.sight(key, v, moment).hidden != Is::No);
+        let right = moment.lossy || state.possible.iter().any(|w| w.is_none_or(may_be_absent));
+        assert!(right, "key {key} gives nothing at {moment:?}: {self:#?}");
     }
 
     /// The version of an id, if it may still be on the disk.

@@ -1,16 +1,19 @@
 //! What the model test and the crash test share: operations, the store under test driven by them,
 //! and plain models in memory that say which answers are right.
 //!
-//! `ops` is what may be done, `world` does it to a store on a disk in memory and asks `keys` and
-//! `rows` about every answer.
+//! `ops` is what may be done, `world` does it to a store on a disk in memory and asks `keys`, `rows`
+//! and `denials` about every answer; `forget` is the part of it that forgets, and looks for `traces`.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod denials;
+pub(crate) mod forget;
 pub(crate) mod generate;
 pub(crate) mod keys;
 pub(crate) mod ops;
 pub(crate) mod random;
 pub(crate) mod rows;
+pub(crate) mod traces;
 pub(crate) mod world;
 
 pub(crate) const MINUTE: u64 = 60_000;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use ebbtide::{LogRow, Pseudonym, RowId, Timestamp};
 
-use super::keys::Moment;
+use super::keys::{Is, Moment};
+use super::ops::bits;
+use super::traces::{Stamp, Trace};
 
 /// Whether a row is there, time apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +24,11 @@ pub(crate) struct RowModel {
     pub(crate) subject: Option<[u8; 16]>,
     pub(crate) deadline: u64,
     pub(crate) len: u16,
+    pub(crate) tags: u8,
     pub(crate) durable: bool,
     pub(crate) presence: Presence,
+    /// One of its tags was invalidated.
+    pub(crate) hidden: Is,
 }
 
 impl RowModel {
@@ -31,13 +36,14 @@ impl RowModel {
     pub(crate) fn new(number: u32, time: u64, subject: Option<Pseudonym>, deadline: u64) -> Self {
         let subject = subject.map(|subject| subject.id());
         let (durable, presence) = (false, Presence::Doubtful);
-        Self { number, id: None, time, subject, deadline, len: 0, durable, presence }
+        let (id, len, tags, hidden) = (None, 0, 0, Is::No);
+        Self { number, id, time, subject, deadline, len, tags, durable, presence, hidden }
     }
 }
 
-/// The payload of a row: its number, and bytes that follow from it.
+/// The payload of a row: its stamp, and bytes that follow from its number.
 pub(crate) fn payload(number: u32, len: u16) -> Vec<u8> {
-    let mut bytes = number.to_le_bytes().to_vec();
+    let mut bytes = Trace { stamp: Stamp::Row, number }.to_bytes().to_vec();
     bytes.extend((0..len).map(|at| (number as u8).wrapping_mul(31).wrapping_add(at as u8)));
     bytes
 }
@@ -67,6 +73,25 @@ impl RowsModel {
         self.rows.insert(row.number, row);
     }
 
+    /// A row that was taken before has been written.
+    pub(crate) fn flushed(&mut self, number: u32) {
+        let row = self.rows.get_mut(&number).expect("a row that was taken");
+        row.presence = Presence::Certain;
+    }
+
+    /// A tag was invalidated, or perhaps.
+    pub(crate) fn invalidated_tag(&mut self, tag: u8, hidden: Is) {
+        for row in self.rows.values_mut().filter(|row| bits(row.tags).any(|t| t == tag)) {
+            row.hidden = row.hidden.max(hidden);
+        }
+    }
+
+    /// True if the bytes of a row may be on the disk after a scrub.
+    pub(crate) fn may_last(&self, number: u32) -> bool {
+        let row = self.rows.get(&number);
+        row.is_none_or(|row| row.hidden != Is::Yes || row.presence == Presence::Doubtful)
+    }
+
     /// An address has one pseudonym as long as the bucket lives.
     pub(crate) fn pseudonym(&mut self, ip: u8, pseudonym: Pseudonym, deadline: u64) {
         let place = (ip, pseudonym.period().as_millis());
@@ -94,20 +119,25 @@ impl RowsModel {
             scanned.iter().map(|row| (number_of(row), row.id())).collect();
         for row in self.rows.values_mut() {
             match there.get(&row.number) {
-                Some(id) if row.presence != Presence::Gone => {
+                Some(id) if row.presence != Presence::Gone && row.hidden != Is::Yes => {
                     row.presence = Presence::Certain;
+                    if durable {
+                        row.hidden = Is::No;
+                    }
                     row.durable |= durable;
                     row.id = row.id.or(Some(*id));
                 }
                 Some(_) => panic!("a row that was gone is back: {row:?}"),
-                None => {
-                    if row.presence == Presence::Doubtful
-                        && moment.now < row.deadline
-                        && !moment.suspect
-                    {
-                        row.presence = Presence::Gone;
+                None if moment.now < row.deadline && !moment.suspect => {
+                    match (row.presence, row.hidden) {
+                        // What hides it may be found next time only.
+                        (_, Is::Maybe) if !durable => {}
+                        (Presence::Doubtful, Is::No | Is::Maybe) => row.presence = Presence::Gone,
+                        (Presence::Certain, Is::Maybe) => row.hidden = Is::Yes,
+                        _ => {}
                     }
                 }
+                None => {}
             }
         }
     }
@@ -139,6 +169,7 @@ impl RowsModel {
         assert_eq!(row.time(), Timestamp::from_millis(known.time), "{known:?}");
         assert_eq!(row.subject().map(|subject| subject.id()), known.subject, "{known:?}");
         assert!(known.presence != Presence::Gone, "a row that was gone is back: {known:?}");
+        assert!(known.hidden != Is::Yes, "a row that was invalidated is back: {known:?}");
         assert!(moment.now < known.deadline, "{known:?} is past its time at {moment:?}");
         if let Some(id) = known.id {
             assert_eq!(row.id(), id, "{known:?}");
@@ -170,11 +201,13 @@ impl RowsModel {
 
 impl RowModel {
     fn must_be_there(&self, moment: Moment) -> bool {
-        self.presence == Presence::Certain && moment.now < self.deadline && !moment.suspect
+        self.presence == Presence::Certain
+            && self.hidden == Is::No
+            && moment.now < self.deadline
+            && !moment.suspect
     }
 }
 
 fn number_of(row: &LogRow) -> u32 {
-    let bytes: [u8; 4] = row.payload().get(..4).unwrap().try_into().unwrap();
-    u32::from_le_bytes(bytes)
+    Trace::read(row.payload()).unwrap().number
 }

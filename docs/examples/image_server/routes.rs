@@ -13,7 +13,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
 use ebbtide::Receipt;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 use tokio::task::spawn_blocking;
 
 use crate::access_log;
@@ -117,10 +117,8 @@ fn render_and_keep(app: &App, variant: &Variant, headers: &HeaderMap) -> Result<
 async fn purge(State(app): State<Arc<App>>, name: Name) -> Result<Response, Refusal> {
     let name = plain_name(name)?;
     let photo = name.clone();
-    let receipts = spawn_blocking(move || app.storage.variants.purge(&photo)).await??;
-    let receipts: Map<String, Json> =
-        receipts.iter().map(|(keyspace, receipt)| (keyspace.clone(), to_json(receipt))).collect();
-    let body = format!("{:#}\n", json!({ "photo": name, "receipts": receipts }));
+    let receipt = spawn_blocking(move || app.storage.purge(&photo)).await??;
+    let body = format!("{:#}\n", json!({ "photo": name, "receipt": to_json(&receipt) }));
     let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
     response.extensions_mut().insert(About(name));
     Ok(response)
@@ -129,9 +127,10 @@ async fn purge(State(app): State<Arc<App>>, name: Name) -> Result<Response, Refu
 fn to_json(receipt: &Receipt) -> Json {
     json!({
         "sequence": receipt.sequence(),
-        "scope": receipt.scope().to_string(),
+        "target": receipt.target().to_string(),
         "at": receipt.at().to_string(),
         "level": receipt.level().to_string(),
+        "persist_by": receipt.persist_by().map(|time| time.to_string()),
         "gone_by": receipt.gone_by().to_string(),
     })
 }

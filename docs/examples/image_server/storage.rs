@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ebbtide::{Keyspace, KeyspaceOptions, LogOptions, Retention, Store};
+use ebbtide::{Keyspace, KeyspaceOptions, LogOptions, Receipt, Retention, Scope, Store};
 
 use crate::access_log::AccessLog;
 use crate::variants::Variants;
@@ -55,5 +55,11 @@ impl Storage {
             notes: store.keyspace(NOTES, KeyspaceOptions::new(RETENTION))?,
             store,
         })
+    }
+
+    /// Hides all variants of a photo in all keyspaces, with one durable write. Their bytes follow
+    /// within the hour.
+    pub(crate) fn purge(&self, photo: &str) -> ebbtide::Result<Receipt> {
+        self.store.invalidate_tag(photo, Scope::Keyspaces)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use ebbtide::{Bytes, Fill, Keyspace, Outcome, Receipt, Value};
+use ebbtide::{Bytes, Fill, Keyspace, Outcome, Value};
 
 use crate::render::Format;
 
@@ -163,15 +163,6 @@ impl Variants {
             Ok(Outcome::Superseded) => Filled::Superseded(rendered.into()),
             Err(error) => Filled::Refused(rendered.into(), error),
         }
-    }
-
-    /// Hides all variants of a photo, and says so for each keyspace. Durable when this returns.
-    pub(crate) fn purge(&self, photo: &str) -> ebbtide::Result<Vec<(String, Receipt)>> {
-        let mut receipts = Vec::new();
-        for keyspace in [&self.images, &self.previews] {
-            receipts.push((keyspace.name().to_owned(), keyspace.invalidate_tag(photo)?));
-        }
-        Ok(receipts)
     }
 
     fn keyspace(&self, variant: &Variant) -> &Keyspace {

@@ -43,18 +43,30 @@ pub(crate) enum Command {
     /// Show what is known of a key
     #[command(after_help = help::STAT)]
     Stat(KeyArgs),
+    /// Say why a key can be read, or why not
+    #[command(after_help = help::EXPLAIN)]
+    Explain(KeyArgs),
     /// Hide a key, all that carries a tag, or everything, durably
     #[command(after_help = help::INVALIDATE)]
     Invalidate(InvalidateArgs),
+    /// Erase a key, or all that carries a tag, and refuse it for some time
+    #[command(after_help = help::ERASE)]
+    Erase(EraseArgs),
     /// Show the last rows of a log
     #[command(after_help = help::TAIL)]
     Tail(TailArgs),
     /// Show the rows of a log in a range of time, in its order
     #[command(after_help = help::SCAN)]
     Scan(ScanArgs),
+    /// List every file on the disk: why it is there, and until when
+    #[command(after_help = help::RESIDUE)]
+    Residue(StoreArg),
     /// Read everything, compare all checksums, and name what is wrong
     #[command(after_help = help::VERIFY)]
     Verify(StoreArg),
+    /// Show or check the ledger: what was forgotten, and when
+    #[command(after_help = help::LEDGER)]
+    Ledger(LedgerArgs),
     /// Show one segment file, record by record
     #[command(after_help = help::DUMP)]
     Dump(DumpArgs),
@@ -141,8 +153,8 @@ pub(crate) struct PutArgs {
 pub(crate) struct InvalidateArgs {
     /// The store's directory
     pub(crate) store: PathBuf,
-    /// The keyspace
-    pub(crate) keyspace: String,
+    /// The keyspace; with --tag, all keyspaces without one
+    pub(crate) keyspace: Option<String>,
     /// The key to hide
     pub(crate) key: Option<OsString>,
     /// The key is given in hexadecimal
@@ -151,9 +163,35 @@ pub(crate) struct InvalidateArgs {
     /// Hide all values that carry this tag
     #[arg(long)]
     pub(crate) tag: Option<OsString>,
+    /// With --tag and without a keyspace: hide the rows of all logs that carry it too
+    #[arg(long, requires = "tag", conflicts_with = "keyspace")]
+    pub(crate) rows: bool,
     /// Hide everything in the keyspace
-    #[arg(long)]
+    #[arg(long, requires = "keyspace")]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("target").required(true).args(["key", "tag"]))]
+pub(crate) struct EraseArgs {
+    /// The store's directory
+    pub(crate) store: PathBuf,
+    /// The keyspace; with --tag, all keyspaces without one
+    pub(crate) keyspace: Option<String>,
+    /// The key to erase
+    pub(crate) key: Option<OsString>,
+    /// The key is given in hexadecimal
+    #[arg(long, requires = "key")]
+    pub(crate) hex_key: bool,
+    /// Erase all values that carry this tag
+    #[arg(long)]
+    pub(crate) tag: Option<OsString>,
+    /// With --tag and without a keyspace: erase the rows of all logs that carry it too
+    #[arg(long, requires = "tag", conflicts_with = "keyspace")]
+    pub(crate) rows: bool,
+    /// Refuse to store it before this time: 2026-11-21T09:30:00Z or +2d
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) deny_until: Option<Moment>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -185,6 +223,37 @@ pub(crate) struct ScanArgs {
     /// At most so many rows
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LedgerArgs {
+    #[command(subcommand)]
+    pub(crate) command: LedgerCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Check that the chain of entries is whole
+    #[command(after_help = help::LEDGER_VERIFY)]
+    Verify(StoreArg),
+    /// Show the entries
+    #[command(after_help = help::LEDGER_SHOW)]
+    Show(StoreArg),
+    /// Show whether buckets left in time
+    #[command(after_help = help::LEDGER_PROVE)]
+    Prove(ProveArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProveArgs {
+    /// The store's directory
+    pub(crate) store: PathBuf,
+    /// The first deadline to look at; the oldest without it
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) from: Option<Moment>,
+    /// The first deadline not to look at; without it, all up to now
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) to: Option<Moment>,
 }
 
 #[derive(Debug, clap::Args)]

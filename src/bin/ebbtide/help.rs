@@ -2,9 +2,11 @@
 
 /// After the help of the whole command.
 pub(crate) const GENERAL: &str = "\
-Commands that only look (info, buckets, ls, get, stat, tail, scan, verify, dump) take no lock and
-work beside a process that has the store open. Commands that change something (put, invalidate,
-drop-expired) need the store for themselves; they do the upkeep that is due before they end.
+Commands that only look (info, buckets, ls, get, stat, explain, tail, scan, residue, verify, ledger,
+dump)
+take no lock and work beside a process that has the store open. Commands that change something (put,
+invalidate, erase, drop-expired) need the store for themselves; they do the upkeep that is due before
+they end.
 
 Exit codes:
   0  done, also if a list turned out empty
@@ -47,9 +49,27 @@ pub(crate) const STAT: &str = "\
 JSON: one object: {keyspace, key, value_len, value_hash, metadata, metadata_len, tags, sequence,
 written_at, gone_at, age_ms, left_ms}; value_hash is XXH3-128 in hexadecimal, tags their number";
 
+pub(crate) const EXPLAIN: &str = "\
+A number orders all writes and invalidations of a store; an invalidation hides records up to its own.
+
+JSON: one object: {keyspace, key, reason: \"visible\"|\"key\"|\"tag\"|\"all\"|\"stale-key\"|\"stale-tag\"|
+\"deadline\"|\"expiry\"|\"denied\"|\"erased\"|\"damaged\"|\"absent\", explanation, sequence, written_at,
+gone_at, tags, tag_index, floor, floor_at, denied_until, damage}; null where nothing is known. floor is
+the number up to which an invalidation hides, floor_at when that was, tag_index which tag, from 0";
+
 pub(crate) const INVALIDATE: &str = "\
-JSON: one object: {keyspace, scope: \"key\"|\"tag\"|\"all\", level, sequence, at, gone_by, widened};
-records up to the sequence number are hidden, and off the disk at gone_by at the latest";
+With --tag and no KEYSPACE it is hidden in all keyspaces, with one note; --rows takes in all logs.
+
+JSON: one object: {keyspace, target: \"key\"|\"tag\"|\"all\", level: \"hidden\"|\"scrubbed\"|
+\"unlinked\", sequence, at, persist_by, gone_by, widened}; records up to the sequence number are hidden,
+the next level is due by persist_by, and they are off the disk at gone_by at the latest; keyspace is
+null for all of them";
+
+pub(crate) const ERASE: &str = "\
+As `invalidate`, and with --deny-until, storing the key or anything with the tag is refused until then.
+Only a keyed hash of it is kept for that.
+
+JSON: one object, as of `invalidate`, and {denied_until}, or null";
 
 pub(crate) const TAIL: &str = "\
 With --follow, rows whose own time lies more than a minute behind the newest one are not shown.
@@ -63,11 +83,46 @@ TIME is 2026-11-21T09:30:00Z, 2026-11-21 (midnight in UTC), -3h30m or -2d (so lo
 JSON: one object per line: {id, time, subject, tags, gone_at, payload}; subject is the pseudonym in
 hexadecimal or null, tags their number";
 
+pub(crate) const RESIDUE: &str = "\
+UNTIL is when the file is gone at the latest, if a process has the store open for writing then; due
+is what only waits for that, and - what may stay as long as the store.
+
+JSON: one object per line: {path, kind, why, owner: \"store\"|\"keyspace\"|\"log\"|\"unknown\", name, bucket,
+bytes, until}; name is that of the keyspace or log, bucket when its bucket starts, and until is null
+for what may stay as long as the store";
+
 pub(crate) const VERIFY: &str = "\
 Exits with 1 if there are problems. A torn tail, as a process leaves that was killed or is still
 writing, is no problem.
 
 JSON: one object: {files, records, bytes, problems: [{path, offset, what}], torn_tails: [path]}";
+
+pub(crate) const LEDGER: &str = "\
+It holds no personal data: no keys, tags, pseudonyms or contents.
+
+JSON: see the help of verify, show and prove";
+
+pub(crate) const LEDGER_VERIFY: &str = "\
+Exits with 1 if the chain is broken. The head is the newest entry: kept elsewhere, it shows later that
+nothing up to it was changed.
+
+JSON: one object: {files, entries, head: {number, hash}, problems: [{path, offset, what}]}; head is null
+if there is no entry";
+
+pub(crate) const LEDGER_SHOW: &str = "\
+JSON: one object per line: {number, kind, text, at, owner_id, owner, bucket_start, deadline, instance,
+records, bytes, hash}; what an entry does not tell is null; kind is checkpoint, keyspace, log,
+bucket-born, bucket-dropped, bucket-released, invalidated, scrubbed, keys-destroyed, clock-suspect or
+bucket-carried";
+
+pub(crate) const LEDGER_PROVE: &str = "\
+TIME is 2026-11-21T09:30:00Z, 2026-11-21 (midnight in UTC), -3h30m or -2d (so long ago), or now.
+A bucket that left up to a minute after its deadline left in time. Exits with 1 unless the verdict is
+\"kept\".
+
+JSON: one object: {verdict: \"kept\"|\"late\"|\"open\"|\"broken\", at, worst_late_ms, buckets, covers_from,
+head: {number, hash}, owners: [{owner_id, name, due, dropped, open, missing, late, worst_late_ms}]};
+buckets is how many were late, or are still there";
 
 pub(crate) const DUMP: &str = "\
 Exits with 1 if a record is damaged or the file does not end with a whole record.

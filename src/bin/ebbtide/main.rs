@@ -4,7 +4,9 @@ mod args;
 mod buckets;
 mod drop_expired;
 mod dump;
+mod erase;
 mod escape;
+mod explain;
 mod failure;
 mod get;
 mod help;
@@ -12,11 +14,13 @@ mod info;
 mod invalidate;
 mod json;
 mod key;
+mod ledger;
 mod ls;
 mod moment;
 mod output;
 mod progress;
 mod put;
+mod residue;
 mod scan;
 mod stat;
 mod store;
@@ -75,10 +79,14 @@ fn run(command: Command, output: &mut Output) -> Result<Verdict, Failure> {
         Command::Get(args) => get::run(&args, output),
         Command::Put(args) => put::run(&args, output),
         Command::Stat(args) => stat::run(&args, output),
+        Command::Explain(args) => explain::run(&args, output),
+        Command::Erase(args) => erase::run(&args, output),
         Command::Invalidate(args) => invalidate::run(&args, output),
         Command::Tail(args) => tail::run(&args, output),
         Command::Scan(args) => scan::run(&args, output),
+        Command::Residue(args) => residue::run(&args, output),
         Command::Verify(args) => verify::run(&args, output),
+        Command::Ledger(args) => ledger::run(&args, output),
         Command::Dump(args) => dump::run(&args, output),
         Command::DropExpired(args) => drop_expired::run(&args, output),
     }

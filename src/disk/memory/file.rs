@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use super::crash::{CrashChoice, pick};
@@ -17,11 +18,16 @@ const SECTOR: usize = 512;
 /// Longer files are a caller's mistake, which should fail and not exhaust the memory.
 const MAX_LEN: u64 = 1 << 32;
 
+/// The numbers of blocks below the length that take no space; they read as zeros.
+type Holes = BTreeSet<u64>;
+
 /// One file. The contents are shared between forks of a disk until one of them changes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FileNode {
     live: Arc<Vec<u8>>,
     durable: Arc<Vec<u8>>,
+    holes: Holes,
+    durable_holes: Holes,
     pending: Vec<Change>,
     maps: Vec<Weak<Map>>,
     /// A name leads to it. Without one it lasts only as long as it is open.
@@ -79,6 +85,8 @@ impl FileNode {
     pub(super) fn replace(&mut self, bytes: &[u8]) {
         self.live = Arc::new(bytes.to_vec());
         self.durable = Arc::clone(&self.live);
+        self.holes.clear();
+        self.durable_holes.clear();
         self.pending.clear();
         self.update_maps(0, bytes);
     }
@@ -87,8 +95,28 @@ impl FileNode {
         &self.live
     }
 
+    /// The blocks it takes: those below its length, without the holes.
     pub(super) fn blocks(&self) -> u64 {
+        self.extent() - self.holes.len() as u64
+    }
+
+    /// How many blocks its length covers.
+    fn extent(&self) -> u64 {
         (self.live.len() as u64).div_ceil(BLOCK)
+    }
+
+    /// How many blocks it would take more at this length.
+    pub(super) fn missing_for_len(&self, len: u64) -> u64 {
+        len.div_ceil(BLOCK).saturating_sub(self.extent())
+    }
+
+    /// The first block that a write of this range lacks after `free` more were given to the file: a
+    /// hole in the range, or one between the length and the range's end.
+    pub(super) fn lacking(&self, range: Range<u64>, free: u64) -> Option<u64> {
+        let (first, last) = (range.start / BLOCK, range.end.div_ceil(BLOCK));
+        let holes = self.holes.range(first..last.max(first)).copied();
+        let mut missing = holes.chain(self.extent()..last);
+        missing.nth(usize::try_from(free).unwrap_or(usize::MAX))
     }
 
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
@@ -104,6 +132,22 @@ impl FileNode {
         if bytes.is_empty() {
             return;
         }
+        let end = (offset + bytes.len()) as u64;
+        self.holes.retain(|block| !(offset as u64 / BLOCK..end.div_ceil(BLOCK)).contains(block));
+        self.put(offset, bytes);
+    }
+
+    /// Puts zeros over what is below the length, and gives the whole blocks in the range back.
+    pub(super) fn punch(&mut self, offset: u64, end: u64) {
+        let len = self.live.len() as u64;
+        if offset >= len.min(end) {
+            return;
+        }
+        self.put(offset as usize, vec![0; (len.min(end) - offset) as usize]);
+        self.holes.extend(offset.div_ceil(BLOCK)..self.extent().min(end / BLOCK));
+    }
+
+    fn put(&mut self, offset: usize, bytes: Vec<u8>) {
         overlay(Arc::make_mut(&mut self.live), offset, &bytes);
         self.update_maps(offset, &bytes);
         self.pending.push(Change::Write { offset, bytes });
@@ -111,6 +155,7 @@ impl FileNode {
 
     pub(super) fn set_len(&mut self, len: usize) {
         Arc::make_mut(&mut self.live).resize(len, 0);
+        self.holes.split_off(&self.extent());
         self.pending.push(Change::SetLen(len));
     }
 
@@ -120,6 +165,7 @@ impl FileNode {
         }
         let durable = Arc::make_mut(&mut self.durable);
         self.pending.drain(..).for_each(|change| change.apply(durable));
+        self.durable_holes = self.holes.clone();
     }
 
     pub(super) fn map(&mut self, len: usize) -> Arc<Map> {
@@ -148,11 +194,18 @@ impl FileNode {
         if !self.pending.is_empty() {
             match pick(choice, 3) {
                 0 => {}
-                1 => self.durable = Arc::clone(&self.live),
-                _ => self.durable = Arc::new(self.mixed(choice)),
+                1 => {
+                    self.durable = Arc::clone(&self.live);
+                    self.durable_holes = self.holes.clone();
+                }
+                _ => {
+                    self.durable = Arc::new(self.mixed(choice));
+                    self.durable_holes = self.mixed_holes();
+                }
             }
         }
         self.live = Arc::clone(&self.durable);
+        self.holes = self.durable_holes.clone();
         self.pending.clear();
     }
 
@@ -170,6 +223,16 @@ impl FileNode {
             target.iter_mut().zip(sector).for_each(|(to, from)| *to = from);
         }
         contents
+    }
+
+    /// The holes of before or after that can be holes of the mixture, which reads as zeros there.
+    fn mixed_holes(&self) -> Holes {
+        let is_zero = |block: &u64| {
+            let start = (block * BLOCK) as usize;
+            let bytes = self.durable.get(start..).unwrap_or_default();
+            !bytes.is_empty() && bytes.iter().take(BLOCK as usize).all(|&byte| byte == 0)
+        };
+        self.durable_holes.union(&self.holes).copied().filter(is_zero).collect()
     }
 
     /// One of the lengths the file has had since the last sync, or a whole number of sectors

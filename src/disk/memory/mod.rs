@@ -24,7 +24,7 @@ use self::file::BLOCK;
 use self::random::Random;
 use self::tree::{Id, Tree};
 use super::real::parse_pid;
-use super::{Access, DirEntry, Disk, DiskFile, DiskLock, EntryKind, LockOutcome};
+use super::{Access, Capabilities, DirEntry, Disk, DiskFile, DiskLock, EntryKind, LockOutcome};
 use crate::error::is_full;
 use crate::map::Map;
 
@@ -32,8 +32,8 @@ pub use self::crash::CrashChoice;
 
 /// A file system in memory. Clones are the same disk; [`MemoryDisk::fork`] gives another one.
 ///
-/// The directory `/` exists from the start, and relative paths start there; `..` is refused. Files
-/// have no holes: whatever is below a file's length takes space.
+/// The directory `/` exists from the start, and relative paths start there; `..` is refused. Whatever
+/// is below a file's length takes space, but for the holes [`DiskFile::punch_hole`] makes.
 #[derive(Clone)]
 pub struct MemoryDisk {
     shared: Arc<Shared>,
@@ -48,19 +48,25 @@ struct State {
     tree: Tree,
     capacity: Option<u64>,
     random: Random,
+    capabilities: Capabilities,
     locked: BTreeSet<Id>,
     /// Why every call fails.
     dead: Option<&'static str>,
 }
 
 impl MemoryDisk {
-    /// An empty disk without a limit to its capacity. The seed determines
-    /// [`fill_random`](Disk::fill_random).
+    /// An empty disk without a limit to its capacity, and with all [`Capabilities`]. The seed
+    /// determines [`fill_random`](Disk::fill_random).
     pub fn new(seed: u64) -> Self {
         Self::holding(State {
             tree: Tree::new(),
             capacity: None,
             random: Random::new(seed),
+            capabilities: Capabilities {
+                file_system: "memory".to_owned(),
+                punches_holes: true,
+                overwrites_in_place: true,
+            },
             locked: BTreeSet::new(),
             dead: None,
         })
@@ -102,6 +108,13 @@ impl MemoryDisk {
         self.shared.state.lock().capacity = capacity;
     }
 
+    /// Sets what [`capabilities`](Disk::capabilities) tells, of every directory. On a disk that
+    /// does not punch holes, [`punch_hole`](DiskFile::punch_hole) fails; one that does not overwrite
+    /// in place only says so.
+    pub fn set_capabilities(&self, capabilities: Capabilities) {
+        self.shared.state.lock().capabilities = capabilities;
+    }
+
     /// The space files take, in whole blocks of 4096 bytes. A removed file counts until its last
     /// handle is dropped.
     pub fn used_bytes(&self) -> u64 {
@@ -141,6 +154,7 @@ impl MemoryDisk {
             tree: Tree::new(),
             capacity: state.capacity,
             random: state.random.clone(),
+            capabilities: state.capabilities.clone(),
             locked: BTreeSet::new(),
             dead: Some(why),
         };
@@ -185,24 +199,20 @@ impl State {
         }
     }
 
-    /// How far a file may reach with what is free, or `None` without a limit.
-    fn limit(&self, blocks: u64) -> Option<u64> {
-        let free = (self.capacity? / BLOCK).saturating_sub(self.tree.used_blocks());
-        Some((blocks + free) * BLOCK)
+    /// How many blocks are free, or `None` without a limit.
+    fn free_blocks(&self) -> Option<u64> {
+        Some((self.capacity? / BLOCK).saturating_sub(self.tree.used_blocks()))
     }
 
     /// How many of `len` bytes at `offset` the file takes.
     fn room(&self, id: Id, offset: u64, len: usize) -> io::Result<usize> {
         let end = file::checked_end(offset, len)?;
-        let held = self.tree.file(id)?.blocks();
-        if end.div_ceil(BLOCK) <= held {
-            return Ok(len);
-        }
-        match self.limit(held) {
-            Some(limit) if limit == held * BLOCK || limit <= offset => {
+        let Some(free) = self.free_blocks() else { return Ok(len) };
+        match self.tree.file(id)?.lacking(offset..end, free) {
+            Some(block) if free == 0 || block * BLOCK <= offset => {
                 Err(io::ErrorKind::StorageFull.into())
             }
-            Some(limit) => Ok((limit.min(end) - offset) as usize),
+            Some(block) => Ok((block * BLOCK - offset) as usize),
             None => Ok(len),
         }
     }
@@ -221,12 +231,19 @@ impl State {
 
     fn set_len(&mut self, id: Id, len: u64) -> io::Result<()> {
         file::checked_end(len, 0)?;
-        let held = self.tree.file(id)?.blocks();
-        let grows = len.div_ceil(BLOCK) > held;
-        if grows && self.limit(held).is_some_and(|limit| limit < len) {
+        let missing = self.tree.file(id)?.missing_for_len(len);
+        if self.free_blocks().is_some_and(|free| missing > free) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.tree.file_mut(id)?.set_len(len as usize);
+        Ok(())
+    }
+
+    fn punch_hole(&mut self, id: Id, offset: u64, len: u64) -> io::Result<()> {
+        if !self.capabilities.punches_holes {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.tree.file_mut(id)?.punch(offset, offset.saturating_add(len));
         Ok(())
     }
 
@@ -301,6 +318,12 @@ impl Disk for MemoryDisk {
         self.shared.alive()?.random.fill(buffer);
         Ok(())
     }
+
+    fn capabilities(&self, dir: &Path) -> io::Result<Capabilities> {
+        let state = self.shared.alive()?;
+        state.tree.list(dir)?;
+        Ok(state.capabilities.clone())
+    }
 }
 
 struct MemoryFile {
@@ -341,6 +364,10 @@ impl DiskFile for MemoryFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.writable(rustix::io::Errno::INVAL)?.set_len(self.id, len)
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.writable(rustix::io::Errno::BADF)?.punch_hole(self.id, offset, len)
     }
 
     fn map(&self, len: usize) -> io::Result<Arc<Map>> {

@@ -1,0 +1,58 @@
+//! `ebbtide erase`: hiding a key or a tag for good, and refusing it for some time.
+
+use std::os::unix::ffi::OsStrExt;
+
+use ebbtide::{Receipt, Store, Timestamp};
+use serde_json::json;
+
+use crate::Verdict;
+use crate::args::EraseArgs;
+use crate::failure::Failure;
+use crate::invalidate::{Target, document, place, remark, scope};
+use crate::key;
+use crate::output::Output;
+use crate::store::{check_exists, work_on};
+
+pub(crate) fn run(args: &EraseArgs, output: &mut Output) -> Result<Verdict, Failure> {
+    let target = match (&args.key, &args.tag) {
+        (Some(typed), _) => Target::Key(key::read(typed, args.hex_key)?),
+        (None, tag) => Target::Tag(tag.as_ref().map_or(Vec::new(), |tag| tag.as_bytes().to_vec())),
+    };
+    check_exists(&args.store)?;
+    let (receipt, until) = work_on(&args.store, output, |store| erase(store, args, &target))?;
+    if output.is_json() {
+        let mut document = document(args.keyspace.as_deref(), &receipt);
+        document["denied_until"] = json!(until.map(|until| until.to_string()));
+        output.json(&document)?;
+    } else {
+        let place = place(args.keyspace.as_deref(), args.rows);
+        let denied = until.map_or(String::new(), |until| format!("; denied until {until}"));
+        output.remark(&format!("{}{denied}", remark("erased", &target, &place, &receipt)))?;
+    }
+    Ok(Verdict::Fine)
+}
+
+fn erase(
+    store: &Store,
+    args: &EraseArgs,
+    target: &Target,
+) -> Result<(Receipt, Option<Timestamp>), Failure> {
+    let until = args.deny_until.map(|moment| moment.resolve(store.now()));
+    if let Some(until) = until.filter(|until| *until <= store.now()) {
+        return Err(Failure::usage(format!("--deny-until {until} has passed")));
+    }
+    let keyspace = args.keyspace.as_ref().map(|name| store.existing_keyspace(name)).transpose()?;
+    let erase = match (keyspace, target) {
+        (Some(keyspace), Target::Key(key)) => keyspace.erase(key),
+        (Some(keyspace), Target::Tag(tag)) => keyspace.erase_tag(tag),
+        (None, Target::Tag(tag)) => store.erase_tag(tag, scope(args.rows)),
+        (None, Target::Key(_)) | (_, Target::All) => {
+            return Err(Failure::usage("a keyspace and a key, or --tag"));
+        }
+    };
+    let erase = match until {
+        Some(until) => erase.deny_until(until),
+        None => erase,
+    };
+    Ok((erase.commit()?, until))
+}

@@ -1,0 +1,84 @@
+//! A zeroed file that waits beside a log, so that the log can go on without asking for space.
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{Access, Disk, DiskFile, write_all_at};
+use crate::error::{Error, Result};
+
+const NAME: &str = "spare";
+const TMP_NAME: &str = "spare.tmp";
+
+/// The spare of a directory.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    file_len: u64,
+}
+
+impl Spare {
+    /// The spare of this directory, a file of this length; it need not be there yet.
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, file_len: u64) -> Self {
+        Self { disk, dir, file_len }
+    }
+
+    /// The file, while it waits.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.join(NAME)
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn file_len(&self) -> u64 {
+        self.file_len
+    }
+
+    /// Makes sure that it waits.
+    pub(crate) fn ensure(&self) -> Result<()> {
+        match self.disk.open(&self.path(), Access::Read) {
+            Ok(file) if file.len().is_ok_and(|len| len == self.file_len) => Ok(()),
+            _ => self.make(),
+        }
+    }
+
+    /// Opens it for writing; makes it if it is missing.
+    pub(crate) fn open(&self) -> Result<Arc<dyn DiskFile>> {
+        let path = self.path();
+        match self.disk.open(&path, Access::ReadWrite) {
+            Ok(file) if file.len().is_ok_and(|len| len == self.file_len) => Ok(file),
+            _ => {
+                self.make()?;
+                let opened = self.disk.open(&path, Access::ReadWrite);
+                opened.map_err(|e| Error::io("open", &path, e))
+            }
+        }
+    }
+
+    fn make(&self) -> Result<()> {
+        let tmp = self.dir.join(TMP_NAME);
+        let _ = self.disk.remove_file(&tmp);
+        let made = self.write_zeros(&tmp);
+        if made.is_err() {
+            let _ = self.disk.remove_file(&tmp);
+        }
+        made?;
+        let path = self.path();
+        self.disk.rename(&tmp, &path).map_err(|e| Error::io("rename", &tmp, e))?;
+        self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))
+    }
+
+    fn write_zeros(&self, path: &Path) -> Result<()> {
+        let file = self.disk.create(path).map_err(|e| Error::io("create", path, e))?;
+        let zeros = vec![0_u8; 64 * 1024];
+        let mut offset = 0;
+        while offset < self.file_len {
+            let len = (self.file_len - offset).min(zeros.len() as u64) as usize;
+            let part = zeros.get(..len).unwrap_or_default();
+            write_all_at(&*file, &mut [IoSlice::new(part)], offset)
+                .map_err(|e| Error::io("write", path, e.source))?;
+            offset += len as u64;
+        }
+        file.sync_data().map_err(|e| Error::io("sync", path, e))
+    }
+}

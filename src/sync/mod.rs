@@ -1,0 +1,15 @@
+//! Locks and atomics, in one place, so that a model checker's can stand in for them.
+
+#[cfg(shuttle)]
+mod shuttle;
+
+#[cfg(not(shuttle))]
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+#[cfg(not(shuttle))]
+pub(crate) use std::sync::atomic;
+
+#[cfg(shuttle)]
+pub(crate) use self::shuttle::{Condvar, Mutex, MutexGuard, RwLock, atomic};
+
+/// True if a model checker chooses the schedules.
+pub(crate) const MODEL_CHECKED: bool = cfg!(shuttle);

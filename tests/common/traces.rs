@@ -1,0 +1,65 @@
+//! Stamps at the beginning of everything that is written, by which its bytes are found on the disk.
+
+use std::collections::BTreeSet;
+
+use ebbtide::disk::MemoryDisk;
+
+/// What a stamp stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stamp {
+    Value,
+    Metadata,
+    Row,
+}
+
+/// A stamp with the number of the version or row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Trace {
+    pub(crate) stamp: Stamp,
+    pub(crate) number: u32,
+}
+
+const FIRST: u8 = 0xe7;
+const MARK: [u8; 3] = [FIRST, 0x5a, 0xc3];
+const STAMPS: [Stamp; 3] = [Stamp::Value, Stamp::Metadata, Stamp::Row];
+
+impl Trace {
+    pub(crate) fn to_bytes(self) -> [u8; 8] {
+        let [a, b, c] = MARK;
+        let [e, f, g, h] = self.number.to_le_bytes();
+        [a, b, c, self.stamp as u8, e, f, g, h]
+    }
+
+    /// The stamp that these bytes begin with.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(&MARK)?;
+        let stamp = *STAMPS.get(usize::from(*rest.first()?))?;
+        let number = u32::from_le_bytes(rest.get(1..5)?.try_into().ok()?);
+        Some(Self { stamp, number })
+    }
+}
+
+/// What is found on a disk.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) in_place: BTreeSet<Trace>,
+    /// In files that wait for being given back.
+    pub(crate) in_trash: BTreeSet<Trace>,
+}
+
+/// All stamps in all files.
+pub(crate) fn find(disk: &MemoryDisk) -> Found {
+    let mut found = Found::default();
+    for path in disk.all_files() {
+        let bytes = disk.read_file(&path).expect("a file that is listed");
+        let is_trash = path.components().any(|part| part.as_os_str() == "trash");
+        let to = if is_trash { &mut found.in_trash } else { &mut found.in_place };
+        let mut rest = bytes.as_slice();
+        while let Some(at) = rest.iter().position(|byte| *byte == FIRST) {
+            let (_, from) = rest.split_at(at);
+            to.extend(Trace::read(from));
+            rest = from.get(1..).unwrap_or_default();
+        }
+    }
+    found
+}

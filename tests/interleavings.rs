@@ -1,0 +1,259 @@
+//! Few threads on one store, under schedules that a model checker chooses: what a call promised
+//! holds for every call that begins after it returned, and after every stop.
+//!
+//! The locks and atomics of the engine are shuttle's here, so this is compiled only with
+//! `RUSTFLAGS="--cfg shuttle"`. A scenario is a function; its name in the list makes it two tests.
+#![cfg(shuttle)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "interleavings/denials.rs"]
+mod denials;
+#[path = "interleavings/erasing.rs"]
+mod erasing;
+#[path = "common/fixture.rs"]
+mod fixture;
+#[path = "interleavings/flights.rs"]
+mod flights;
+#[path = "common/promises.rs"]
+mod promises;
+#[path = "interleavings/rows.rs"]
+mod rows;
+#[path = "common/schedules.rs"]
+mod schedules;
+
+use ebbtide::{Durability, Outcome};
+use shuttle::thread;
+
+use fixture::{hours, unless_closed};
+use promises::{World, check_bytes, options};
+use schedules::{chance, scenarios};
+
+scenarios! {
+    fill_and_invalidation,
+    fill_and_invalidation_of_its_tag,
+    late_fill_and_inserts,
+    held_values_and_drop,
+    calls_and_close,
+    invalidation_sync_and_eviction,
+    invalidations_that_share_a_sync,
+    syncs_that_are_shared,
+    syncs_while_segments_are_sealed,
+}
+
+/// The least capacity there can be.
+const CAPACITY: u64 = 16 * 4096;
+
+/// Something of each key to begin with, durable in half of the schedules.
+fn world(mapped: bool, keys: u64) -> World {
+    let world = World::new(mapped, keys, options());
+    for key in 0..keys {
+        world.insert(key).unwrap();
+    }
+    if chance().once_in(2) {
+        world.sync().unwrap();
+    }
+    world
+}
+
+fn fill_and_invalidation(mapped: bool) {
+    let world = world(mapped, 1);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _: Outcome = world.write(0).unwrap();
+        });
+        scope.spawn(|| {
+            world.invalidate(0).unwrap();
+            world.get(0).unwrap();
+        });
+        scope.spawn(|| {
+            for _ in 0..3 {
+                world.get(0).unwrap();
+            }
+        });
+    });
+    world.settle();
+}
+
+fn fill_and_invalidation_of_its_tag(mapped: bool) {
+    let world = World::new(mapped, 2, options());
+    let _: Outcome = world.write(0).unwrap();
+    let _: Outcome = world.write(1).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _: Outcome = world.write(0).unwrap();
+            let _: Outcome = world.write(1).unwrap();
+        });
+        scope.spawn(|| {
+            world.invalidate_tag().unwrap();
+        });
+        scope.spawn(|| {
+            world.get(1).unwrap();
+            world.get(0).unwrap();
+        });
+        scope.spawn(|| world.iterate().unwrap());
+    });
+    world.settle();
+}
+
+fn late_fill_and_inserts(mapped: bool) {
+    let world = world(mapped, 1);
+    let late = world.fill(0, Durability::Buffered);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _: Outcome = late().unwrap();
+        });
+        for _ in 0..2 {
+            scope.spawn(|| world.insert(0).unwrap());
+        }
+        scope.spawn(|| {
+            for _ in 0..3 {
+                world.get(0).unwrap();
+            }
+        });
+    });
+    world.settle();
+}
+
+fn held_values_and_drop(mapped: bool) {
+    let world = world(mapped, 2);
+    let held = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let keys = [0, 1, 0, 1];
+            let read = keys.map(|key| world.get(key).unwrap().map(|value| (key, value)));
+            read.into_iter().flatten().collect::<Vec<_>>()
+        });
+        scope.spawn(|| {
+            world.advance(hours(17));
+            world.store.maintain().unwrap();
+            world.iterate().unwrap();
+        });
+        scope.spawn(|| {
+            let _: Outcome = world.write(0).unwrap();
+            world.get(0).unwrap();
+        });
+        reader.join().unwrap()
+    });
+    world.store.maintain().unwrap();
+    held.iter().for_each(|(key, value)| check_bytes(*key, value));
+    world.settle();
+    held.iter().for_each(|(key, value)| check_bytes(*key, value));
+}
+
+fn calls_and_close(mapped: bool) {
+    let world = world(mapped, 3);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            unless_closed(world.write(0));
+            unless_closed(world.insert(0));
+        });
+        scope.spawn(|| {
+            unless_closed(world.invalidate(1));
+            unless_closed(world.get(1));
+        });
+        scope.spawn(|| {
+            for key in 0..3 {
+                unless_closed(world.get(key));
+            }
+        });
+        scope.spawn(|| {
+            world.store.close().unwrap();
+            // Another process may have it now.
+            world.freeze();
+        });
+    });
+    world.settle_closed();
+}
+
+fn invalidation_sync_and_eviction(mapped: bool) {
+    let world = World::new(mapped, 16, options().capacity_bytes(CAPACITY)).evicting();
+    world.store.maintain().unwrap();
+    let beside = world.disk.used_bytes();
+    for key in (0..14).cycle().take_while(|_| world.store.stats().segments_evicted == 0) {
+        world.insert(key).unwrap();
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for key in [14, 15, 0, 1] {
+                let _: Outcome = world.write(key).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            for key in [0, 13] {
+                world.invalidate(key).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            world.sync().unwrap();
+            world.store.maintain().unwrap();
+        });
+        scope.spawn(|| {
+            for key in [0, 1, 13] {
+                world.get(key).unwrap();
+                let used = world.disk.used_bytes() - beside;
+                assert!(used <= CAPACITY, "{used} bytes are more than the capacity");
+            }
+        });
+    });
+    world.settle();
+}
+
+fn invalidations_that_share_a_sync(mapped: bool) {
+    let world = world(mapped, 3);
+    // So many that the next ones fill the log, in some schedules.
+    for _ in 0..chance().below(2) * (20 + chance().below(8)) {
+        world.images.invalidate("other").unwrap();
+    }
+    thread::scope(|scope| {
+        for key in [0, 1, 2] {
+            let world = &world;
+            scope.spawn(move || {
+                world.invalidate(key).unwrap();
+                world.cut();
+            });
+        }
+    });
+    world.settle();
+}
+
+fn syncs_that_are_shared(mapped: bool) {
+    let world = world(mapped, 3);
+    thread::scope(|scope| {
+        for key in [0, 1] {
+            let world = &world;
+            scope.spawn(move || {
+                let _: Outcome = world.fill(key, Durability::Sync)().unwrap();
+                world.cut();
+            });
+        }
+        scope.spawn(|| {
+            let _: Outcome = world.write(2).unwrap();
+            world.sync().unwrap();
+            world.cut();
+        });
+        scope.spawn(|| {
+            for key in [0, 2] {
+                world.get(key).unwrap();
+            }
+        });
+    });
+    world.settle();
+}
+
+fn syncs_while_segments_are_sealed(mapped: bool) {
+    let world = world(mapped, 2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            world.advance(hours(1));
+            world.store.maintain().unwrap();
+        });
+        for key in [0, 1] {
+            let world = &world;
+            scope.spawn(move || {
+                let _: Outcome = world.write(key).unwrap();
+                world.sync().unwrap();
+                world.cut();
+            });
+        }
+    });
+    world.settle();
+}

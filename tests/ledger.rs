@@ -1,0 +1,712 @@
+//! The ledger: births before buckets, drops that pair with them, a chain in which every change is
+//! found, and nothing in it about anybody.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/fixture.rs"]
+mod fixture;
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ebbtide::disk::{Disk, EntryKind, Fault, FaultyDisk, MemoryDisk};
+use ebbtide::{
+    CheckpointCause, DropCause, InvalidatedScope, Keyspace, KeyspaceOptions, LedgerEntry,
+    LedgerKind, Log, LogOptions, ManualClock, Result, Retention, RetentionVerdict, Row, Store,
+    StoreBuilder, Timestamp,
+};
+
+use fixture::{Random, START, clock, hours, minutes, on_memory, open, quiet, seed};
+
+const DIR: &str = "/data/ledger";
+const VISITOR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 77));
+
+fn images(store: &Store) -> Keyspace {
+    try_images(store).unwrap()
+}
+
+fn try_images(store: &Store) -> Result<Keyspace> {
+    let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(4096);
+    store.keyspace("images", options)
+}
+
+fn access(store: &Store) -> Log {
+    store.log("access", LogOptions::new(Retention::hours(16)).segment_bytes(4096)).unwrap()
+}
+
+/// A row about a visitor, now.
+fn visit(store: &Store) -> Result<()> {
+    let log = store.log("access", LogOptions::new(Retention::hours(16)).segment_bytes(4096))?;
+    let visitor = log.pseudonym(VISITOR, store.now())?;
+    log.append(Row::new(visitor).payload("GET /")).map(drop)
+}
+
+fn log_file(number: u64) -> PathBuf {
+    Path::new(DIR).join(format!("{number:010}.log"))
+}
+
+fn kinds(store: &Store) -> Vec<LedgerKind> {
+    store.ledger().unwrap().iter().map(|entry| entry.kind).collect()
+}
+
+fn of_kind(store: &Store, wanted: impl Fn(LedgerKind) -> bool) -> Vec<LedgerEntry> {
+    store.ledger().unwrap().into_iter().filter(|entry| wanted(entry.kind)).collect()
+}
+
+fn drops(store: &Store) -> Vec<LedgerEntry> {
+    of_kind(store, |kind| matches!(kind, LedgerKind::BucketDropped(_)))
+}
+
+fn births(store: &Store) -> Vec<LedgerEntry> {
+    of_kind(store, |kind| matches!(kind, LedgerKind::BucketBorn { .. }))
+}
+
+fn counted(store: &Store, wanted: InvalidatedScope) -> u64 {
+    let counts = store.ledger().unwrap().into_iter().filter_map(|entry| match entry.kind {
+        LedgerKind::Invalidated { scope, count } if scope == wanted => Some(count),
+        _ => None,
+    });
+    counts.sum()
+}
+
+fn assert_whole(store: &Store) {
+    let report = store.verify_ledger().unwrap();
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+}
+
+/// The directories of buckets, by their names and that of their owner.
+fn bucket_dirs(disk: &dyn Disk) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for parent in ["/data/keyspaces", "/data/logs"] {
+        for owner in disk.read_dir(Path::new(parent)).unwrap_or_default() {
+            let dir = Path::new(parent).join(&owner.name);
+            let entries = disk.read_dir(&dir).unwrap_or_default();
+            let buckets = entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
+            found.extend(buckets.map(|bucket| (owner.name.clone(), bucket.name)));
+        }
+    }
+    found
+}
+
+/// The form a time has in a bucket's name.
+fn compact(at: Timestamp) -> String {
+    at.to_string().replace(['-', ':', '.'], "")
+}
+
+/// Every bucket on the disk is open in the ledger, and nothing else is.
+fn assert_paired(store: &Store, disk: &dyn Disk) {
+    let mut open = BTreeMap::new();
+    for entry in store.ledger().unwrap() {
+        let bucket =
+            || (entry.owner.clone().unwrap_or_default(), compact(entry.bucket_start.unwrap()));
+        match entry.kind {
+            LedgerKind::BucketBorn { .. } => {
+                assert!(open.insert(bucket(), ()).is_none(), "born twice: {entry}");
+            }
+            LedgerKind::BucketDropped(_) => {
+                assert!(open.remove(&bucket()).is_some(), "dropped twice: {entry}");
+            }
+            _ => {}
+        }
+    }
+    let mut dirs = bucket_dirs(disk);
+    dirs.sort();
+    assert_eq!(open.into_keys().collect::<Vec<_>>(), dirs);
+}
+
+#[test]
+fn a_life_leaves_its_entries() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    let images = images(&store);
+    images.insert("cat.jpg", b"bytes").unwrap();
+    images.insert("dog.jpg", b"bytes").unwrap();
+    visit(&store).unwrap();
+    let _ = images.invalidate("cat.jpg").unwrap();
+    let _ = images.invalidate_tag("pets").unwrap();
+    let _ = images.invalidate_tag("cats").unwrap();
+    assert_eq!(births(&store).len(), 2);
+    store.maintain().unwrap();
+    clock.advance(hours(15) + minutes(30));
+    store.maintain().unwrap();
+    let kinds = kinds(&store);
+    let expected = [
+        LedgerKind::Checkpoint(CheckpointCause::First),
+        LedgerKind::Keyspace,
+        LedgerKind::BucketBorn { found: false },
+        LedgerKind::Log,
+        LedgerKind::BucketBorn { found: false },
+        LedgerKind::Scrubbed,
+        LedgerKind::Invalidated { scope: InvalidatedScope::Key, count: 1 },
+        LedgerKind::Invalidated { scope: InvalidatedScope::Tag, count: 2 },
+        LedgerKind::BucketDropped(DropCause::Dropped),
+        LedgerKind::BucketDropped(DropCause::Dropped),
+        LedgerKind::KeysDestroyed { found: false },
+    ];
+    assert_eq!(kinds, expected);
+    let drops = drops(&store);
+    assert_eq!(drops[0].owner.as_deref(), Some("images"));
+    assert_eq!((drops[0].records, drops[1].records), (Some(2), Some(1)));
+    assert!(drops[0].bytes.unwrap() > 0);
+    assert_eq!(drops[0].bucket_start.unwrap() + hours(16), drops[0].deadline.unwrap());
+    assert_eq!(drops[0].at, drops[0].deadline.unwrap());
+    let numbers: Vec<u64> = store.ledger().unwrap().iter().map(|entry| entry.number).collect();
+    assert_eq!(numbers, (1..=11).collect::<Vec<_>>());
+    assert_eq!(store.ledger_head().unwrap().number, 11);
+    assert_whole(&store);
+    store.close().unwrap();
+    let head = store.ledger_head();
+    assert!(head.is_err(), "{head:?}");
+    let looked = on_memory(&disk, &clock).open_read_only().unwrap();
+    assert_eq!(looked.ledger_head().unwrap().number, 11);
+    assert_eq!(self::kinds(&looked), expected);
+    assert_whole(&looked);
+    assert_eq!(looked.prove_retention(..).unwrap().verdict, RetentionVerdict::Kept);
+}
+
+#[test]
+fn births_come_before_directories_whatever_fails() {
+    let faults = [
+        Fault::Error(ErrorKind::TimedOut),
+        Fault::ErrorsFrom(ErrorKind::TimedOut),
+        Fault::ErrorAfter(ErrorKind::TimedOut),
+        Fault::Torn(ErrorKind::StorageFull),
+    ];
+    let mut choices = Random::new(seed("births_come_before_directories_whatever_fails"));
+    for fault in faults {
+        for call in 1.. {
+            let (memory, clock) = (MemoryDisk::new(call), clock());
+            let disk = FaultyDisk::new(Arc::new(memory.clone()));
+            disk.inject(call, fault);
+            let builder = || Store::builder("/data").disk(disk.clone());
+            let worked = quiet(builder(), &clock).open().and_then(|store| work(&store, &clock));
+            let is_over = disk.calls() < call;
+            assert!(!is_over || worked.is_ok(), "{worked:?}");
+            for cut in [
+                memory.fork().kill(),
+                memory.fork(),
+                memory.crash(&mut |options: u32| choices.below(options.into()) as u32),
+            ] {
+                births_precede(&cut, &clock);
+                let store = open(on_memory(&cut, &clock), false);
+                assert_whole(&store);
+                assert_paired(&store, &cut);
+                work(&store, &clock).unwrap();
+                assert_whole(&store);
+                assert_paired(&store, &cut);
+                store.close().unwrap();
+                assert_whole(&on_memory(&cut, &clock).open_read_only().unwrap());
+            }
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+/// Buckets of a keyspace and a log that are born and dropped, on both sides of a deadline.
+fn work(store: &Store, clock: &ManualClock) -> Result<()> {
+    try_images(store)?.insert("cat.jpg", b"bytes")?;
+    visit(store)?;
+    store.existing_keyspace("images")?.invalidate("dog.jpg").map(drop)?;
+    store.maintain()?;
+    clock.advance(hours(16));
+    store.existing_keyspace("images")?.insert("cat.jpg", b"bytes")?;
+    store.maintain()
+}
+
+/// Each bucket's directory has a birth that was durable before it, as a look from outside shows.
+fn births_precede(disk: &MemoryDisk, clock: &ManualClock) {
+    let dirs = bucket_dirs(disk);
+    if dirs.is_empty() {
+        return;
+    }
+    let store = on_memory(&disk.fork(), clock).open_read_only().unwrap();
+    let born: Vec<String> =
+        births(&store).iter().map(|entry| compact(entry.bucket_start.unwrap())).collect();
+    for (_, bucket) in dirs {
+        assert!(born.contains(&bucket), "{bucket} was made before its entry: {born:?}");
+    }
+}
+
+#[test]
+fn a_birth_that_cannot_be_written_does_not_happen() {
+    let (memory, clock) = (MemoryDisk::new(1), clock());
+    let disk = FaultyDisk::new(Arc::new(memory.clone()));
+    let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock), false);
+    let images = images(&store);
+    disk.inject(disk.calls() + 1, Fault::ErrorsFrom(ErrorKind::TimedOut));
+    let error = images.insert("cat.jpg", b"bytes").unwrap_err();
+    assert!(error.to_string().contains("ledger"), "{error}");
+    assert!(bucket_dirs(&memory).is_empty());
+    disk.clear();
+    images.insert("cat.jpg", b"bytes").unwrap();
+    images.insert("dog.jpg", b"bytes").unwrap();
+    assert_eq!(births(&store).len(), 1);
+    assert_whole(&store);
+}
+
+#[test]
+fn a_drop_held_back_shows_as_late() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    images(&store).insert("cat.jpg", b"bytes").unwrap();
+    visit(&store).unwrap();
+    let verdict = |store: &Store| store.prove_retention(..).unwrap().verdict;
+    assert_eq!(verdict(&store), RetentionVerdict::Kept);
+    let deadline = births(&store)[0].deadline.unwrap();
+    clock.advance(deadline.since(START) + minutes(2));
+    let past = store.now().since(deadline);
+    assert!(past > minutes(1), "{past:?}");
+    let open = RetentionVerdict::Open { worst_late_ms: past.as_millis() as u64, buckets: 2 };
+    assert_eq!(verdict(&store), open);
+    let proof = store.prove_retention(deadline + minutes(1)..).unwrap();
+    assert_eq!((proof.verdict, proof.owners.len()), (RetentionVerdict::Kept, 0));
+    store.maintain().unwrap();
+    let late = RetentionVerdict::Late { worst_late_ms: past.as_millis() as u64, buckets: 2 };
+    assert_eq!(verdict(&store), late);
+    let proof = store.prove_retention(deadline..=deadline).unwrap();
+    assert_eq!(proof.owners.iter().map(|o| (o.due, o.dropped, o.late)).max(), Some((1, 1, 1)));
+    store.close().unwrap();
+    let looked = on_memory(&disk, &clock).open_read_only().unwrap();
+    assert_eq!(verdict(&looked), late);
+}
+
+#[test]
+fn a_drop_within_a_minute_of_the_deadline_is_kept() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    images(&store).insert("cat.jpg", b"bytes").unwrap();
+    let deadline = births(&store)[0].deadline.unwrap();
+    clock.advance(deadline.since(START) + minutes(1));
+    assert_eq!(store.prove_retention(..).unwrap().verdict, RetentionVerdict::Kept);
+    store.maintain().unwrap();
+    let proof = store.prove_retention(..).unwrap();
+    assert_eq!(proof.verdict, RetentionVerdict::Kept);
+    assert_eq!((proof.owners[0].dropped, proof.owners[0].worst_late_ms), (1, 60_000));
+}
+
+/// A closed store with two ledger files and a few entries in the second.
+fn closed() -> (MemoryDisk, ManualClock) {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    for _ in 0..11 {
+        images(&store).insert("cat.jpg", b"bytes").unwrap();
+        visit(&store).unwrap();
+        clock.advance(hours(1));
+    }
+    store.close().unwrap();
+    assert!(disk.read_file(&log_file(2)).is_ok() && disk.read_file(&log_file(3)).is_err());
+    (disk, clock)
+}
+
+/// What is wrong, as a look from outside finds it: files and offsets.
+fn problems(disk: &MemoryDisk, clock: &ManualClock) -> Vec<(PathBuf, u64)> {
+    let store = on_memory(disk, clock).open_read_only().unwrap();
+    let report = store.verify_ledger().unwrap();
+    assert_eq!(store.verify().unwrap().problems.is_empty(), report.problems.is_empty());
+    if !report.problems.is_empty() {
+        assert_eq!(store.prove_retention(..).unwrap().verdict, RetentionVerdict::Broken);
+    }
+    report.problems.into_iter().map(|problem| (problem.path, problem.offset)).collect()
+}
+
+#[test]
+fn every_changed_byte_is_found_and_located() {
+    let (disk, clock) = closed();
+    assert_eq!(problems(&disk, &clock), []);
+    for number in [1, 2] {
+        let path = log_file(number);
+        let whole = disk.read_file(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            disk.write_file(&path, &changed).unwrap();
+            let found = problems(&disk, &clock);
+            let place = if at < 512 { 0 } else { 512 + (at - 512) / 160 * 160 } as u64;
+            assert!(found.contains(&(path.clone(), place)), "{number}, byte {at}: {found:?}");
+        }
+        disk.write_file(&path, &whole).unwrap();
+    }
+    assert_eq!(problems(&disk, &clock), []);
+}
+
+#[test]
+fn every_cut_is_found_and_located() {
+    let (disk, clock) = closed();
+    for number in [1, 2] {
+        let path = log_file(number);
+        let whole = disk.read_file(&path).unwrap();
+        for len in (0..whole.len()).step_by(7) {
+            disk.write_file(&path, &whole[..len]).unwrap();
+            let found = problems(&disk, &clock);
+            assert!(found.iter().any(|(file, _)| *file == path), "{number}, {len}: {found:?}");
+        }
+        // Entries taken out at the end, and the file as long as it was.
+        let used =
+            whole.chunks(160).rposition(|chunk| chunk.iter().any(|byte| *byte != 0)).unwrap();
+        let last = 512 + (used * 160 - 512) / 160 * 160;
+        for place in (512..=last).step_by(160) {
+            let mut cut = whole.clone();
+            cut[place..].fill(0);
+            disk.write_file(&path, &cut).unwrap();
+            let found = problems(&disk, &clock);
+            assert!(found.contains(&(path.clone(), place as u64)), "{number}, {place}: {found:?}");
+        }
+        disk.remove_file(&path).unwrap();
+        assert_eq!(problems(&disk, &clock)[0], (path.clone(), 0));
+        disk.write_file(&path, &whole).unwrap();
+    }
+    assert_eq!(problems(&disk, &clock), []);
+}
+
+#[test]
+fn a_broken_ledger_is_kept_and_gone_on_from() {
+    let damages: [fn(&MemoryDisk); 5] = [
+        |disk| change(disk, 2, 512 + 160 + 40),
+        |disk| change(disk, 1, 512 + 160 + 40),
+        |disk| change(disk, 2, 20),
+        |disk| disk.remove_file(&log_file(2)).unwrap(),
+        |disk| {
+            disk.remove_file(&log_file(1)).unwrap();
+            disk.remove_file(&log_file(2)).unwrap();
+        },
+    ];
+    for (at, damage) in damages.into_iter().enumerate() {
+        let (disk, clock) = closed();
+        damage(&disk);
+        let before = problems(&disk, &clock);
+        let files: Vec<_> = disk.all_files().into_iter().filter(|f| f.starts_with(DIR)).collect();
+        let kept: Vec<_> = files.iter().map(|file| disk.read_file(file).unwrap()).collect();
+        for round in 0..3 {
+            let store = open(on_memory(&disk, &clock), false);
+            assert_eq!(store.recovery_report().corrupt_records.is_empty(), before.is_empty());
+            images(&store).insert("cat.jpg", b"bytes").unwrap();
+            visit(&store).unwrap();
+            clock.advance(hours(1));
+            assert!(!store.verify_ledger().unwrap().problems.is_empty());
+            assert_paired_if(at != 1, &store, &disk);
+            if round == 1 {
+                store.close().unwrap();
+            }
+            let found = problems(&disk.fork(), &clock);
+            assert!(found.contains(&before[0]), "{at}: {before:?}, then {found:?}");
+        }
+        for (file, bytes) in files.iter().zip(&kept) {
+            let is_written = file.ends_with("spare") || at == 1 && *file == log_file(2);
+            let now = disk.read_file(file);
+            assert!(is_written || now.unwrap() == *bytes, "{at}: {} was changed", file.display());
+        }
+        let resumed = |kind| matches!(kind, LedgerKind::Checkpoint(CheckpointCause::Broken));
+        let store = on_memory(&disk, &clock).open_read_only().unwrap();
+        let resumed = of_kind(&store, resumed).len();
+        assert_eq!(resumed, usize::from(at != 1), "once, unless the newest file is as it was");
+    }
+}
+
+/// A birth that cannot be read any more leaves its drop alone.
+fn assert_paired_if(is_readable: bool, store: &Store, disk: &dyn Disk) {
+    let births = births(store).len();
+    assert!(births > 0);
+    if is_readable {
+        let dirs = bucket_dirs(disk).len();
+        assert!(births >= dirs.min(2), "{births} births, {dirs} buckets");
+    }
+}
+
+fn change(disk: &MemoryDisk, number: u64, at: usize) {
+    let mut bytes = disk.read_file(&log_file(number)).unwrap();
+    bytes[at] ^= 1;
+    disk.write_file(&log_file(number), &bytes).unwrap();
+}
+
+#[test]
+fn a_store_without_its_ledger_begins_another() {
+    let (disk, clock) = closed();
+    let buckets = bucket_dirs(&disk).len();
+    for file in disk.all_files().into_iter().filter(|file| file.starts_with(DIR)) {
+        disk.remove_file(&file).unwrap();
+    }
+    let store = open(on_memory(&disk, &clock), false);
+    let births = births(&store);
+    assert_eq!(births.len(), buckets);
+    assert!(births.iter().all(|e| e.kind == LedgerKind::BucketBorn { found: true }));
+    assert!(!store.verify_ledger().unwrap().problems.is_empty());
+    assert_eq!(store.prove_retention(..).unwrap().verdict, RetentionVerdict::Broken);
+}
+
+#[test]
+fn entries_leave_after_their_time_and_open_buckets_are_carried() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let builder = || on_memory(&disk, &clock).ledger_retention(hours(24 * 10));
+    let store = open(builder(), false);
+    let year = KeyspaceOptions::new(Retention::days(365)).segment_bytes(4096);
+    store.keyspace("long", year).unwrap().insert("kept", b"bytes").unwrap();
+    clock.advance(minutes(30));
+    for _ in 0..24 * 30 {
+        images(&store).insert("cat.jpg", b"bytes").unwrap();
+        let _ = images(&store).invalidate("dog.jpg").unwrap();
+        clock.advance(hours(1));
+        store.maintain().unwrap();
+    }
+    assert!(disk.read_file(&log_file(1)).is_err());
+    assert_whole(&store);
+    let entries = store.ledger().unwrap();
+    assert!(entries[0].number > 100 && entries[0].at + hours(24 * 12) > store.now());
+    let carried = of_kind(&store, |kind| kind == LedgerKind::BucketCarried);
+    assert!(carried.iter().any(|entry| entry.owner.as_deref() == Some("long")));
+    assert_eq!(store.prove_retention(..).unwrap().verdict, RetentionVerdict::Kept);
+    let counted_before = counted(&store, InvalidatedScope::Key);
+    store.close().unwrap();
+    let store = open(builder(), false);
+    assert_whole(&store);
+    assert_eq!(counted(&store, InvalidatedScope::Key), counted_before, "none is counted again");
+    let missing = of_kind(&store, |kind| {
+        kind == LedgerKind::BucketDropped(DropCause::FoundMissing)
+            || kind == LedgerKind::BucketBorn { found: true }
+    });
+    assert_eq!(missing, []);
+    clock.advance(hours(24 * 366));
+    store.confirm_clock().unwrap();
+    store.maintain().unwrap();
+    assert!(drops(&store).iter().any(|entry| entry.owner.as_deref() == Some("long")));
+}
+
+#[test]
+fn invalidations_are_counted_exactly_whenever_the_process_ends() {
+    for steps in 0..12_u64 {
+        let (mut disk, clock) = (MemoryDisk::new(steps), clock());
+        let mut expected = [0, 0, 0];
+        for round in 0..4 {
+            let store = open(on_memory(&disk, &clock), round % 2 == 0);
+            let images = images(&store);
+            let held = images.fill("slow.jpg");
+            for step in 0..steps {
+                match step % 4 {
+                    0 | 1 => drop(images.invalidate("cat.jpg").unwrap()),
+                    2 => drop(images.invalidate_tag("pets").unwrap()),
+                    _ => drop(images.invalidate_all().unwrap()),
+                }
+                expected[[0, 0, 1, 2][step as usize % 4]] += 1;
+                if step == round * 2 {
+                    clock.advance(minutes(1));
+                    store.maintain().unwrap();
+                }
+            }
+            drop(held);
+            match round {
+                0 => disk = disk.kill(),
+                1 => store.close().unwrap(),
+                2 => disk = disk.crash(&mut |_: u32| 0),
+                _ => {
+                    store.maintain().unwrap();
+                    disk = disk.kill();
+                }
+            }
+        }
+        let store = open(on_memory(&disk, &clock), false);
+        let scopes = [InvalidatedScope::Key, InvalidatedScope::Tag, InvalidatedScope::All];
+        assert_eq!(scopes.map(|scope| counted(&store, scope)), expected, "{steps} steps");
+        assert_whole(&store);
+    }
+}
+
+#[test]
+fn readers_letting_go_is_a_second_line() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), true);
+    let images = images(&store);
+    images.insert("cat.jpg", b"bytes").unwrap();
+    store.sync().unwrap();
+    let held = images.get("cat.jpg").unwrap().unwrap();
+    clock.advance(hours(17));
+    store.maintain().unwrap();
+    let released = |kind| matches!(kind, LedgerKind::BucketReleased { .. });
+    assert_eq!((drops(&store).len(), of_kind(&store, released).len()), (1, 0));
+    assert_eq!(held.as_ref(), b"bytes");
+    drop(held);
+    store.maintain().unwrap();
+    store.maintain().unwrap();
+    let released = of_kind(&store, released);
+    assert_eq!(released.len(), 1);
+    assert_eq!(released[0].kind, LedgerKind::BucketReleased { segments: 1 });
+    assert_eq!(released[0].instance, drops(&store)[0].instance);
+}
+
+#[test]
+fn keys_are_reported_destroyed_once_wherever_the_process_ends() {
+    for call in 1.. {
+        let (memory, clock) = (MemoryDisk::new(call), clock());
+        let store = open(on_memory(&memory, &clock), false);
+        visit(&store).unwrap();
+        store.close().unwrap();
+        clock.advance(hours(17));
+        let disk = FaultyDisk::new(Arc::new(memory.clone()));
+        disk.inject(call, Fault::ErrorsFrom(ErrorKind::TimedOut));
+        let opened = quiet(Store::builder("/data").disk(disk.clone()), &clock).open();
+        let worked = opened.and_then(|store| store.maintain());
+        let is_over = disk.calls() < call;
+        let disk = memory.kill();
+        for _ in 0..3 {
+            let store = open(on_memory(&disk, &clock), false);
+            store.maintain().unwrap();
+            let destroyed = |kind| matches!(kind, LedgerKind::KeysDestroyed { .. });
+            assert_eq!(of_kind(&store, destroyed).len(), 1, "call {call}");
+            assert_eq!(drops(&store).len(), 1, "call {call}");
+            assert_whole(&store);
+            store.close().unwrap();
+        }
+        if is_over {
+            worked.unwrap();
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_suspect_clock_is_written_down_once() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let suspect = |store: &Store| of_kind(store, |k| matches!(k, LedgerKind::ClockSuspect { .. }));
+    let store = open(on_memory(&disk, &clock), false);
+    images(&store).insert("cat.jpg", b"bytes").unwrap();
+    clock.set_wall(START + hours(48));
+    for _ in 0..3 {
+        store.maintain().unwrap();
+    }
+    assert_eq!(suspect(&store).len(), 1);
+    assert_eq!(suspect(&store)[0].kind, LedgerKind::ClockSuspect { ahead_ms: 48 * 3_600_000 });
+    store.close().unwrap();
+    let store = open(on_memory(&disk, &clock), false);
+    store.maintain().unwrap();
+    assert_eq!(suspect(&store).len(), 1);
+    clock.set_wall(START + hours(96));
+    store.maintain().unwrap();
+    assert_eq!(suspect(&store).len(), 2);
+}
+
+#[test]
+fn an_evicted_bucket_leaves_as_an_empty_one() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    let images = images(&store);
+    images.insert("cat.jpg", b"bytes").unwrap();
+    let _ = images.invalidate_all().unwrap();
+    clock.advance(hours(2));
+    store.maintain().unwrap();
+    store.maintain().unwrap();
+    let drops = drops(&store);
+    assert_eq!(drops.len(), 1);
+    assert_eq!(drops[0].kind, LedgerKind::BucketDropped(DropCause::Emptied));
+    assert_paired(&store, &disk);
+}
+
+#[test]
+fn there_is_nothing_personal_in_it() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    let images = images(&store);
+    let key = "someone-they-may-know.jpg";
+    let mut fill = images.fill(key).tag("album-of-somebody").metadata("their-metadata");
+    fill = fill.tag("another-tag");
+    let _ = fill.commit(b"the-very-contents").unwrap();
+    let visitor = access(&store).pseudonym(VISITOR, store.now()).unwrap();
+    visit(&store).unwrap();
+    let _ = images.invalidate(key).unwrap();
+    let _ = images.invalidate_tag("album-of-somebody").unwrap();
+    store.maintain().unwrap();
+    let tombstones = disk.read_file(Path::new("/data/tombstones/0000000001.log")).unwrap();
+    // Floor and owner are numbers of the store's own; the hashes begin behind them.
+    let hashes: Vec<Vec<u8>> = [512 + 48, 512 + 64 + 48]
+        .map(|at: usize| tombstones[at..at + 16].to_vec())
+        .into_iter()
+        .collect();
+    assert!(hashes.iter().all(|hash| hash.iter().any(|byte| *byte != 0)));
+    clock.advance(hours(17));
+    store.maintain().unwrap();
+    store.close().unwrap();
+    let texts = [key, "album-of-somebody", "another-tag", "their-metadata", "the-very-contents"];
+    let mut needles: Vec<Vec<u8>> = texts.map(|text| text.as_bytes()[..8].to_vec()).into();
+    needles.push(visitor.id()[..8].to_vec());
+    needles.push("198.18.0.77".into());
+    needles.push(vec![255, 255, 198, 18, 0, 77]);
+    needles.extend(hashes.iter().flat_map(|hash| [hash[..8].to_vec(), hash[8..].to_vec()]));
+    for file in disk.all_files().into_iter().filter(|file| file.starts_with(DIR)) {
+        let bytes = disk.read_file(&file).unwrap();
+        for needle in &needles {
+            let found = bytes.windows(needle.len()).any(|window| window == needle);
+            assert!(!found, "{needle:?} is in {}", file.display());
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_holds_back_births_and_no_drop() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    let images = images(&store);
+    images.insert("cat.jpg", b"bytes").unwrap();
+    disk.set_capacity_bytes(Some(0));
+    let bucket = bucket_dirs(&disk);
+    // The drop goes on, also when the ledger's file and its spare are full.
+    for hour in 0..60 {
+        clock.advance(hours(1));
+        store.maintain().unwrap();
+        assert_eq!(bucket_dirs(&disk).contains(&bucket[0]), hour < 15, "{hour}");
+        assert!(images.insert("cat.jpg", vec![1; 5000]).is_err());
+        let _ = images.invalidate("dog.jpg").unwrap();
+    }
+    assert_whole(&store);
+    disk.set_capacity_bytes(None);
+    store.maintain().unwrap();
+    images.insert("cat.jpg", b"bytes").unwrap();
+    assert_whole(&store);
+    assert!(
+        drops(&store)
+            .iter()
+            .any(|entry| entry.kind == LedgerKind::BucketDropped(DropCause::Dropped))
+    );
+    assert_paired(&store, &disk);
+}
+
+#[test]
+fn a_power_cut_anywhere_leaves_a_ledger_that_is_whole() {
+    let mut choices = Random::new(seed("a_power_cut_anywhere_leaves_a_ledger_that_is_whole"));
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let mut store = open(on_memory(&disk, &clock), false);
+    let mut disk = disk;
+    for step in 0..150 {
+        let images = images(&store);
+        match choices.below(5) {
+            0 => images.insert("cat.jpg", b"bytes").unwrap(),
+            1 => visit(&store).unwrap(),
+            2 => drop(images.invalidate("cat.jpg").unwrap()),
+            3 => clock.advance(minutes(1 + choices.below(300))),
+            _ => store.maintain().unwrap(),
+        }
+        let cut = disk.fork().crash(&mut |options: u32| choices.below(options.into()) as u32);
+        assert_whole(&open(on_memory(&cut, &clock), false));
+        if choices.once_in(6) {
+            disk = if choices.once_in(2) {
+                disk.kill()
+            } else {
+                disk.crash(&mut |options: u32| choices.below(options.into()) as u32)
+            };
+            store = open(on_memory(&disk, &clock), choices.once_in(2));
+            assert_whole(&store);
+            assert_paired(&store, &disk);
+            assert!(store.recovery_report().corrupt_records.is_empty(), "step {step}");
+        }
+    }
+}
+
+#[test]
+fn limits_of_a_file_are_checked() {
+    let with = |bytes| {
+        let builder: StoreBuilder = on_memory(&MemoryDisk::new(1), &clock());
+        builder.ledger_file_bytes(bytes).open().is_ok()
+    };
+    assert!(with(4096) && with(5 * 1024) && with(64 << 20));
+    assert!(!with(4095) && !with(2048) && !with(4100) && !with((64 << 20) + 1024));
+}
