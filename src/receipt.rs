@@ -126,7 +126,8 @@ impl Receipt {
         self.at
     }
 
-    /// How far what was invalidated has gone by now.
+    /// How far what was invalidated has gone by now. What was invalidated softly is not erased, and
+    /// stays at [`Level::Hidden`].
     pub fn level(&self) -> Level {
         self.parts.iter().map(|part| part.level(self.sequence)).min().unwrap_or(Level::Hidden)
     }

@@ -266,6 +266,8 @@ fn a_receipt_waits_for_the_next_level_and_ends_with_the_store() {
             waiting.join().unwrap()
         });
         assert!(level > Level::Hidden);
+        insert(&images, "dog", "dog", "two");
+        let receipt = images.invalidate("dog").unwrap();
         let closed = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| receipt.wait(minutes(60)));
             store.close().unwrap();
