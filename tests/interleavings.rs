@@ -135,8 +135,9 @@ fn held_values_and_drop(mapped: bool) {
     });
     world.store.maintain().unwrap();
     held.iter().for_each(|(key, value)| check_bytes(*key, value));
+    // As long as one of them is held, the store cannot be opened again.
+    drop(held);
     world.settle();
-    held.iter().for_each(|(key, value)| check_bytes(*key, value));
 }
 
 fn calls_and_close(mapped: bool) {

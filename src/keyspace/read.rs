@@ -158,7 +158,9 @@ impl KeyspaceCore {
                 self.owner.engine.note_corrupt(segment.path(), offset, what);
                 Ok(None)
             }
-            Damage::Erased | Damage::Gone => Ok(None),
+            Damage::Erased => Ok(None),
+            // Also what the store holds no more because it has been closed meanwhile.
+            Damage::Gone => self.owner.engine.check_open().map(|()| None),
         }
     }
 }

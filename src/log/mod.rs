@@ -230,7 +230,9 @@ impl LogCore {
                 }
                 Ok(None)
             }
-            Damage::Erased | Damage::Gone => Ok(None),
+            Damage::Erased => Ok(None),
+            // Also what the store holds no more because it has been closed meanwhile.
+            Damage::Gone => self.owner.engine.check_open().map(|()| None),
         }
     }
 

@@ -350,6 +350,12 @@ impl Owner {
         };
     }
 
+    /// Looks while no sidecar is written.
+    pub(crate) fn between_sealings<T>(&self, look: impl FnOnce() -> T) -> T {
+        let _turn = self.sealing_turn.lock();
+        look()
+    }
+
     /// True if the segment has not left.
     pub(crate) fn has(&self, segment: &Segment) -> bool {
         self.table.read().by_number(segment.number()).is_some()

@@ -156,7 +156,7 @@ impl Verify<'_> {
             }
         }
         for segment in owner.segments() {
-            self.segment(&segment);
+            self.segment(owner, &segment);
             // A bucket may have left while it was walked.
             if owner.segment(segment.number()).is_none() {
                 self.report.problems.retain(|problem| problem.path != segment.path());
@@ -164,7 +164,7 @@ impl Verify<'_> {
         }
     }
 
-    fn segment(&mut self, segment: &Segment) {
+    fn segment(&mut self, owner: &Owner, segment: &Segment) {
         let path = segment.path();
         let len = segment.published();
         self.report.files += 1;
@@ -186,7 +186,7 @@ impl Verify<'_> {
         if let Err(e) = self.records(segment, &*file, len) {
             self.failed(path, &Error::io("read", path, e));
         }
-        self.sidecar(segment);
+        self.sidecar(owner, segment);
     }
 
     fn records(
@@ -216,14 +216,19 @@ impl Verify<'_> {
         Ok(())
     }
 
-    fn sidecar(&mut self, segment: &Segment) {
+    fn sidecar(&mut self, owner: &Owner, segment: &Segment) {
         let path = sidecar_path(segment.path());
         // There is none while the segment is written, and none if the disk was full.
         if self.disk().open(&path, Access::Read).is_err() {
             return;
         }
         self.report.files += 1;
-        let Some(bytes) = self.read(&path) else { return };
+        let Some(mut bytes) = self.read(&path) else { return };
+        if sidecar::decode(&bytes).is_err() {
+            // It may have been overwritten meanwhile.
+            let Some(again) = owner.between_sealings(|| self.read(&path)) else { return };
+            bytes = again;
+        }
         match sidecar::decode(&bytes) {
             Ok((header, _))
                 if header.number == segment.number() && header.salt == segment.header.salt => {}
