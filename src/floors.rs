@@ -25,7 +25,7 @@ pub(crate) struct Floors {
     /// Not below any hard floor: what lies above needs no look-up.
     highest: AtomicU64,
     highest_tag: AtomicU64,
-    /// How often a hard floor of a tag or of everything has been raised.
+    /// How often a hard floor of a tag, of all tags or of everything has been raised.
     shared_raises: AtomicU64,
     /// Not below any soft floor.
     highest_soft: AtomicU64,
@@ -94,13 +94,14 @@ pub(crate) struct SharedFloors {
     pub(crate) raises: u64,
     pub(crate) all: u64,
     pub(crate) highest_tag: u64,
+    all_tags: u64,
     tags: HashMap<u32, u64>,
 }
 
 impl SharedFloors {
     /// True if a tag of this fingerprint has a floor at or above this number.
     pub(crate) fn may_cover(&self, fingerprint: u32, seq: u64) -> bool {
-        self.tags.get(&fingerprint).is_some_and(|floor| *floor >= seq)
+        self.all_tags >= seq || self.tags.get(&fingerprint).is_some_and(|floor| *floor >= seq)
     }
 }
 
@@ -144,6 +145,7 @@ impl Floors {
     /// invalidated.
     pub(crate) fn raise_all_tags(&self, floor: Floor) {
         let mut maps = self.floors.write();
+        self.shared_raises.fetch_add(1, Ordering::AcqRel);
         self.highest_tag.fetch_max(floor.seq, Ordering::AcqRel);
         maps.all_tags.raise(floor);
     }
@@ -225,8 +227,9 @@ impl Floors {
             let highest: &mut u64 = tags.entry(tag_fingerprint(*tag)).or_default();
             *highest = floor.seq.max(*highest);
         }
-        let highest_tag = tags.values().copied().max().unwrap_or(0);
-        SharedFloors { raises, all: maps.all.seq, highest_tag, tags }
+        let all_tags = maps.all_tags.seq;
+        let highest_tag = tags.values().copied().fold(all_tags, u64::max);
+        SharedFloors { raises, all: maps.all.seq, highest_tag, all_tags, tags }
     }
 
     /// A number not below the floor of any tag.
@@ -342,6 +345,34 @@ mod tests {
         assert_eq!(floors.of_tags(&[KeyedHash(1)], 10), None);
         assert_eq!((floors.of_tags(&[], 1), floors.of_all(1)), (None, None));
         assert_eq!(floors.highest_tag(), 9);
+    }
+
+    #[test]
+    fn a_pass_is_told_of_every_floor_that_names_no_key() {
+        let floors = Floors::default();
+        let (tag, other) = (KeyedHash(1 << 96), KeyedHash(2 << 96));
+        let (named, unnamed) = (tag_fingerprint(tag), tag_fingerprint(other));
+        assert_ne!(named, unnamed);
+        let covers = |seq| {
+            let shared = floors.shared();
+            [named, unnamed].map(|fingerprint| shared.may_cover(fingerprint, seq))
+        };
+        assert_eq!(floors.shared().raises, 0);
+        floors.raise(TombstoneScope::Keys, &[KeyedHash(3)], at(3));
+        floors.raise_soft(TombstoneScope::Tags, &[tag], at(4));
+        assert_eq!(
+            (floors.shared().raises, covers(1)),
+            (0, [false; 2]),
+            "it asks for none of these"
+        );
+        floors.raise(TombstoneScope::Tags, &[tag], at(5));
+        assert_eq!((floors.shared().raises, floors.shared().highest_tag), (1, 5));
+        assert_eq!((covers(5), covers(6)), ([true, false], [false; 2]));
+        floors.raise_all_tags(at(9));
+        assert_eq!((floors.shared().raises, floors.shared().highest_tag), (2, 9));
+        assert_eq!((covers(9), covers(10)), ([true; 2], [false; 2]));
+        floors.raise(TombstoneScope::All, &[], at(12));
+        assert_eq!((floors.shared().raises, floors.shared().all), (3, 12));
     }
 
     #[test]

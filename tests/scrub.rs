@@ -410,3 +410,30 @@ fn rows_are_erased_while_something_older_is_under_way() {
     store.scrub().unwrap();
     assert_eq!(receipt.level(), Level::Scrubbed);
 }
+
+/// Any of them may have been meant by what was lost.
+#[test]
+fn rows_that_a_lost_tombstone_log_hides_are_erased() {
+    for mapped in MODES {
+        let (disk, clock, store) = store(mapped);
+        let options = ebbtide::LogOptions::new(Retention::hours(16));
+        let access = store.log("access", options).unwrap();
+        access.append(ebbtide::Row::anonymous().payload(b"secret row").tag("t")).unwrap();
+        access.append(ebbtide::Row::anonymous().payload(b"plain row")).unwrap();
+        images(&store).invalidate("cat").unwrap();
+        store.close().unwrap();
+        let logs = disk.all_files().into_iter().filter(|path| path.starts_with("/data/tombstones"));
+        logs.for_each(|path| disk.write_file(&path, b"?").unwrap());
+        // The floor that stands in for it outlasts the opening that raised it.
+        open(on_memory(&disk, &clock), mapped).close().unwrap();
+        let store = open(on_memory(&disk, &clock), mapped);
+        let access = store.existing_log("access").unwrap();
+        let rows: Vec<_> = access.scan(..).unwrap().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 1, "what carries no tag cannot have been meant");
+        drop(rows);
+        store.scrub().unwrap();
+        assert!(!on_disk(&disk, b"secret row"));
+        assert!(on_disk(&disk, b"plain row"));
+        assert!(store.verify().unwrap().problems.is_empty());
+    }
+}
