@@ -136,25 +136,27 @@ pub(crate) enum EntryKind {
 }
 
 impl EntryKind {
+    const ALL: [Self; 10] = [
+        Self::Checkpoint,
+        Self::Owner,
+        Self::Born,
+        Self::Dropped,
+        Self::Released,
+        Self::Invalidated,
+        Self::Scrubbed,
+        Self::KeysDestroyed,
+        Self::ClockSuspect,
+        Self::Carried,
+    ];
+
     fn from_byte(byte: u8) -> Option<Self> {
-        use EntryKind::{
-            Born, Carried, Checkpoint, ClockSuspect, Dropped, Invalidated, KeysDestroyed, Owner,
-            Released, Scrubbed,
-        };
-        let kinds = [
-            Checkpoint,
-            Owner,
-            Born,
-            Dropped,
-            Released,
-            Invalidated,
-            Scrubbed,
-            KeysDestroyed,
-            ClockSuspect,
-            Carried,
-        ];
-        kinds.into_iter().find(|kind| *kind as u8 == byte)
+        with_byte(Self::ALL, |kind| kind as u8, byte)
     }
+}
+
+/// The value that one of these bytes stands for.
+fn with_byte<T: Copy, const N: usize>(all: [T; N], byte_of: fn(T) -> u8, byte: u8) -> Option<T> {
+    all.into_iter().find(|value| byte_of(*value) == byte)
 }
 
 /// Why a file was begun: the detail of a checkpoint.
@@ -175,7 +177,7 @@ impl Turn {
     /// Reads a detail; one that no version wrote is taken for the most careful.
     pub(crate) fn from_detail(detail: u8) -> Self {
         let known = [Self::First, Self::Full, Self::GivenUp];
-        known.into_iter().find(|turn| *turn as u8 == detail).unwrap_or(Self::Resumed)
+        with_byte(known, |turn| turn as u8, detail).unwrap_or(Self::Resumed)
     }
 }
 
@@ -197,7 +199,7 @@ impl How {
     /// Reads the upper half of a detail.
     pub(crate) fn of_detail(detail: u8) -> Self {
         let known = [Self::Witnessed, Self::FoundAtOpen, Self::Missing];
-        known.into_iter().find(|how| *how as u8 == detail >> 4).unwrap_or(Self::Emptied)
+        with_byte(known, |how| how as u8, detail >> 4).unwrap_or(Self::Emptied)
     }
 
     /// The detail of a bucket whose owner is of this kind; 0 if that is not known.
