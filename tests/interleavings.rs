@@ -165,19 +165,28 @@ fn calls_and_close(mapped: bool) {
     world.settle_closed();
 }
 
-fn invalidation_sync_and_eviction(mapped: bool) {
+/// A store at its capacity, and the bytes on its disk beside the records.
+fn full_world(mapped: bool) -> (World, u64) {
     let world = World::new(mapped, 16, options().capacity_bytes(CAPACITY)).evicting();
     world.store.maintain().unwrap();
     let beside = world.disk.used_bytes();
     for key in (0..14).cycle().take_while(|_| world.store.stats().segments_evicted == 0) {
         world.insert(key).unwrap();
     }
+    (world, beside)
+}
+
+/// Writes for which segments are evicted.
+fn write_beyond_capacity(world: &World) {
+    for key in [14, 15, 0, 1] {
+        let _: Outcome = world.write(key).unwrap();
+    }
+}
+
+fn invalidation_sync_and_eviction(mapped: bool) {
+    let (world, beside) = full_world(mapped);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            for key in [14, 15, 0, 1] {
-                let _: Outcome = world.write(key).unwrap();
-            }
-        });
+        scope.spawn(|| write_beyond_capacity(&world));
         scope.spawn(|| {
             for key in [0, 13] {
                 world.invalidate(key).unwrap();

@@ -7,6 +7,7 @@ use shuttle::thread;
 use crate::fixture::{hours, unless_closed};
 use crate::promises::{OTHER, World, check_bytes, options};
 use crate::schedules::{chance, scenarios};
+use crate::{full_world, write_beyond_capacity};
 
 scenarios! {
     scrub_and_get: 40,
@@ -236,17 +237,9 @@ fn scrub_and_drop(mapped: bool) {
 }
 
 fn scrub_and_eviction(mapped: bool) {
-    let world = World::new(mapped, 16, options().capacity_bytes(crate::CAPACITY)).evicting();
-    world.store.maintain().unwrap();
-    for key in (0..14).cycle().take_while(|_| world.store.stats().segments_evicted == 0) {
-        world.insert(key).unwrap();
-    }
+    let (world, _) = full_world(mapped);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            for key in [14, 15, 0, 1] {
-                let _: Outcome = world.write(key).unwrap();
-            }
-        });
+        scope.spawn(|| write_beyond_capacity(&world));
         scope.spawn(|| {
             for key in [0, 13] {
                 world.invalidate(key).unwrap();
