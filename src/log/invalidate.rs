@@ -3,35 +3,37 @@
 use std::sync::Arc;
 
 use super::LogCore;
-use crate::engine::count;
 use crate::error::Result;
 use crate::format::tombstone::{Reach, Tombstone};
-use crate::invalidation::Invalidation;
+use crate::invalidation::{Covered, Invalidation};
+use crate::owner::Owner;
 use crate::receipt::Receipt;
 use crate::time::Timestamp;
+
+impl Covered for LogCore {
+    fn hide(&self, tombstone: &Tombstone) {
+        self.floors.apply(tombstone);
+        // Afterwards: a pass that begins in between would not find it.
+        self.owner.scrubbing.note_dead(Timestamp::from_millis(tombstone.at_ms));
+    }
+
+    fn give_up_oldest(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn hide_all_without_room(&self, _: &Tombstone) -> Result<bool> {
+        Ok(false)
+    }
+}
 
 impl LogCore {
     /// Hides what an invalidation is about: in this process first, then durably.
     pub(super) fn invalidate(self: &Arc<Self>, invalidation: &Invalidation) -> Result<Receipt> {
-        let engine = &self.owner.engine;
-        let side = engine.write_side()?;
-        // Open until the tombstone is durable, so that it is not forgotten before.
-        let ticket = engine.sequence.begin_invalidation();
-        let at = engine.trusted_now();
-        let tombstone = invalidation.tombstone(Reach::Owner(self.owner.id), ticket.seq(), at);
-        self.hide(&tombstone);
-        count(&engine.counters.invalidations);
-        let receipt = Receipt::new(invalidation.target, ticket.seq(), at);
-        side.tombstones.commit(tombstone)?;
-        side.ledger.invalidated(invalidation.scope(), ticket.seq());
-        Ok(receipt.follow(Arc::clone(self) as _))
-    }
-
-    /// Hides in memory what a tombstone is about.
-    pub(crate) fn hide(&self, tombstone: &Tombstone) {
-        self.floors.apply(tombstone);
-        // Afterwards: a pass that begins in between would not find it.
-        self.owner.scrubbing.note_dead(Timestamp::from_millis(tombstone.at_ms));
+        let Owner { engine, id, .. } = &self.owner;
+        invalidation
+            .begin(engine, None)?
+            .hide(Reach::Owner(*id), vec![Arc::clone(self) as _])
+            .commit()
     }
 
     /// In a read-only store, raises the floors by what the writing process has invalidated since.

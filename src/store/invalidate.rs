@@ -3,13 +3,10 @@
 use std::sync::Arc;
 
 use super::{Store, StoreCore};
-use crate::engine::count;
-use crate::error::{Error, Result};
-use crate::format::tombstone::{Reach, Tombstone, TombstoneMode};
-use crate::invalidation::Invalidation;
-use crate::keyspace::{Erase, KeyspaceCore};
-use crate::log::LogCore;
-use crate::owner::Owned;
+use crate::error::Result;
+use crate::format::tombstone::Reach;
+use crate::invalidation::{Covered, Invalidation};
+use crate::keyspace::Erase;
 use crate::receipt::Receipt;
 
 /// Where an invalidation of the whole store applies.
@@ -31,7 +28,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`Keyspace::invalidate`](crate::Keyspace::invalidate); on a full disk also
-    /// [`NoSpace`](Error::NoSpace) if rows of a log are to be hidden, since a log gives up no rows.
+    /// [`NoSpace`](crate::Error::NoSpace) if rows of a log are to be hidden, since a log gives up no rows.
     /// They are then hidden in this process, but may be back after a restart.
     pub fn invalidate_tag(&self, tag: impl AsRef<[u8]>, scope: Scope) -> Result<Receipt> {
         self.invalidate_tags([tag], scope)
@@ -42,7 +39,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Store::invalidate_tag`]; [`Limit`](Error::Limit) is checked for all tags before anything
+    /// As [`Store::invalidate_tag`]; [`Limit`](crate::Error::Limit) is checked for all tags before anything
     /// is hidden.
     pub fn invalidate_tags<T: AsRef<[u8]>>(
         &self,
@@ -69,92 +66,23 @@ impl Store {
     }
 }
 
-/// The keyspaces and logs that an invalidation covers.
-struct Covered {
-    keyspaces: Vec<Arc<KeyspaceCore>>,
-    logs: Vec<Arc<LogCore>>,
-}
-
 impl StoreCore {
     fn invalidate(&self, invalidation: &Invalidation, scope: Scope) -> Result<Receipt> {
-        let engine = &self.engine;
-        let side = engine.write_side()?;
-        invalidation.begin_denial(&engine.denials);
-        let at = engine.trusted_now();
-        // Open until the tombstone is durable, so that it is not forgotten before.
-        let (ticket, tombstone, covered) = {
+        let begun = invalidation.begin(&self.engine, Some(&self.engine.denials))?;
+        let hidden = {
             // No keyspace or log is born meanwhile: what it held could have a number below the floor.
             let (keyspaces, logs) = (self.keyspaces.read(), self.logs.read());
-            let ticket = engine.sequence.begin_invalidation();
-            let (reach, logs) = match scope {
-                Scope::Keyspaces => (Reach::Keyspaces, Vec::new()),
-                Scope::Everything => (Reach::Everything, logs.values().cloned().collect()),
+            let mut covered: Vec<Arc<dyn Covered>> =
+                keyspaces.values().map(|core| Arc::clone(core) as _).collect();
+            let reach = match scope {
+                Scope::Keyspaces => Reach::Keyspaces,
+                Scope::Everything => {
+                    covered.extend(logs.values().map(|core| Arc::clone(core) as Arc<dyn Covered>));
+                    Reach::Everything
+                }
             };
-            let tombstone = invalidation.tombstone(reach, ticket.seq(), at);
-            let covered = Covered { keyspaces: keyspaces.values().cloned().collect(), logs };
-            covered.hide(&tombstone);
-            (ticket, tombstone, covered)
+            begun.hide(reach, covered)
         };
-        count(&engine.counters.invalidations);
-        let receipt = Receipt::new(invalidation.target, ticket.seq(), at);
-        let committed = match side.tombstones.commit(tombstone.clone()) {
-            Ok(()) => Ok(receipt),
-            Err(error) => self.invalidate_without_room(&covered, &tombstone, error, receipt),
-        };
-        invalidation.end_denial(&engine.denials, committed.is_ok());
-        if committed.is_ok() {
-            side.ledger.invalidated(invalidation.scope(), ticket.seq());
-        }
-        Ok(covered.cores().fold(committed?, Receipt::follow))
-    }
-
-    /// As for a keyspace, with all of them in turn. No row is given up, so where rows are to be hidden
-    /// too the error stands.
-    fn invalidate_without_room(
-        &self,
-        covered: &Covered,
-        tombstone: &Tombstone,
-        mut error: Error,
-        receipt: Receipt,
-    ) -> Result<Receipt> {
-        let side = self.engine.write_side()?;
-        while matches!(error, Error::NoSpace { .. }) && covered.evict_for_space()? {
-            match side.tombstones.commit(tombstone.clone()) {
-                Ok(()) => return Ok(receipt),
-                Err(again) => error = again,
-            }
-        }
-        let mut raised = Ok(());
-        for core in &covered.keyspaces {
-            raised = raised.and(core.hide_all_without_room(tombstone));
-        }
-        raised?;
-        let is_whole = covered.logs.is_empty() && tombstone.mode != TombstoneMode::Deny;
-        if is_whole { Ok(receipt.widen()) } else { Err(error) }
-    }
-}
-
-impl Covered {
-    fn hide(&self, tombstone: &Tombstone) {
-        for core in &self.keyspaces {
-            core.hide(tombstone);
-        }
-        for core in &self.logs {
-            core.hide(tombstone);
-        }
-    }
-
-    /// Gives back the space of the oldest segment of each keyspace; false if there is none.
-    fn evict_for_space(&self) -> Result<bool> {
-        let mut evicted = false;
-        for core in &self.keyspaces {
-            evicted |= core.evict_for_space()?;
-        }
-        Ok(evicted)
-    }
-
-    fn cores(&self) -> impl Iterator<Item = Arc<dyn Owned>> {
-        let keyspaces = self.keyspaces.iter().map(|core| Arc::clone(core) as Arc<dyn Owned>);
-        keyspaces.chain(self.logs.iter().map(|core| Arc::clone(core) as Arc<dyn Owned>))
+        hidden.commit()
     }
 }

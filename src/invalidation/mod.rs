@@ -1,8 +1,11 @@
 //! What is to be invalidated, checked and hashed, before it is known where.
 
+mod course;
+
 use std::sync::Arc;
 
-use crate::denials::Denials;
+pub(crate) use course::Covered;
+
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::tombstone::{Reach, Tombstone, TombstoneMode, TombstoneScope};
@@ -18,7 +21,7 @@ const MAX_HASHES: usize = 1024;
 /// One invalidation.
 #[derive(Debug)]
 pub(crate) struct Invalidation {
-    pub(crate) target: Target,
+    target: Target,
     scope: TombstoneScope,
     mode: TombstoneMode,
     until_ms: u64,
@@ -70,18 +73,13 @@ impl Invalidation {
         }
     }
 
-    /// What it names.
-    pub(crate) fn scope(&self) -> TombstoneScope {
-        self.scope
-    }
-
     /// True if it denies.
-    pub(crate) fn denies(&self) -> bool {
+    fn denies(&self) -> bool {
         self.mode == TombstoneMode::Deny
     }
 
     /// Lets a receipt follow what becomes of it in a keyspace or log. What is only stale is not erased.
-    pub(crate) fn follow(&self, receipt: Receipt, core: Arc<dyn Owned>) -> Receipt {
+    fn follow(&self, receipt: Receipt, core: Arc<dyn Owned>) -> Receipt {
         if self.mode == TombstoneMode::Soft {
             let gone_by = core.owner().last_deadline();
             return receipt.gone_by_then(gone_by);
@@ -90,7 +88,7 @@ impl Invalidation {
     }
 
     /// The durable note of it.
-    pub(crate) fn tombstone(&self, reach: Reach, floor: u64, at: Timestamp) -> Tombstone {
+    fn tombstone(&self, reach: Reach, floor: u64, at: Timestamp) -> Tombstone {
         Tombstone {
             scope: self.scope,
             mode: self.mode,
@@ -99,23 +97,6 @@ impl Invalidation {
             at_ms: at.as_millis(),
             until_ms: self.until_ms,
             hashes: self.hashes.clone(),
-        }
-    }
-
-    /// Denies in memory. Before the number of the floor is taken: whoever takes a higher one then
-    /// meets the denial.
-    pub(crate) fn begin_denial(&self, denials: &Denials) {
-        if self.denies() {
-            denials.begin(self.scope, &self.hashes, self.until_ms);
-        }
-    }
-
-    /// Keeps the denial if it is durable, and lifts it if not.
-    pub(crate) fn end_denial(&self, denials: &Denials, durable: bool) {
-        match (self.denies(), durable) {
-            (false, _) => {}
-            (true, true) => denials.keep(self.scope, &self.hashes, self.until_ms),
-            (true, false) => denials.lift(self.scope, &self.hashes, self.until_ms),
         }
     }
 }
