@@ -1,0 +1,141 @@
+//! The drop of buckets whose time is over.
+
+use std::collections::BTreeSet;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use super::Owner;
+use crate::bucket::Bucket;
+use crate::disk::{Access, Disk, write_all_at};
+use crate::engine::count;
+use crate::error::{Error, Result};
+use crate::format::ledger::How;
+use crate::format::record::RecordKind;
+use crate::format::segment_header::CAP_OFFSET;
+use crate::ledger::{Counts, DropNote};
+use crate::segment::Segment;
+use crate::time::Timestamp;
+use crate::trash::{TrashItem, trash_name};
+
+impl Owner {
+    /// The buckets whose deadline has passed at `now`, in the order in which they must leave: that
+    /// of their segments, so that no older version is uncovered in between.
+    pub(crate) fn expired(&self, now: Timestamp) -> Vec<Arc<Bucket>> {
+        let buckets = self.buckets.read();
+        let mut expired: Vec<_> =
+            buckets.values().filter(|bucket| bucket.deadline() <= now).cloned().collect();
+        let table = self.table.read();
+        expired.sort_by_key(|bucket| {
+            let start_ms = bucket.start.as_millis();
+            let mut segments = table.iter().map(|(_, segment)| segment);
+            let first = segments.find(|segment| segment.header.bucket_start_ms == start_ms);
+            first.map_or(0, |segment| segment.number())
+        });
+        expired
+    }
+
+    /// Drops a bucket: when this returns, its leaving is durable, and its space is the reaper's.
+    ///
+    /// The caller has made the engine time durable, and lets nobody write into the bucket. `counts`
+    /// say what was in it if its segments were not taken up.
+    pub(crate) fn drop_bucket(&self, bucket: &Bucket, counts: Option<Counts>) -> Result<()> {
+        let side = self.engine.write_side()?;
+        let _membership = self.membership.lock();
+        let name = bucket.start.compact();
+        let instance = self.engine.next_number();
+        let to = side.trash.dir().join(trash_name(self.id, &name, instance));
+        let moved = self.engine.disk.rename(bucket.dir(), &to);
+        if let Err(e) = moved {
+            return Err(Error::io("rename", bucket.dir(), e));
+        }
+        let in_bucket =
+            |segment: &Segment| segment.header.bucket_start_ms == bucket.start.as_millis();
+        self.sealing.lock().retain(|writer| !in_bucket(writer.segment()));
+        let gone = self.table.write().remove_if(in_bucket);
+        bucket.set_keys(None);
+        self.buckets.write().remove(&bucket.start);
+        let scrubbed_through = self.note_left(&gone);
+        let bytes = gone.iter().map(|segment| segment.allocated_bytes()).sum();
+        let records = gone.iter().map(|segment| segment.records()).sum();
+        let min_seq = gone.iter().map(|segment| segment.min_seq()).min();
+        let dirs = [side.trash.dir().to_owned(), self.dir.clone()];
+        let synced = dirs.iter().try_for_each(|dir| self.engine.sync_dir(dir));
+        let (owner_id, segments) = (self.id, gone);
+        side.trash.push(TrashItem { path: to, owner_id, bytes, segments, scrubbed_through });
+        count(&self.engine.counters.buckets_dropped);
+        let counted = Counts { records: Some(records), bytes: Some(bytes) };
+        let note = DropNote {
+            bucket: self.in_ledger(bucket),
+            how: How::Witnessed,
+            instance,
+            counts: counts.unwrap_or(counted),
+            unsynced: if synced.is_ok() { Vec::new() } else { dirs.into() },
+        };
+        side.ledger.bucket_dropped(self.engine.trusted_now(), note);
+        synced.inspect_err(|_| self.note_undurable(min_seq))
+    }
+
+    /// Removes the directories of keyspace buckets that hold no segment any more and that nothing
+    /// will be written to.
+    pub(crate) fn remove_empty_buckets(&self, now: Timestamp) {
+        let _membership = self.membership.lock();
+        let current = self.window.bucket_start(now);
+        let held: BTreeSet<u64> =
+            self.segments().iter().map(|segment| segment.header.bucket_start_ms).collect();
+        let Ok(side) = self.engine.write_side() else { return };
+        self.buckets.write().retain(|start, bucket| {
+            let empty = self.kind == RecordKind::Blob
+                && *start < current
+                && !held.contains(&start.as_millis());
+            let removed = empty && self.engine.disk.remove_dir(bucket.dir()).is_ok();
+            if removed {
+                let note = DropNote {
+                    bucket: self.in_ledger(bucket),
+                    how: How::Emptied,
+                    instance: 0,
+                    counts: Counts { records: Some(0), bytes: Some(0) },
+                    unsynced: vec![self.dir.clone()],
+                };
+                side.ledger.drop_found(now, note);
+            }
+            !removed
+        });
+    }
+
+    /// Brings forward the deadlines of buckets that start after this moment, durably in the headers
+    /// of their segments. The new deadline is not after that of any bucket born from now on, so
+    /// older segments still leave first.
+    pub(crate) fn lower_deadlines(&self, now: Timestamp) -> Result<()> {
+        let deadline = self.window.deadline(self.window.bucket_start(now));
+        let later: Vec<Arc<Bucket>> =
+            self.buckets.read().range(now..).map(|(_, bucket)| Arc::clone(bucket)).collect();
+        for bucket in later {
+            let in_bucket = |segment: &&Arc<Segment>| {
+                segment.header.bucket_start_ms == bucket.start.as_millis()
+            };
+            let segments = self.segments();
+            let segments: Vec<_> = segments.iter().filter(in_bucket).collect();
+            if segments.is_empty() {
+                // Its directory alone could not say the new deadline.
+                self.drop_bucket(&bucket, None)?;
+                continue;
+            }
+            for segment in segments {
+                write_deadline(&*self.engine.disk, segment, deadline)?;
+            }
+            bucket.lower_deadline(deadline);
+        }
+        Ok(())
+    }
+}
+
+fn write_deadline(disk: &dyn Disk, segment: &Segment, deadline: Timestamp) -> Result<()> {
+    let path = segment.path();
+    let file = disk.open(path, Access::ReadWrite).map_err(|e| Error::io("open", path, e))?;
+    let bytes = segment.header.encode_cap(deadline.as_millis());
+    write_all_at(&*file, &mut [IoSlice::new(&bytes)], CAP_OFFSET)
+        .map_err(|e| Error::io("write", path, e.source))?;
+    file.sync_data().map_err(|e| Error::io("sync", path, e))?;
+    segment.lower_deadline(deadline);
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! The eviction of single segments, ahead of their bucket.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Owner;
+use crate::engine::count;
+use crate::error::{Error, Result};
+use crate::segment::writer::sidecar_path;
+use crate::trash::{TrashItem, trash_name};
+
+impl Owner {
+    /// Evicts the oldest segment, durably; false if there is none. It must not be written to.
+    pub(crate) fn evict_oldest(&self) -> Result<bool> {
+        let side = self.engine.write_side()?;
+        let _membership = self.membership.lock();
+        let oldest = self.table.read().iter().next().map(|(_, segment)| Arc::clone(segment));
+        let Some(segment) = oldest else { return Ok(false) };
+        self.sealing.lock().retain(|writer| writer.segment().number() != segment.number());
+        let to = side.trash.dir().join(trash_name(self.id, "segment", segment.number()));
+        let disk = &self.engine.disk;
+        disk.rename(segment.path(), &to).map_err(|e| Error::io("rename", segment.path(), e))?;
+        let gone = self.table.write().remove_if(|other| other.number() == segment.number());
+        let scrubbed_through = self.note_left(&gone);
+        let bucket_dir = segment.path().parent().unwrap_or(&self.dir);
+        let synced =
+            self.engine.sync_dir(side.trash.dir()).and_then(|()| self.engine.sync_dir(bucket_dir));
+        let _ = disk.remove_file(&sidecar_path(segment.path()));
+        let (bytes, min_seq) = (segment.file_bytes(), segment.min_seq());
+        drop(segment);
+        let (owner_id, segments) = (self.id, gone);
+        side.trash.push(TrashItem { path: to, owner_id, bytes, segments, scrubbed_through });
+        count(&self.engine.counters.segments_evicted);
+        synced.inspect_err(|_| self.note_undurable(Some(min_seq)))?;
+        Ok(true)
+    }
+
+    /// Moves a segment file that was not taken up to the trash, durably. A floor hides all of it.
+    pub(crate) fn discard(&self, number: u64, path: &Path) -> Result<()> {
+        let side = self.engine.write_side()?;
+        let to = side.trash.dir().join(trash_name(self.id, "segment", number));
+        self.engine.disk.rename(path, &to).map_err(|e| Error::io("rename", path, e))?;
+        let _ = self.engine.disk.remove_file(&sidecar_path(path));
+        side.trash.push(TrashItem {
+            path: to,
+            owner_id: self.id,
+            bytes: 0,
+            segments: Vec::new(),
+            scrubbed_through: 0,
+        });
+        self.engine.sync_dir(side.trash.dir())?;
+        self.engine.sync_dir(path.parent().unwrap_or(&self.dir))
+    }
+}
