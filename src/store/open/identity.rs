@@ -1,0 +1,107 @@
+//! What makes a directory a store: its directories, its lock, and who it is.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::paths::Paths;
+use crate::disk::{Disk, DiskLock, LockOutcome};
+use crate::error::{Error, Result};
+use crate::format::VERSION;
+use crate::format::manifest::{STORE_MAGIC, StoreManifest};
+use crate::format::record::RecordKind;
+use crate::hash::SECRET_LEN;
+use crate::owner::owners_dir;
+use crate::recovery::owner_names;
+use crate::store::StoreBuilder;
+use crate::twin_file::{TwinFile, unreadable};
+
+pub(super) fn create_directories(disk: &dyn Disk, root: &Path) -> Result<()> {
+    create_dir_all(disk, root)?;
+    let names = [
+        root.join("tombstones"),
+        root.join("trash"),
+        root.join("ledger"),
+        owners_dir(root, RecordKind::Blob),
+        owners_dir(root, RecordKind::Rows),
+    ];
+    for dir in names {
+        match disk.create_dir(&dir) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                return Err(Error::io("create", &dir, e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn create_dir_all(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.create_dir(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let Some(parent) = parent else { return Err(Error::io("create", path, e)) };
+            create_dir_all(disk, parent)?;
+            disk.create_dir(path).map_err(|e| Error::io("create", path, e))?;
+            sync_parent(disk, path)
+        }
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(Error::io("create", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory's own entry durable.
+fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))
+}
+
+pub(super) fn lock(disk: &dyn Disk, paths: &Paths) -> Result<Arc<dyn DiskLock>> {
+    match disk.lock(&paths.lock()).map_err(|e| Error::io("lock", &paths.lock(), e))? {
+        LockOutcome::Acquired(lock) => Ok(Arc::from(lock)),
+        LockOutcome::Held(pid) => Err(Error::Locked { path: paths.root.clone(), pid }),
+    }
+}
+
+pub(super) fn read_store(disk: &dyn Disk, path: &Path) -> Result<StoreManifest> {
+    let twin = TwinFile::read(disk, path, STORE_MAGIC)?;
+    if let Some(found) = twin.foreign_version() {
+        return Err(Error::UnknownVersion { path: path.to_owned(), found, known: VERSION });
+    }
+    let newest = twin.newest().and_then(|(_, slot)| StoreManifest::decode(&slot.payload).ok());
+    newest.ok_or_else(|| unreadable(path, &twin))
+}
+
+/// Refuses a store that another version made before anything is added to it.
+pub(super) fn refuse_foreign(disk: &dyn Disk, paths: &Paths) -> Result<()> {
+    match read_store(disk, &paths.store()) {
+        Err(e @ Error::UnknownVersion { .. }) => Err(e),
+        // Whatever else there is to say is said under the lock.
+        _ => Ok(()),
+    }
+}
+
+/// Makes a new store. Its last step is the STORE file: before that, there is none.
+pub(super) fn create_store(builder: &StoreBuilder, paths: &Paths) -> Result<StoreManifest> {
+    let disk = &*builder.disk;
+    for kind in [RecordKind::Blob, RecordKind::Rows] {
+        if !owner_names(disk, &paths.root, kind)?.is_empty() {
+            let what = "it is missing, though there are keyspaces or logs";
+            return Err(Error::Corrupt { path: paths.store(), offset: 0, what });
+        }
+    }
+    let mut random = vec![0; 16 + 2 * SECRET_LEN];
+    disk.fill_random(&mut random)
+        .map_err(|e| Error::io("read randomness for", &paths.store(), e))?;
+    let wall = builder.clock.wall().as_millis();
+    let mut payload = random;
+    payload.splice(16..16, wall.to_le_bytes());
+    let broken = |_| Error::Corrupt { path: paths.store(), offset: 0, what: "random bytes" };
+    let manifest = StoreManifest::decode(&payload).map_err(broken)?;
+    // The directory may have been made by an attempt that did not come this far.
+    sync_parent(disk, &paths.root)?;
+    TwinFile::create_whole(disk, &paths.store(), STORE_MAGIC, &manifest.encode())?;
+    disk.sync_dir(&paths.root).map_err(|e| Error::io("sync", &paths.root, e))?;
+    Ok(manifest)
+}
