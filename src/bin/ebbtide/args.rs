@@ -148,9 +148,9 @@ pub(crate) struct PutArgs {
     pub(crate) window_days: Option<u32>,
 }
 
+// What is to be hidden, in the words of `invalidate`.
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("scope").required(true).args(["key", "tag", "all"]))]
-pub(crate) struct InvalidateArgs {
+pub(crate) struct TargetArgs {
     /// The store's directory
     pub(crate) store: PathBuf,
     /// The keyspace; with --tag, all keyspaces without one
@@ -166,6 +166,13 @@ pub(crate) struct InvalidateArgs {
     /// With --tag and without a keyspace: hide the rows of all logs that carry it too
     #[arg(long, requires = "tag", conflicts_with = "keyspace")]
     pub(crate) rows: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("scope").required(true).args(["key", "tag", "all"]))]
+pub(crate) struct InvalidateArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
     /// Hide everything in the keyspace
     #[arg(long, requires = "keyspace")]
     pub(crate) all: bool,
@@ -173,22 +180,12 @@ pub(crate) struct InvalidateArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("target").required(true).args(["key", "tag"]))]
+#[command(mut_arg("key", |arg| arg.help("The key to erase")))]
+#[command(mut_arg("tag", |arg| arg.help("Erase all values that carry this tag")))]
+#[command(mut_arg("rows", |arg| arg.help(help::ERASE_ROWS)))]
 pub(crate) struct EraseArgs {
-    /// The store's directory
-    pub(crate) store: PathBuf,
-    /// The keyspace; with --tag, all keyspaces without one
-    pub(crate) keyspace: Option<String>,
-    /// The key to erase
-    pub(crate) key: Option<OsString>,
-    /// The key is given in hexadecimal
-    #[arg(long, requires = "key")]
-    pub(crate) hex_key: bool,
-    /// Erase all values that carry this tag
-    #[arg(long)]
-    pub(crate) tag: Option<OsString>,
-    /// With --tag and without a keyspace: erase the rows of all logs that carry it too
-    #[arg(long, requires = "tag", conflicts_with = "keyspace")]
-    pub(crate) rows: bool,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
     /// Refuse to store it before this time: 2026-11-21T09:30:00Z or +2d
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) deny_until: Option<Moment>,

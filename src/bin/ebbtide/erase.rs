@@ -1,31 +1,26 @@
 //! `ebbtide erase`: hiding a key or a tag for good, and refusing it for some time.
 
-use std::os::unix::ffi::OsStrExt;
-
 use ebbtide::{Receipt, Store, Timestamp};
 use serde_json::json;
 
 use crate::Verdict;
-use crate::args::EraseArgs;
+use crate::args::{EraseArgs, TargetArgs};
 use crate::failure::Failure;
 use crate::invalidate::{Target, document, place, remark, scope};
-use crate::key;
 use crate::output::Output;
 use crate::store::{check_exists, work_on};
 
 pub(crate) fn run(args: &EraseArgs, output: &mut Output) -> Result<Verdict, Failure> {
-    let target = match (&args.key, &args.tag) {
-        (Some(typed), _) => Target::Key(key::read(typed, args.hex_key)?),
-        (None, tag) => Target::Tag(tag.as_ref().map_or(Vec::new(), |tag| tag.as_bytes().to_vec())),
-    };
-    check_exists(&args.store)?;
-    let (receipt, until) = work_on(&args.store, output, |store| erase(store, args, &target))?;
+    let TargetArgs { store, keyspace, rows, .. } = &args.target;
+    let target = Target::from_args(&args.target)?;
+    check_exists(store)?;
+    let (receipt, until) = work_on(store, output, |store| erase(store, args, &target))?;
     if output.is_json() {
-        let mut document = document(args.keyspace.as_deref(), &receipt);
+        let mut document = document(keyspace.as_deref(), &receipt);
         document["denied_until"] = json!(until.map(|until| until.to_string()));
         output.json(&document)?;
     } else {
-        let place = place(args.keyspace.as_deref(), args.rows);
+        let place = place(keyspace.as_deref(), *rows);
         let denied = until.map_or(String::new(), |until| format!("; denied until {until}"));
         output.remark(&format!("{}{denied}", remark("erased", &target, &place, &receipt)))?;
     }
@@ -41,11 +36,12 @@ fn erase(
     if let Some(until) = until.filter(|until| *until <= store.now()) {
         return Err(Failure::usage(format!("--deny-until {until} has passed")));
     }
-    let keyspace = args.keyspace.as_ref().map(|name| store.existing_keyspace(name)).transpose()?;
+    let TargetArgs { keyspace, rows, .. } = &args.target;
+    let keyspace = keyspace.as_ref().map(|name| store.existing_keyspace(name)).transpose()?;
     let erase = match (keyspace, target) {
         (Some(keyspace), Target::Key(key)) => keyspace.erase(key),
         (Some(keyspace), Target::Tag(tag)) => keyspace.erase_tag(tag),
-        (None, Target::Tag(tag)) => store.erase_tag(tag, scope(args.rows)),
+        (None, Target::Tag(tag)) => store.erase_tag(tag, scope(*rows)),
         (None, Target::Key(_)) | (_, Target::All) => {
             return Err(Failure::usage("a keyspace and a key, or --tag"));
         }

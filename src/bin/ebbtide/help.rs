@@ -71,6 +71,9 @@ Only a keyed hash of it is kept for that.
 
 JSON: one object, as of `invalidate`, and {denied_until}, or null";
 
+pub(crate) const ERASE_ROWS: &str =
+    "With --tag and without a keyspace: erase the rows of all logs that carry it too";
+
 pub(crate) const TAIL: &str = "\
 With --follow, rows whose own time lies more than a minute behind the newest one are not shown.
 

@@ -6,7 +6,7 @@ use ebbtide::{Receipt, Scope, Store};
 use serde_json::{Value, json};
 
 use crate::Verdict;
-use crate::args::InvalidateArgs;
+use crate::args::{InvalidateArgs, TargetArgs};
 use crate::escape::escape;
 use crate::failure::Failure;
 use crate::key;
@@ -21,7 +21,8 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    fn from_args(args: &InvalidateArgs) -> Result<Self, Failure> {
+    /// What the arguments name: everything if neither a key nor a tag.
+    pub(crate) fn from_args(args: &TargetArgs) -> Result<Self, Failure> {
         match (&args.key, &args.tag) {
             (Some(typed), _) => Ok(Self::Key(key::read(typed, args.hex_key)?)),
             (None, Some(tag)) => Ok(Self::Tag(tag.as_bytes().to_vec())),
@@ -37,7 +38,7 @@ impl Target {
         }
     }
 
-    fn hide(&self, store: &Store, args: &InvalidateArgs) -> Result<Receipt, Failure> {
+    fn hide(&self, store: &Store, args: &TargetArgs) -> Result<Receipt, Failure> {
         let name = args.keyspace.as_ref();
         let keyspace = name.map(|name| store.existing_keyspace(name)).transpose()?;
         let receipt = match (keyspace, self) {
@@ -57,6 +58,7 @@ pub(crate) fn scope(rows: bool) -> Scope {
 }
 
 pub(crate) fn run(args: &InvalidateArgs, output: &mut Output) -> Result<Verdict, Failure> {
+    let args = &args.target;
     let target = Target::from_args(args)?;
     check_exists(&args.store)?;
     let receipt = work_on(&args.store, output, |store| target.hide(store, args))?;
