@@ -15,8 +15,8 @@ use crate::segment::writer::AppendError;
 use crate::sequence::{Sequence, first_of};
 use crate::state::StateFile;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, RwLock};
-use crate::time::{Clock, EngineTime, Reading, SavedTime, Timestamp};
+use crate::sync::{Condvar, Mutex, RwLock, StripedCount};
+use crate::time::{Clock, EngineTime, Glance, Reading, SavedTime, Timestamp};
 use crate::tombstone::{LogIdentity, TombstoneLog, has_more, read_logs};
 use crate::trash::{Trash, TrashEvent};
 
@@ -39,8 +39,10 @@ pub(crate) struct Engine {
     write_side: Option<WriteSide>,
     pub(crate) clock: Arc<dyn Clock>,
     time: RwLock<EngineTime>,
+    glance: Glance,
     next_number: AtomicU64,
     poison: Mutex<Option<String>>,
+    is_poisoned: AtomicBool,
     closed: AtomicBool,
     problems: Mutex<Vec<Problem>>,
     /// Counts rounds of upkeep, for those who wait for what it does.
@@ -89,8 +91,8 @@ pub(crate) struct EngineParts {
 /// Counts since open.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) hits: AtomicU64,
-    pub(crate) misses: AtomicU64,
+    pub(crate) hits: StripedCount,
+    pub(crate) misses: StripedCount,
     pub(crate) corrupt_reads: AtomicU64,
     pub(crate) inserts: AtomicU64,
     pub(crate) superseded: AtomicU64,
@@ -129,6 +131,8 @@ pub(crate) fn read_clock(clock: &dyn Clock) -> Reading {
 
 impl Engine {
     pub(crate) fn new(parts: EngineParts) -> Arc<Self> {
+        let glance = Glance::default();
+        glance.show(&parts.time);
         Arc::new(Self {
             root: parts.root,
             disk: parts.disk,
@@ -143,8 +147,10 @@ impl Engine {
             write_side: parts.write_side,
             clock: parts.clock,
             time: RwLock::new(parts.time),
+            glance,
             next_number: AtomicU64::new((parts.generation << 32) + 1),
             poison: Mutex::new(None),
+            is_poisoned: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             problems: Mutex::default(),
             rounds: Mutex::new(0),
@@ -160,24 +166,44 @@ impl Engine {
 
     /// The time by which a record of this sequence number is judged hidden.
     pub(crate) fn hiding_now(&self, seq: u64) -> Timestamp {
-        let engine_ms = self.engine_ms();
+        let (wall, boot) = self.clocks();
+        if let Some(now) = self.glance.peek(wall, boot) {
+            return Timestamp::from_millis(now);
+        }
+        let engine_ms = self.engine_ms_at(wall, boot);
         Timestamp::from_millis(self.time.read().hiding_time(engine_ms, seq))
     }
 
     fn engine_ms(&self) -> u64 {
-        let (wall, boot) = (self.clock.wall().as_millis(), self.clock.boot_ms());
+        let (wall, boot) = self.clocks();
+        self.glance.peek(wall, boot).unwrap_or_else(|| self.engine_ms_at(wall, boot))
+    }
+
+    fn engine_ms_at(&self, wall: u64, boot: u64) -> u64 {
         if let Some(now) = self.time.read().peek(wall, boot) {
             return now;
         }
-        self.time.write().update(wall, boot, self.sequence.last())
+        self.change_time(|time| time.update(wall, boot, self.sequence.last()))
+    }
+
+    fn clocks(&self) -> (u64, u64) {
+        (self.clock.wall().as_millis(), self.clock.boot_ms())
+    }
+
+    fn change_time<T>(&self, change: impl FnOnce(&mut EngineTime) -> T) -> T {
+        let mut time = self.time.write();
+        let changed = change(&mut time);
+        self.glance.show(&time);
+        changed
     }
 
     /// Takes the clocks' present readings into account and gives what must be written down.
     fn settle_time(&self) -> SavedTime {
-        let (wall, boot) = (self.clock.wall().as_millis(), self.clock.boot_ms());
-        let mut time = self.time.write();
-        time.update(wall, boot, self.sequence.last());
-        time.saved().clone()
+        let (wall, boot) = self.clocks();
+        self.change_time(|time| {
+            time.update(wall, boot, self.sequence.last());
+            time.saved().clone()
+        })
     }
 
     /// Raises the engine time to a moment that it is known to have reached before a power cut took
@@ -185,7 +211,7 @@ impl Engine {
     /// and uncover what they superseded.
     pub(crate) fn raise_time(&self, at_least: Timestamp) {
         self.settle_time();
-        self.time.write().raise(at_least.as_millis());
+        self.change_time(|time| time.raise(at_least.as_millis()));
     }
 
     /// Writes the engine time down, durably.
@@ -213,14 +239,14 @@ impl Engine {
     pub(crate) fn confirm_clock(&self) -> Result<()> {
         self.write_side()?;
         self.settle_time();
-        self.time.write().confirm();
+        self.change_time(EngineTime::confirm);
         self.save_time()
     }
 
     /// Takes the wall clock's word, durably.
     pub(crate) fn reset_clock(&self) -> Result<()> {
         self.settle_time();
-        self.time.write().reset();
+        self.change_time(EngineTime::reset);
         self.save_time()
     }
 
@@ -255,10 +281,10 @@ impl Engine {
     /// An error unless data may be written.
     pub(crate) fn check_writable(&self) -> Result<&WriteSide> {
         let side = self.write_side()?;
-        match &*self.poison.lock() {
-            Some(reason) => Err(Error::Poisoned { reason: reason.clone() }),
-            None => Ok(side),
+        if !self.is_poisoned.load(Ordering::Acquire) {
+            return Ok(side);
         }
+        Err(Error::Poisoned { reason: self.poison_reason().unwrap_or_default() })
     }
 
     /// An error once the store is closed.
@@ -352,6 +378,7 @@ impl Engine {
         let mut poison = self.poison.lock();
         if poison.is_none() {
             *poison = Some(error.to_string());
+            self.is_poisoned.store(true, Ordering::Release);
         }
         error
     }

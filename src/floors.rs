@@ -24,6 +24,8 @@ pub(crate) struct Floors {
     floors: RwLock<Maps>,
     /// Not below any hard floor: what lies above needs no look-up.
     highest: AtomicU64,
+    /// The floor of everything, which is asked for at every read.
+    all: AtomicU64,
     highest_tag: AtomicU64,
     /// How often a hard floor of a tag, of all tags or of everything has been raised.
     shared_raises: AtomicU64,
@@ -113,6 +115,7 @@ impl Floors {
         let map = match scope {
             TombstoneScope::All => {
                 self.shared_raises.fetch_add(1, Ordering::AcqRel);
+                self.all.fetch_max(floor.seq, Ordering::AcqRel);
                 return maps.all.raise(floor);
             }
             TombstoneScope::Keys => &mut maps.keys,
@@ -136,6 +139,7 @@ impl Floors {
             TombstoneScope::All => {
                 self.highest.fetch_max(floor.seq, Ordering::AcqRel);
                 self.shared_raises.fetch_add(1, Ordering::AcqRel);
+                self.all.fetch_max(floor.seq, Ordering::AcqRel);
                 maps.all.raise(floor);
             }
         }
@@ -163,7 +167,7 @@ impl Floors {
 
     /// The floor of everything.
     pub(crate) fn all(&self) -> u64 {
-        self.floor_of_all().seq
+        self.all.load(Ordering::Acquire)
     }
 
     /// The floor of everything, and since when it is there.
@@ -201,9 +205,6 @@ impl Floors {
 
     /// The floor of everything, if it lies at or above this number.
     pub(crate) fn of_all(&self, seq: u64) -> Option<u64> {
-        if self.highest.load(Ordering::Acquire) < seq {
-            return None;
-        }
         Some(self.all()).filter(|floor| *floor >= seq)
     }
 

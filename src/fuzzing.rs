@@ -16,7 +16,7 @@ use crate::format::record::{Draft, HEAD_LEN, RecordHead, RecordKind};
 use crate::format::rows::{BlockBuilder, decode_directory};
 use crate::format::segment_header::{self, CAP_OFFSET, HEADER_LEN, SegmentHeader};
 use crate::format::sidecar::{self, SidecarHeader};
-use crate::format::snapshot::{self, Snapshot};
+use crate::format::snapshot::{self, Snapshot, SnapshotGroup};
 use crate::format::state::{self, State};
 use crate::format::tombstone::{self, ENTRY_LEN, REGION_HEADER_LEN, TombstoneHeader, repaired};
 use crate::format::{PREAMBLE_LEN, keys, twin, with_preamble};
@@ -171,6 +171,7 @@ fn take_up(header: &SegmentHeader, bytes: &[u8], mapped: bool) {
         mapped,
         always_verify: true,
         lease: Arc::default(),
+        read_at_ms: Arc::default(),
     };
     let segment = Segment::new(header, path, host, &file, extent, false);
     for entry in listing.entries {
@@ -418,12 +419,29 @@ pub fn state(input: &[u8]) {
 pub fn snapshot(input: &[u8]) {
     let Some((control, bytes)) = input.split_first() else { return };
     let mut bytes = bytes.to_vec();
+    let file_len = bytes.len() as u64;
     if control & AS_IT_IS == 0 {
-        let hash = block_hash(part(&bytes, 72, bytes.len()));
-        put(&mut bytes, 64, &hash.to_le_bytes());
-        repair_preamble(&mut bytes, snapshot::MAGIC, 72);
+        repair_preamble(&mut bytes, snapshot::MAGIC, snapshot::HEADER_LEN);
+        if let Ok(head_len) = Snapshot::head_len(&bytes, file_len) {
+            let hash = block_hash(part(&bytes, snapshot::HEADER_LEN, head_len));
+            put(&mut bytes, 72, &hash.to_le_bytes());
+            repair_preamble(&mut bytes, snapshot::MAGIC, snapshot::HEADER_LEN);
+        }
     }
-    if let Ok(snapshot) = Snapshot::decode(&bytes) {
-        assert_eq!(snapshot.encode(), bytes);
+    let Ok(snapshot) = Snapshot::decode(&bytes, file_len) else { return };
+    let mut offset = snapshot.groups_at() as usize;
+    assert_eq!(snapshot.encode(), part(&bytes, 0, offset));
+    for group in &snapshot.groups {
+        let body = part(&bytes, offset, offset + group.len as usize);
+        let group = SnapshotGroup { hash: block_hash(body), ..*group };
+        if let Ok(shards) = snapshot::decode_group(group, body, snapshot::GROUP_SHARDS) {
+            if body.is_empty() {
+                continue;
+            }
+            // Groups of empty shards alone are left out.
+            let again = snapshot::encode_group(&shards).1;
+            assert!(again == body || again.is_empty());
+        }
+        offset += body.len();
     }
 }

@@ -58,6 +58,7 @@ mod log;
 mod map;
 mod options;
 mod owner;
+mod parallel;
 mod pseudonym;
 mod receipt;
 mod recovery;

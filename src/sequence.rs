@@ -1,6 +1,6 @@
 //! Sequence numbers, and which of them are under way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -18,10 +18,18 @@ pub(crate) struct Sequence {
 #[derive(Debug)]
 struct Inner {
     next: u64,
-    /// Each with the boot time from which it no longer counts, if it has a limit.
-    open: BTreeMap<u64, Option<u64>>,
+    /// In their order, each with the boot time from which it no longer counts, if it has a limit.
+    open: VecDeque<(u64, Option<u64>)>,
     /// Those of them that are invalidations not yet durable.
     invalidations: BTreeSet<u64>,
+}
+
+impl Inner {
+    /// Up to when a number counts, if it still does.
+    fn limit_of(&mut self, seq: u64) -> Option<&mut Option<u64>> {
+        let at = self.open.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
+        self.open.get_mut(at).map(|(_, over_ms)| over_ms)
+    }
 }
 
 /// A number that is under way until this is dropped, or until its time is over.
@@ -42,7 +50,7 @@ struct Time {
 impl Sequence {
     /// The numbers of a generation.
     pub(crate) fn new(generation: u64) -> Arc<Self> {
-        let (open, invalidations) = (BTreeMap::new(), BTreeSet::new());
+        let (open, invalidations) = (VecDeque::new(), BTreeSet::new());
         let inner = Inner { next: first_of(generation), open, invalidations };
         Arc::new(Self { inner: Mutex::new(inner) })
     }
@@ -79,7 +87,7 @@ impl Sequence {
         let mut inner = self.inner.lock();
         let seq = inner.next;
         inner.next += count;
-        inner.open.insert(seq, time.map(Time::over_ms));
+        inner.open.push_back((seq, time.map(Time::over_ms)));
         Ticket { seq, time, sequence: Arc::clone(self) }
     }
 
@@ -93,8 +101,8 @@ impl Sequence {
     /// reading.
     pub(crate) fn lowest_open(&self, boot_ms: u64) -> u64 {
         let mut inner = self.inner.lock();
-        inner.open.retain(|_, over_ms| over_ms.is_none_or(|over_ms| boot_ms < over_ms));
-        inner.open.first_key_value().map_or(inner.next, |(seq, _)| *seq)
+        inner.open.retain(|(_, over_ms)| over_ms.is_none_or(|over_ms| boot_ms < over_ms));
+        inner.open.front().map_or(inner.next, |(seq, _)| *seq)
     }
 }
 
@@ -117,7 +125,7 @@ impl Ticket {
     /// Changes the limit, counted from when the number was taken. One that is over stays so.
     pub(crate) fn set_limit(&mut self, limit_ms: u64) {
         let mut inner = self.sequence.inner.lock();
-        if let (Some(time), Some(over_ms)) = (&mut self.time, inner.open.get_mut(&self.seq)) {
+        if let (Some(time), Some(over_ms)) = (&mut self.time, inner.limit_of(self.seq)) {
             time.limit_ms = limit_ms;
             *over_ms = Some(time.over_ms());
         }
@@ -131,7 +139,7 @@ impl Ticket {
     pub(crate) fn claim(&self, boot_ms: u64) -> Result<()> {
         let Some(time) = self.time else { return Ok(()) };
         let mut inner = self.sequence.inner.lock();
-        match inner.open.get_mut(&self.seq) {
+        match inner.limit_of(self.seq) {
             Some(over_ms) if over_ms.is_none_or(|over_ms| boot_ms < over_ms) => {
                 *over_ms = None;
                 Ok(())
@@ -150,8 +158,12 @@ impl Time {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut inner = self.sequence.inner.lock();
-        inner.open.remove(&self.seq);
-        inner.invalidations.remove(&self.seq);
+        if let Ok(at) = inner.open.binary_search_by_key(&self.seq, |(seq, _)| *seq) {
+            inner.open.remove(at);
+        }
+        if !inner.invalidations.is_empty() {
+            inner.invalidations.remove(&self.seq);
+        }
     }
 }
 

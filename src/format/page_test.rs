@@ -15,7 +15,7 @@ use super::record::{self, Draft, RecordHead, RecordKind};
 use super::rows::{self, BlockBuilder, RowBody};
 use super::segment_header::{self, CAP_OFFSET, SegmentHeader};
 use super::sidecar::{self, Body, Listing, SidecarEntry, SidecarHeader, SidecarTag, pack_times};
-use super::snapshot::{self, Snapshot, SnapshotSegment, SnapshotSlot};
+use super::snapshot::{self, Snapshot, SnapshotPlace};
 use super::state::{self, State};
 use super::tombstone::{self, Reach, Tombstone, TombstoneHeader, TombstoneMode, TombstoneScope};
 use super::{PREAMBLE_LEN, VERSION, keys, twin, version_word, with_preamble};
@@ -416,7 +416,8 @@ fn records() {
     assert!(RecordHead::decode(&bytes, seed(), offset).unwrap().erased);
     let times = hash_bytes(pack_times(word(1), word(2)));
     assert_eq!(times, [le8(word(2)), le8(word(1))].concat(), "the latest time comes first");
-    assert_eq!(le8(hash(0x40).fingerprint()), hash_bytes(hash(0x40))[8..]);
+    let upper = u64::from_le_bytes(hash_bytes(hash(0x40))[8..].try_into().unwrap());
+    assert_eq!(hash(0x40).fingerprint(), upper >> 12, "12 bits of shard and 40 of tag");
 }
 
 #[test]
@@ -655,48 +656,63 @@ fn entries_of_the_ledger() {
 
 #[test]
 fn snapshots_of_an_index() {
-    let segment = SnapshotSegment {
+    let place = SnapshotPlace {
         number: word(1),
         len: word(2),
-        min_seq: word(3),
-        max_seq: word(4),
-        records: word(5),
-        live: word(6),
+        salt: word(3),
+        min_seq: word(4),
+        max_seq: word(5),
+        records: word(6),
+        live: word(7),
+        tags: word(8),
+        scrubbed: word(9),
+        punched: word(10),
+        sidecar_bytes: word(11),
     };
-    let slot = SnapshotSlot { fingerprint: word(7), segment: 0x0102_0304, position: 0x0506_0708 };
+    let lines = vec![vec![[word(12); 8]], Vec::new()];
+    let (group, body) = snapshot::encode_group(&lines);
     let snapshot = Snapshot {
         snapshot_id: [0x54; 16],
-        owner_id: word(8),
-        as_of: word(9),
-        segments: vec![segment; 2],
-        slots: vec![slot; 3],
+        owner_id: word(13),
+        as_of: word(14),
+        first_ordinal: word(15),
+        shard_count: 64,
+        places: vec![place; 2],
+        groups: vec![group],
     };
     let bytes = snapshot.encode();
-    let (head, body) = bytes.split_at(72);
+    let (head, rest) = bytes.split_at(80);
     let fields = vec![
         ("snapshot id", vec![0x54; 16]),
-        ("owner id", le8(word(8))),
-        ("as of", le8(word(9))),
-        ("segment count", le8(2)),
-        ("slot count", le8(3)),
-        ("body hash", le8(block_hash(body))),
+        ("owner id", le8(word(13))),
+        ("as of", le8(word(14))),
+        ("first ordinal", le8(word(15))),
+        ("place count", le8(2)),
+        ("shard count", le8(64)),
+        ("hash", le8(block_hash(rest))),
     ];
-    check("INDEX header", head, &header(snapshot::MAGIC, head, 72, fields), &vec![]);
+    check("INDEX header", head, &header(snapshot::MAGIC, head, 80, fields), &vec![]);
     let fields = vec![
         ("number", le8(word(1))),
         ("length", le8(word(2))),
-        ("lowest sequence", le8(word(3))),
-        ("highest sequence", le8(word(4))),
-        ("records", le8(word(5))),
-        ("live", le8(word(6))),
+        ("salt", le8(word(3))),
+        ("lowest sequence", le8(word(4))),
+        ("highest sequence", le8(word(5))),
+        ("records", le8(word(6))),
+        ("live", le8(word(7))),
+        ("tags", le8(word(8))),
+        ("scrubbed", le8(word(9))),
+        ("given back", le8(word(10))),
+        ("sidecar bytes", le8(word(11))),
     ];
-    check("INDEX segment", &body[..48], &fields, &vec![]);
+    check("INDEX place", &rest[..88], &fields, &vec![]);
+    let fields = vec![("hash", le8(block_hash(&body))), ("length", le8(body.len() as u64))];
+    check("INDEX group entry", &rest[2 * 88..], &fields, &vec![]);
     let fields = vec![
-        ("fingerprint", le8(word(7))),
-        ("segment", le4(0x0102_0304)),
-        ("position", le4(0x0506_0708)),
+        ("line counts", [le4(1), le4(0)].concat()),
+        ("lines", word(12).to_le_bytes().repeat(8)),
     ];
-    check("INDEX slot", &body[body.len() - 16..], &fields, &vec![]);
+    check("INDEX group", &body, &fields, &vec![]);
 }
 
 #[test]

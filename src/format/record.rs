@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use bytes::Buf;
+use bytes::{Buf, BufMut};
 
 use super::checksum::Seed;
 use super::{Parsed, Unreadable, take, take_array};
@@ -140,52 +140,60 @@ impl Draft<'_> {
         durable_mark: u64,
         out: &mut Vec<u8>,
     ) -> usize {
-        let mut prefix = Vec::with_capacity(256);
-        prefix.extend_from_slice(&self.value_hash.to_le_bytes());
+        let start = out.len();
+        out.resize(start + HEAD_LEN, 0);
+        out.extend_from_slice(&self.value_hash.to_le_bytes());
         if let Some(expires_at_ms) = self.expires_at_ms {
-            prefix.extend_from_slice(&expires_at_ms.to_le_bytes());
+            out.extend_from_slice(&expires_at_ms.to_le_bytes());
         }
-        prefix.extend_from_slice(self.key);
+        out.extend_from_slice(self.key);
         for tag in self.tags {
-            prefix.extend_from_slice(&tag.0.to_le_bytes());
+            out.extend_from_slice(&tag.0.to_le_bytes());
         }
-        prefix.extend_from_slice(self.metadata);
+        out.extend_from_slice(self.metadata);
+        let prefix = out.get(start + HEAD_LEN..).unwrap_or_default();
+        let prefix_crc = seed.checksum(offset + HEAD_LEN as u64, &[prefix]);
 
         let mut fields = [0_u8; HEAD_LEN - 8];
         let flags = if self.expires_at_ms.is_some() { FLAG_EXPIRES } else { 0 };
         let mut rest = &mut fields[..];
-        for part in [
-            &[self.kind as u8, self.tags.len() as u8][..],
-            &flags.to_le_bytes(),
-            &(self.key.len() as u32).to_le_bytes(),
-            &(self.metadata.len() as u32).to_le_bytes(),
-            &(value_len as u32).to_le_bytes(),
-            &self.seq.to_le_bytes(),
-            &self.hash.0.to_le_bytes(),
-            &self.written_at_ms.to_le_bytes(),
-            &((durable_mark / ALIGN) as u32).to_le_bytes(),
-            &seed.checksum(offset + HEAD_LEN as u64, &[&prefix]).to_le_bytes(),
-        ] {
-            bytes::BufMut::put_slice(&mut rest, part);
+        rest.put_slice(&[self.kind as u8, self.tags.len() as u8]);
+        rest.put_u16_le(flags);
+        rest.put_u32_le(self.key.len() as u32);
+        rest.put_u32_le(self.metadata.len() as u32);
+        rest.put_u32_le(value_len as u32);
+        rest.put_u64_le(self.seq);
+        rest.put_u128_le(self.hash.0);
+        rest.put_u64_le(self.written_at_ms);
+        rest.put_u32_le((durable_mark / ALIGN) as u32);
+        rest.put_u32_le(prefix_crc);
+        if let Some(mut head) = out.get_mut(start..start + HEAD_LEN) {
+            head.put_u32_le(seed.checksum(offset, &[&fields]));
+            head.put_u32_le(STATE_LIVE);
+            head.put_slice(&fields);
         }
-        out.extend_from_slice(&seed.checksum(offset, &[&fields]).to_le_bytes());
-        out.extend_from_slice(&STATE_LIVE.to_le_bytes());
-        out.extend_from_slice(&fields);
-        out.extend_from_slice(&prefix);
-        let len = HEAD_LEN + prefix.len() + value_len;
+        let len = out.len() - start + value_len;
         (padded(len) - len as u64) as usize
     }
 }
 
 impl RecordHead {
     /// Reads the header of the record at `offset`.
-    pub(crate) fn decode(mut bytes: &[u8], seed: Seed, offset: u64) -> Parsed<Self> {
-        let stored = bytes.try_get_u32_le()?;
-        let state = bytes.try_get_u32_le()?;
-        let mut fields = take(&mut bytes, HEAD_LEN - 8)?;
-        if seed.checksum(offset, &[fields]) != stored {
+    pub(crate) fn decode(bytes: &[u8], seed: Seed, offset: u64) -> Parsed<Self> {
+        let mut rest = bytes;
+        let stored = rest.try_get_u32_le()?;
+        rest.try_get_u32_le()?;
+        if seed.checksum(offset, &[take(&mut rest, HEAD_LEN - 8)?]) != stored {
             return Err(Unreadable::Damaged("checksum of a record header"));
         }
+        Self::parse(bytes)
+    }
+
+    /// Reads a header whose checksum has been compared.
+    pub(crate) fn parse(mut bytes: &[u8]) -> Parsed<Self> {
+        bytes.try_get_u32_le()?;
+        let state = bytes.try_get_u32_le()?;
+        let mut fields = take(&mut bytes, HEAD_LEN - 8)?;
         let kind = match fields.try_get_u8()? {
             1 => RecordKind::Blob,
             2 => RecordKind::Rows,
@@ -247,6 +255,12 @@ impl RecordHead {
         if seed.checksum(offset + HEAD_LEN as u64, &[bytes]) != self.prefix_crc {
             return Err(Unreadable::Damaged("checksum of a record's key and metadata"));
         }
+        self.parse_prefix(bytes)
+    }
+
+    /// Splits a prefix whose checksum has been compared.
+    pub(crate) fn parse_prefix(&self, bytes: &[u8]) -> Parsed<Prefix> {
+        let bytes = bytes.get(..self.prefix_len()).ok_or(Unreadable::Damaged("too short"))?;
         let mut rest = bytes;
         let value_hash = rest.try_get_u128_le()?;
         let expires_at_ms = if self.expires { Some(rest.try_get_u64_le()?) } else { None };

@@ -38,8 +38,8 @@ use crate::index::{Index, Location};
 use crate::invalidation::Invalidation;
 use crate::owner::{Owned, Owner};
 use crate::receipt::Receipt;
-use crate::segment::Segment;
 use crate::sync::Mutex;
+use crate::table::NearSegment;
 use crate::value::{Entry, Stat, Value};
 use flight::Flights;
 use write::{Active, Item};
@@ -88,7 +88,7 @@ impl KeyspaceCore {
     }
 
     /// The segment and offset that a location names, unless the segment is gone.
-    fn resolve(&self, location: Location) -> Option<(Arc<Segment>, u64)> {
+    fn resolve(&self, location: Location) -> Option<(NearSegment, u64)> {
         let segment = self.owner.table.read().get(location.ordinal).cloned()?;
         Some((segment, u64::from(location.position) * crate::format::record::ALIGN))
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::KeyspaceCore;
-use crate::engine::count;
 use crate::error::Result;
 use crate::format::tombstone::{Reach, Tombstone};
 use crate::index::Location;
@@ -64,7 +63,7 @@ impl KeyspaceCore {
 
     fn count_read(&self, is_hit: bool) {
         let counters = &self.owner.engine.counters;
-        count(if is_hit { &counters.hits } else { &counters.misses });
+        if is_hit { counters.hits.add_one() } else { counters.misses.add_one() }
     }
 
     fn find(
@@ -110,7 +109,9 @@ impl KeyspaceCore {
             deadline: segment.deadline(),
             expires_at: view.prefix.expires_at_ms.map(Timestamp::from_millis),
         };
-        candidate.check(&self.floors, self.owner.engine.hiding_now(view.head.seq))
+        let now = self.owner.engine.hiding_now(view.head.seq);
+        self.owner.engine.host.note_read(now);
+        candidate.check(&self.floors, now)
     }
 
     /// A slot is gone once its key was invalidated, so its floor need not be asked, except where

@@ -8,6 +8,7 @@ use super::write::Active;
 use crate::error::{Error, Result};
 use crate::format::record::MAX_TAGS;
 use crate::format::sidecar::encoded_len;
+use crate::index::MAX_ORDINALS;
 use crate::options::NO_CAPACITY;
 use crate::segment::Segment;
 use crate::time::Timestamp;
@@ -89,6 +90,7 @@ impl KeyspaceCore {
 
     /// Evicts what a floor of everything hides, and what is over the capacity.
     pub(crate) fn shrink(&self) -> Result<()> {
+        self.sweep_index(MAX_ORDINALS / 2);
         // Beside segments that were not taken up, hidden ones may still cover what lies in those.
         let floor = if self.owner.min_seq() == 0 { 0 } else { self.floors.all() };
         let capacity = self.capacity();
@@ -196,6 +198,21 @@ impl KeyspaceCore {
 
     fn free_slots(&self) {
         self.index.set_first_live(self.owner.table.read().first_live());
+    }
+
+    /// Keeps ordinals for new segments at hand; the limit leaves time for it.
+    fn sweep_index(&self, least: u32) {
+        if self.index.ordinals_left(self.owner.table.read().next()) < least {
+            self.index.sweep();
+        }
+    }
+
+    /// An error unless a new segment can have an ordinal that the index can tell from all others.
+    pub(super) fn check_ordinals(&self) -> Result<()> {
+        self.sweep_index(1);
+        let next = self.owner.table.read().next();
+        let used = u64::from(MAX_ORDINALS - self.index.ordinals_left(next));
+        Error::check_limit("segments of a keyspace", 0, u64::from(MAX_ORDINALS) - 1, used)
     }
 
     fn oldest(&self) -> Option<Arc<Segment>> {

@@ -146,9 +146,7 @@ impl KeyspaceCore {
             Some(part) => self.take_in(&mut active, now, part, &draft)?,
             None => {
                 let active = self.writer_for(&mut active, now, draft.record_len())?;
-                let offsets =
-                    active.writer.append(&[draft]).map_err(|e| engine.append_failed(e))?;
-                let offset = offsets.first().copied().unwrap_or_default();
+                let offset = active.writer.append(&[draft]).map_err(|e| engine.append_failed(e))?;
                 Place::new(active.ordinal, offset, active.writer.segment())
             }
         };
@@ -165,6 +163,7 @@ impl KeyspaceCore {
         part: &mut Spill,
         draft: &Draft<'_>,
     ) -> Result<Place> {
+        self.check_ordinals()?;
         let bucket = self.owner.bucket_start(now);
         let born = self.owner.bear_whole(bucket, part.part(), draft);
         let (ordinal, writer) = born.map_err(|e| self.owner.engine.append_failed(e))?;
@@ -209,15 +208,16 @@ impl KeyspaceCore {
             len = longer;
             drafts.push(draft);
         }
-        let offsets = active.writer.append(&drafts).map_err(|e| engine.append_failed(e))?;
+        let mut offset = active.writer.append(&drafts).map_err(|e| engine.append_failed(e))?;
         let mut denied = Ok(());
-        for ((item, offset), seq) in items.iter().zip(&offsets).zip(tickets.seq()..) {
-            let place = Place::new(active.ordinal, *offset, active.writer.segment());
+        for ((item, draft), seq) in items.iter().zip(&drafts).zip(tickets.seq()..) {
+            let place = Place::new(active.ordinal, offset, active.writer.segment());
+            offset += draft.record_len();
             // One that is hidden already counts as superseded, and a batch has no one to tell.
             let published = self.publish(item, seq, &place, now);
             denied = denied.and(published.map(|_| ()));
         }
-        denied.map(|()| offsets.len())
+        denied.map(|()| drafts.len())
     }
 
     /// True if a record of this number would be the winner of its key and visible. Under the append
@@ -312,6 +312,7 @@ impl KeyspaceCore {
             if let Some(full) = active.take() {
                 self.owner.seal_later(full.writer);
             }
+            self.check_ordinals()?;
             self.make_room_for_segment(active, record_len)?;
             let bucket = self.owner.bucket_start(now);
             let (ordinal, writer) = self.owner.bear(bucket, record_len)?;

@@ -82,8 +82,7 @@ impl LogCore {
 
 /// Puts segments that recovery has taken up into an owner's table, in the order of their numbers.
 pub(crate) fn adopt(owner: &Owner, segments: impl Iterator<Item = Arc<Segment>>) {
-    let mut table = owner.table.write();
     for segment in segments {
-        table.push(segment);
+        owner.table.push(&segment);
     }
 }

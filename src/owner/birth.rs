@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 /// Above this many segments, new ones are made larger instead of more numerous.
 const MANY_SEGMENTS: usize = 2048;
 /// The largest a segment grows for being one of many.
-const MAX_SEGMENT_BYTES: u64 = 4 << 30;
+const MAX_SEGMENT_BYTES: u64 = 2 << 30;
 
 /// How far the start of a bucket lies behind that of the one it stands beside.
 const BESIDE: Duration = Duration::from_millis(1);
@@ -86,7 +86,7 @@ impl Owner {
         let header = self.new_header(&bucket, self.segment_capacity(record_len))?;
         let disk = &*self.engine.disk;
         let writer = SegmentWriter::create(disk, bucket.dir(), header, &self.engine.host)?;
-        let ordinal = self.table.write().push(Arc::clone(writer.segment()));
+        let ordinal = self.table.push(writer.segment());
         Ok((ordinal, writer))
     }
 
@@ -107,7 +107,7 @@ impl Owner {
             self.note_undurable(Some(draft.seq));
         }
         let writer = made?;
-        let ordinal = self.table.write().push(Arc::clone(writer.segment()));
+        let ordinal = self.table.push(writer.segment());
         Ok((ordinal, writer))
     }
 

@@ -51,7 +51,7 @@ impl Owner {
         let in_bucket =
             |segment: &Segment| segment.header.bucket_start_ms == bucket.start.as_millis();
         self.sealing.lock().retain(|writer| !in_bucket(writer.segment()));
-        let gone = self.table.write().remove_if(in_bucket);
+        let gone = self.table.remove_if(in_bucket);
         bucket.set_keys(None);
         self.buckets.write().remove(&bucket.start);
         let scrubbed_through = self.note_left(&gone);

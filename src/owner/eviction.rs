@@ -20,7 +20,7 @@ impl Owner {
         let to = side.trash.dir().join(trash_name(self.id, "segment", segment.number()));
         let disk = &self.engine.disk;
         disk.rename(segment.path(), &to).map_err(|e| Error::io("rename", segment.path(), e))?;
-        let gone = self.table.write().remove_if(|other| other.number() == segment.number());
+        let gone = self.table.remove_if(|other| other.number() == segment.number());
         let scrubbed_through = self.note_left(&gone);
         let bucket_dir = segment.path().parent().unwrap_or(&self.dir);
         let synced =

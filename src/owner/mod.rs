@@ -25,7 +25,7 @@ use crate::segment::Segment;
 use crate::segment::writer::SegmentWriter;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, RwLock};
-use crate::table::SegmentTable;
+use crate::table::SharedTable;
 use crate::time::Timestamp;
 use crate::twin_file::TwinFile;
 
@@ -47,7 +47,7 @@ pub(crate) struct Owner {
     /// The manifest and its file; no file if the store is read-only.
     manifest: Mutex<(Option<TwinFile>, OwnerManifest)>,
     pub(crate) buckets: RwLock<BTreeMap<Timestamp, Arc<Bucket>>>,
-    pub(crate) table: RwLock<SegmentTable>,
+    pub(crate) table: SharedTable,
     /// Segments that are full and wait for their sync and their sidecar.
     sealing: Mutex<Vec<SegmentWriter>>,
     /// Held by the thread that seals.
@@ -96,7 +96,7 @@ impl Owner {
             window: manifest.window,
             manifest: Mutex::new((file, manifest)),
             buckets: RwLock::default(),
-            table: RwLock::new(SegmentTable::new()),
+            table: SharedTable::default(),
             sealing: Mutex::default(),
             sealing_turn: Mutex::default(),
             membership: Mutex::default(),

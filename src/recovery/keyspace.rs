@@ -1,25 +1,25 @@
 //! Taking up a keyspace: floors from the tombstones, the index from a snapshot or from sidecars.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::Recovery;
 use super::segments::{Found, Taken};
-use crate::disk::{Access, read_full_at};
+use super::snapshot::snapshot_path;
 use crate::error::Result;
 use crate::floors::{Floor, Floors};
 use crate::format::record::ALIGN;
-use crate::format::sidecar::Body;
-use crate::format::snapshot::{Snapshot, SnapshotSegment, SnapshotSlot};
+use crate::format::sidecar::{Body, Listing, SidecarEntry};
+use crate::format::snapshot::{Snapshot, SnapshotPlace};
 use crate::format::tombstone::{Reach, Tombstone, TombstoneScope};
 use crate::hash::KeyedHash;
 use crate::index::{Change, Index, Location};
 use crate::keyspace::KeyspaceCore;
 use crate::owner::Owner;
+use crate::parallel;
+use crate::segment::Segment;
 use crate::sequence::{first_of, generation_of};
-
-/// The file of a keyspace that holds its index after a clean close.
-pub(crate) const SNAPSHOT_FILE: &str = "INDEX";
 
 impl Recovery<'_> {
     /// Takes up a keyspace.
@@ -30,15 +30,17 @@ impl Recovery<'_> {
             floors.apply(tombstone);
         }
         floors.raise(TombstoneScope::All, &[], Floor::undated(owner.manifest().floor));
-        let found = self.segments(&owner)?;
+        let snapshot = self.snapshot(&owner);
+        let found = self.segments(&owner, snapshot.as_ref().map(|(snapshot, _)| snapshot))?;
         self.fail_closed(&owner, &floors, &found)?;
-        let snapshot = self.snapshot(&owner, &found.segments);
-        let index = Index::new();
-        let Found { segments, .. } = found;
-        match snapshot {
-            Some(snapshot) => restore(&owner, &index, &floors, &snapshot, segments),
-            None => rebuild(&owner, &index, &floors, segments),
-        }
+        let Found { segments, as_known, .. } = found;
+        let index = match snapshot.filter(|_| as_known) {
+            Some((snapshot, index)) => {
+                restore(&owner, &index, &floors, &snapshot, segments);
+                index
+            }
+            None => rebuild(&owner, &floors, segments),
+        };
         if !self.engine.is_read_only() {
             // It would be stale after the first change.
             let _ = self.engine.disk.remove_file(&snapshot_path(&owner));
@@ -76,48 +78,62 @@ impl Recovery<'_> {
         }
         Ok(())
     }
-
-    /// The snapshot of the last close, if that was clean and it names exactly the segments found.
-    fn snapshot(&self, owner: &Owner, segments: &[Taken]) -> Option<Snapshot> {
-        let wanted = self.snapshot_id?;
-        let file = self.engine.disk.open(&snapshot_path(owner), Access::Read).ok()?;
-        let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
-        let read = read_full_at(&*file, &mut bytes, 0).ok()?;
-        let snapshot = Snapshot::decode(bytes.get(..read)?).ok()?;
-        let known = |taken: &Taken| {
-            let segment = &taken.segment;
-            let named = snapshot.segments.iter().find(|known| known.number == segment.number());
-            named.is_some_and(|known| known.len == segment.published())
-        };
-        let usable = snapshot.snapshot_id == wanted
-            && snapshot.owner_id == owner.id
-            && snapshot.segments.len() == segments.len()
-            && segments.iter().all(known);
-        usable.then_some(snapshot)
-    }
-}
-
-/// Where a keyspace's snapshot lies.
-pub(crate) fn snapshot_path(owner: &Owner) -> PathBuf {
-    owner.dir().join(SNAPSHOT_FILE)
 }
 
 /// The winner of each key is the record written last: for one key the orders of sequence numbers,
 /// segments and offsets agree.
-fn rebuild(owner: &Owner, index: &Index, floors: &Floors, segments: Vec<Taken>) {
+fn rebuild(owner: &Owner, floors: &Floors, segments: Vec<Taken>) -> Index {
+    let count = segments.iter().map(|taken| taken.listing.entries.len()).sum();
+    let index = Index::with_room(count);
+    let mut listed = Vec::new();
     for Taken { segment, listing } in segments {
-        let ordinal = owner.table.write().push(segment);
-        for entry in listing.entries {
-            let location = Location { ordinal, position: entry.position };
+        let ordinal = owner.table.push(&segment);
+        listed.push((ordinal, segment, listing));
+    }
+    // Each thread has shards of its own, so what it meets is in order.
+    let threads = parallel::threads_for((count * size_of::<SidecarEntry>()) as u64);
+    let share = index.shard_count().div_ceil(threads);
+    let shares: Vec<Range<usize>> = (0..threads).map(|t| t * share..(t + 1) * share).collect();
+    parallel::map(&shares, threads, |share| fill(&index, share, floors, &listed));
+    index.shrink();
+    index
+}
+
+/// Lets some shards name the winners among these records, and counts those.
+fn fill(
+    index: &Index,
+    shards: &Range<usize>,
+    floors: &Floors,
+    listed: &[(u32, Arc<Segment>, Listing)],
+) {
+    let segment_of = |location: Location| {
+        let at = listed.binary_search_by_key(&location.ordinal, |(ordinal, ..)| *ordinal).ok()?;
+        listed.get(at).map(|(_, segment, _)| segment)
+    };
+    for (ordinal, segment, listing) in listed {
+        let mut named = 0;
+        for entry in &listing.entries {
+            let fingerprint = entry.hash.fingerprint();
+            if !shards.contains(&Index::shard_of(fingerprint)) {
+                continue;
+            }
+            let location = Location { ordinal: *ordinal, position: entry.position };
             // One that was erased wins over older ones all the same.
             let gone = entry.body != Body::Whole || floors.of_key(entry.hash, entry.seq).is_some();
             let change = if gone { Change::Remove } else { Change::Put(location) };
-            index.change(entry.hash.fingerprint(), |_| change);
+            let (before, _) = index.change(fingerprint, |_| change);
+            named += u64::from(!gone);
+            match before {
+                Some(older) if older.ordinal == *ordinal => named -= 1,
+                Some(older) => segment_of(older).into_iter().for_each(|s| s.remove_live()),
+                None => {}
+            }
         }
+        segment.add_live(named);
     }
-    count_live(owner, index);
 }
 
+/// Takes up the segments by the ordinals that the snapshot's index knows them by.
 fn restore(
     owner: &Owner,
     index: &Index,
@@ -125,28 +141,29 @@ fn restore(
     snapshot: &Snapshot,
     segments: Vec<Taken>,
 ) {
-    let mut ordinals = HashMap::new();
-    for Taken { segment, .. } in segments {
-        let number = segment.number();
-        ordinals.insert(number, owner.table.write().push(segment));
-    }
-    let places: Vec<Option<u32>> =
-        snapshot.segments.iter().map(|known| ordinals.get(&known.number).copied()).collect();
-    for slot in &snapshot.slots {
-        let ordinal = places.get(slot.segment as usize).copied().flatten();
-        if let Some(ordinal) = ordinal {
-            let location = Location { ordinal, position: slot.position };
-            index.change(slot.fingerprint, |_| Change::Put(location));
-        }
-    }
+    let mut found: HashMap<u64, Arc<Segment>> =
+        segments.into_iter().map(|taken| (taken.segment.number(), taken.segment)).collect();
+    let place = |place: &SnapshotPlace| {
+        let segment = found.remove(&place.number);
+        segment.iter().for_each(|segment| segment.add_live(place.live));
+        (place.number, segment)
+    };
+    let places: Vec<_> = snapshot.places.iter().map(place).collect();
+    // Checked when the index was taken up.
+    let first = u32::try_from(snapshot.first_ordinal).unwrap_or(1);
+    owner.table.restore(first, &places);
+    index.set_first_live(owner.table.read().first_live());
     // Whatever was invalidated after the snapshot was taken, or meanwhile, may still have its slot.
     for hash in floors.keys_above(snapshot.as_of) {
-        index.change(hash.fingerprint(), |location| match location {
+        let (before, change) = index.change(hash.fingerprint(), |location| match location {
             Some(location) if is_above(owner, floors, hash, location) => Change::Keep,
             _ => Change::Remove,
         });
+        let removed = before.filter(|_| change == Change::Remove);
+        let table = owner.table.read();
+        let segment = removed.and_then(|location| table.get(location.ordinal));
+        segment.into_iter().for_each(|segment| segment.remove_live());
     }
-    count_live(owner, index);
 }
 
 /// True if the record there is known to lie above the floor of this key.
@@ -154,44 +171,4 @@ fn is_above(owner: &Owner, floors: &Floors, hash: KeyedHash, location: Location)
     let Some(segment) = owner.table.read().get(location.ordinal).cloned() else { return false };
     let head = segment.read_head(u64::from(location.position) * ALIGN);
     head.is_ok_and(|head| floors.of_key(hash, head.seq).is_none())
-}
-
-fn count_live(owner: &Owner, index: &Index) {
-    let table = owner.table.read();
-    for shard in 0..index.shard_count() {
-        for (_, location) in index.shard_entries(shard) {
-            if let Some(segment) = table.get(location.ordinal) {
-                segment.add_live(1);
-            }
-        }
-    }
-}
-
-/// What the next open can start from, taken between two writes. If anything is written after it, the
-/// segments that the next open finds are not those it names.
-pub(crate) fn take_snapshot(core: &KeyspaceCore, snapshot_id: [u8; 16], as_of: u64) -> Snapshot {
-    let table = core.owner.table.read();
-    let mut places = HashMap::new();
-    let mut segments = Vec::new();
-    for (ordinal, segment) in table.iter() {
-        places.insert(ordinal, segments.len() as u32);
-        segments.push(SnapshotSegment {
-            number: segment.number(),
-            len: segment.published(),
-            min_seq: segment.min_seq(),
-            max_seq: segment.max_seq(),
-            records: segment.records(),
-            live: segment.live(),
-        });
-    }
-    let mut slots = Vec::new();
-    for shard in 0..core.index.shard_count() {
-        for (fingerprint, location) in core.index.shard_entries(shard) {
-            if let Some(segment) = places.get(&location.ordinal) {
-                let (segment, position) = (*segment, location.position);
-                slots.push(SnapshotSlot { fingerprint, segment, position });
-            }
-        }
-    }
-    Snapshot { snapshot_id, owner_id: core.owner.id, as_of, segments, slots }
 }

@@ -5,8 +5,9 @@
 
 mod keyspace;
 mod segments;
+mod snapshot;
 
-pub(crate) use keyspace::{SNAPSHOT_FILE, snapshot_path, take_snapshot};
+pub(crate) use snapshot::{SNAPSHOT_FILE, write_snapshot};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -125,7 +126,7 @@ impl Recovery<'_> {
                 owner.update_manifest(|manifest| manifest.floor = manifest.floor.max(last))?;
             }
         }
-        let found = self.segments(&owner)?;
+        let found = self.segments(&owner, None)?;
         if found.foreign || !found.lost.is_empty() {
             // What they hold may be as old as anything: no tombstone over it is forgotten.
             owner.note_undurable(Some(0));

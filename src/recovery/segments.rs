@@ -1,5 +1,6 @@
 //! Taking up the segments of an owner, bucket by bucket.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,12 +12,14 @@ use crate::format::ledger::How;
 use crate::format::record::RecordKind;
 use crate::format::segment_header::SegmentHeader;
 use crate::format::sidecar::{self, Listing};
+use crate::format::snapshot::{Snapshot, SnapshotPlace};
 use crate::ledger::{Counts, DropNote, LedgerBucket};
 use crate::owner::Owner;
+use crate::parallel;
 use crate::pseudonym::KeyRing;
-use crate::segment::load::{LoadError, Loaded, Verdict, load, read_header, settle};
+use crate::segment::load::{LoadError, Loaded, Verdict, load, load_known, read_header, settle};
 use crate::segment::part::is_part_name;
-use crate::segment::writer::{parse_segment_name, sidecar_path, write_sidecar};
+use crate::segment::writer::{parse_segment_name, segment_name, sidecar_path, write_sidecar};
 use crate::segment::{Extent, Segment};
 use crate::time::Timestamp;
 use crate::trash::{TrashItem, trash_name};
@@ -27,6 +30,8 @@ pub(super) struct Taken {
     pub(super) listing: Listing,
 }
 
+type LoadResult = std::result::Result<Loaded, LoadError>;
+
 /// All segments of an owner, in the order of their numbers.
 #[derive(Default)]
 pub(super) struct Found {
@@ -35,12 +40,24 @@ pub(super) struct Found {
     pub(super) lost: Vec<(u64, PathBuf)>,
     /// True if there are segments of another version.
     pub(super) foreign: bool,
+    /// True if they are those that a snapshot knows; their listings are empty then.
+    pub(super) as_known: bool,
+}
+
+/// A segment file that is to be taken up.
+struct Waiting {
+    bucket: Arc<Bucket>,
+    number: u64,
+    path: PathBuf,
+    /// A measure of the work that taking it up may be.
+    bytes: u64,
 }
 
 impl Recovery<'_> {
     /// Takes up all segments of an owner. Buckets past their deadline are dropped unread.
-    pub(super) fn segments(&mut self, owner: &Owner) -> Result<Found> {
-        let mut found = Found::default();
+    /// With the snapshot that is going to be used, if they are the ones it knows.
+    pub(super) fn segments(&mut self, owner: &Owner, known: Option<&Snapshot>) -> Result<Found> {
+        let mut waiting = Vec::new();
         let disk = &*self.engine.disk;
         let entries = disk.read_dir(owner.dir()).map_err(|e| Error::io("list", owner.dir(), e))?;
         self.remove_parts(owner.dir(), &entries);
@@ -48,13 +65,48 @@ impl Recovery<'_> {
         for start in dirs.filter_map(|entry| Timestamp::from_compact(&entry.name)) {
             let bucket = Bucket::new(owner.dir(), owner.window, start);
             if owner.window.is_start(start) {
-                self.bucket(owner, bucket, &mut found)?;
+                self.bucket(owner, bucket, &mut waiting)?;
             } else {
                 self.report.corrupt_records.push(bucket.dir().to_owned());
             }
         }
-        found.segments.sort_by_key(|taken| taken.segment.number());
+        waiting.sort_by_key(|waiting: &Waiting| waiting.number);
+        let loaded = known.and_then(|known| self.load_known(&waiting, known));
+        let mut found = Found { as_known: loaded.is_some(), ..Found::default() };
+        let loaded = loaded.unwrap_or_else(|| self.load(&waiting));
+        for (waiting, loaded) in waiting.into_iter().zip(loaded) {
+            self.segment(owner, waiting, loaded, &mut found)?;
+        }
         Ok(found)
+    }
+
+    /// Loads all of these by what a snapshot knows of them; nothing if they are others.
+    fn load_known(&self, waiting: &[Waiting], known: &Snapshot) -> Option<Vec<LoadResult>> {
+        let places: HashMap<u64, &SnapshotPlace> =
+            known.places.iter().map(|place| (place.number, place)).collect();
+        let disk = &*self.engine.disk;
+        let load = |waiting: &Waiting| {
+            let place = places.get(&waiting.number).filter(|place| place.len > 0)?;
+            let extent = Extent {
+                published: place.len,
+                durable: place.len,
+                min_seq: place.min_seq,
+                max_seq: place.max_seq,
+                records: place.records,
+                scrubbed: place.scrubbed,
+                tags: place.tags,
+                punched: place.punched,
+                sidecar_bytes: place.sidecar_bytes,
+            };
+            load_known(disk, &waiting.path, place.salt, extent).transpose()
+        };
+        waiting.iter().map(load).collect()
+    }
+
+    fn load(&self, waiting: &[Waiting]) -> Vec<LoadResult> {
+        let disk = &*self.engine.disk;
+        let bytes = waiting.iter().map(|waiting| waiting.bytes).sum();
+        parallel::map(waiting, parallel::threads_for(bytes), |waiting| load(disk, &waiting.path))
     }
 
     /// Removes values that were being written when the process stopped. One that stays is met again.
@@ -68,7 +120,8 @@ impl Recovery<'_> {
         }
     }
 
-    fn bucket(&mut self, owner: &Owner, bucket: Bucket, found: &mut Found) -> Result<()> {
+    /// Notes which segments of a bucket are to be taken up, unless it is past its deadline.
+    fn bucket(&mut self, owner: &Owner, bucket: Bucket, waiting: &mut Vec<Waiting>) -> Result<()> {
         let disk = &*self.engine.disk;
         let read_only = self.engine.is_read_only();
         let now = self.engine.trusted_now();
@@ -81,30 +134,31 @@ impl Recovery<'_> {
         let mut numbers: Vec<u64> =
             listing.iter().filter_map(|entry| parse_segment_name(&entry.name)).collect();
         numbers.sort_unstable();
+        let mut lens = Vec::new();
         for number in &numbers {
-            let path = bucket.dir().join(crate::segment::writer::segment_name(*number));
-            if let Some(deadline) = self.stated_deadline(&path) {
-                bucket.lower_deadline(deadline);
+            let stated = self.stated(&bucket.dir().join(segment_name(*number)));
+            lens.push(stated.map_or(0, |(_, len)| len));
+            if let Some((header, _)) = stated {
+                bucket.lower_deadline(Timestamp::from_millis(header.deadline_ms));
             }
         }
         let keyless = owner.kind == RecordKind::Rows && !self.read_keys(&bucket, &numbers)?;
         if bucket.deadline() <= now || keyless {
             return self.leave(owner, bucket);
         }
-        for number in numbers {
-            self.segment(owner, &bucket, number, found)?;
+        let bucket = Arc::new(bucket);
+        for (number, bytes) in numbers.into_iter().zip(lens) {
+            let path = bucket.dir().join(segment_name(number));
+            waiting.push(Waiting { bucket: Arc::clone(&bucket), number, path, bytes });
         }
-        owner.buckets.write().insert(bucket.start, Arc::new(bucket));
+        owner.buckets.write().insert(bucket.start, bucket);
         Ok(())
     }
 
-    fn stated_deadline(&self, path: &Path) -> Option<Timestamp> {
-        self.stated(path).map(|header| Timestamp::from_millis(header.deadline_ms))
-    }
-
-    fn stated(&self, path: &Path) -> Option<SegmentHeader> {
+    /// What a segment file says of itself, and its length.
+    fn stated(&self, path: &Path) -> Option<(SegmentHeader, u64)> {
         let file = self.engine.disk.open(path, Access::Read).ok()?;
-        read_header(&*file, path).ok()
+        Some((read_header(&*file, path).ok()?, file.len().ok()?))
     }
 
     /// Reads the keys of a log bucket. Rows without a key are condemned: their subjects cannot be
@@ -161,14 +215,13 @@ impl Recovery<'_> {
     fn segment(
         &mut self,
         owner: &Owner,
-        bucket: &Bucket,
-        number: u64,
+        waiting: Waiting,
+        loaded: LoadResult,
         found: &mut Found,
     ) -> Result<()> {
-        let disk = &*self.engine.disk;
-        let path = bucket.dir().join(crate::segment::writer::segment_name(number));
-        let loaded = match load(disk, &path) {
-            Ok(loaded) if belongs(&loaded.header, owner, bucket, number) => loaded,
+        let Waiting { bucket, number, path, .. } = waiting;
+        let loaded = match loaded {
+            Ok(loaded) if belongs(&loaded.header, owner, &bucket, number) => loaded,
             Ok(_) | Err(LoadError::Damaged(_)) => {
                 self.report.corrupt_records.push(path.clone());
                 found.lost.push((number, path));
@@ -261,8 +314,8 @@ impl Recovery<'_> {
             let path = owner_dir.join(&entry.name);
             let files = disk.read_dir(&path).unwrap_or_default();
             let segments = files.iter().filter(|file| parse_segment_name(&file.name).is_some());
-            let stated: Vec<SegmentHeader> =
-                segments.filter_map(|file| self.stated(&path.join(&file.name))).collect();
+            let stated = segments.filter_map(|file| self.stated(&path.join(&file.name)));
+            let stated: Vec<SegmentHeader> = stated.map(|(header, _)| header).collect();
             let first = stated.iter().min_by_key(|header| header.deadline_ms);
             if let Some(header) = first.filter(|header| header.deadline_ms <= now.as_millis()) {
                 let instance = self.engine.next_number();

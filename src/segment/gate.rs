@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::disk::DiskLock;
 use crate::map::{Map, Pin};
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Mutex, Striped};
 
 /// A right to read.
 #[derive(Debug, Clone)]
@@ -46,15 +46,16 @@ impl Lease {
 pub(super) struct Gate {
     map: Option<Arc<Map>>,
     lease: Arc<Lease>,
-    /// The handle given out now; none once the segment has left.
-    current: RwLock<Option<Handle>>,
+    /// The handle given out now; none once the segment has left. Each copy counts its references by
+    /// itself.
+    current: Striped<Option<Handle>>,
     issued: Mutex<Vec<Weak<Pin>>>,
 }
 
 impl Gate {
     /// The gate of a segment, mapped or not.
     pub(super) fn new(map: Option<Arc<Map>>, lease: Arc<Lease>) -> Self {
-        let gate = Self { map, lease, current: RwLock::new(None), issued: Mutex::default() };
+        let gate = Self { map, lease, current: Striped::new(|| None), issued: Mutex::default() };
         gate.renew();
         gate
     }
@@ -77,11 +78,15 @@ impl Gate {
         issued.retain(|pin| pin.strong_count() > 0);
         let before = issued.clone();
         issued.push(Arc::downgrade(&pin));
-        let handle = match &self.map {
-            Some(map) => Handle { window: map.window(pin), _pin: None },
-            None => Handle { window: Bytes::new(), _pin: Some(pin) },
-        };
-        let old = self.current.write().replace(handle);
+        let mut old = Vec::new();
+        self.current.write(|current| {
+            let pin = Arc::clone(&pin);
+            let handle = match &self.map {
+                Some(map) => Handle { window: map.window(pin), _pin: None },
+                None => Handle { window: Bytes::new(), _pin: Some(pin) },
+            };
+            old.push(current.replace(handle));
+        });
         // The last reference to a mapping may go here: not under a lock.
         drop(issued);
         drop(old);
@@ -90,8 +95,9 @@ impl Gate {
 
     /// Gives out no handle any more.
     pub(super) fn shut(&self) {
-        let handle = self.current.write().take();
-        drop(handle);
+        let mut handles = Vec::new();
+        self.current.write(|current| handles.push(current.take()));
+        drop(handles);
     }
 
     /// How many handles readers hold.

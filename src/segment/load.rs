@@ -100,6 +100,23 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
     Ok(Loaded { header, file, file_len, extent, listing, verdict })
 }
 
+/// Takes up a sealed segment file of which all is known but where its records are; nothing if the file
+/// is not the one that is known.
+pub(crate) fn load_known(
+    disk: &dyn Disk,
+    path: &Path,
+    salt: u64,
+    extent: Extent,
+) -> Result<Option<Loaded>, LoadError> {
+    let file = disk.open(path, Access::Read).map_err(|e| Error::io("open", path, e))?;
+    let file_len = file.len().map_err(|e| Error::io("measure", path, e))?;
+    let header = read_header(&*file, path)?;
+    let extent = Extent { durable: extent.published.min(file_len), ..extent };
+    let (listing, verdict) = (Listing::default(), Verdict::Sealed);
+    let loaded = Loaded { header, file, file_len, extent, listing, verdict };
+    Ok((loaded.header.salt == salt).then_some(loaded))
+}
+
 /// Bytes of blocks that erasing has given back. What may have to be erased again is counted then.
 fn punched(file: &dyn DiskFile, file_len: u64, listing: &Listing) -> u64 {
     let is_of = |body| listing.entries.iter().any(|entry| entry.body == body);

@@ -12,6 +12,7 @@ pub(crate) mod load;
 pub(crate) mod part;
 mod reader;
 pub(crate) mod scan;
+mod touched;
 mod verified;
 pub(crate) mod writer;
 
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
+use crate::format::checksum::Seed;
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
 use crate::format::sidecar::encoded_len;
 use crate::map::Map;
@@ -32,7 +34,11 @@ use erase::Waiting;
 use gate::Gate;
 pub(crate) use gate::Lease;
 pub(crate) use reader::{Damage, RecordView};
+use touched::Touched;
 use verified::Verified;
+
+/// How exactly it is known when something was read last.
+const READ_AT_STEP_MS: u64 = 250;
 
 /// What all segments of a store share.
 #[derive(Debug, Clone)]
@@ -44,12 +50,27 @@ pub(crate) struct SegmentHost {
     pub(crate) always_verify: bool,
     /// What values of mapped segments keep locked.
     pub(crate) lease: Arc<Lease>,
+    /// When something was read last, by the engine's time in milliseconds; about that.
+    pub(crate) read_at_ms: Arc<AtomicU64>,
+}
+
+impl SegmentHost {
+    /// Notes that something is read now.
+    pub(crate) fn note_read(&self, now: Timestamp) {
+        // Seldom, so that reading threads share the place.
+        let before = self.read_at_ms.load(Ordering::Relaxed);
+        if now.as_millis().abs_diff(before) >= READ_AT_STEP_MS {
+            self.read_at_ms.store(now.as_millis(), Ordering::Relaxed);
+        }
+    }
 }
 
 /// A segment of a bucket.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
+    /// That of its header.
+    pub(crate) seed: Seed,
     host: SegmentHost,
     path: PathBuf,
     /// Held while records are appended, and in positional mode left to the descriptor cache after.
@@ -82,6 +103,7 @@ pub(crate) struct Segment {
     /// Up to where blocks have been set aside.
     reserved: AtomicU64,
     verified: Verified,
+    touched: Touched,
 }
 
 /// What is known of a segment when it is opened.
@@ -128,6 +150,7 @@ impl Segment {
         let map = host.mapped.then(|| map(file, map_len, extent.durable)).flatten();
         Self {
             header,
+            seed: header.seed(),
             path,
             file: RwLock::new(None),
             gate: Gate::new(map, Arc::clone(&host.lease)),
@@ -151,6 +174,7 @@ impl Segment {
             sidecar_bytes: AtomicU64::new(extent.sidecar_bytes),
             reserved: AtomicU64::new(0),
             verified: Verified::new(written_here),
+            touched: Touched::default(),
             host,
         }
     }
@@ -242,9 +266,19 @@ impl Segment {
             self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| live.checked_sub(1));
     }
 
+    /// Bytes of blocks that erasing has given back.
+    pub(crate) fn punched(&self) -> u64 {
+        self.punched.load(Ordering::Acquire)
+    }
+
+    /// Bytes of its sidecar; 0 if it has none.
+    pub(crate) fn sidecar_bytes(&self) -> u64 {
+        self.sidecar_bytes.load(Ordering::Acquire)
+    }
+
     /// Bytes this segment and its sidecar, also one still to be written, take in whole blocks.
     pub(crate) fn allocated_bytes(&self) -> u64 {
-        let written = self.sidecar_bytes.load(Ordering::Acquire);
+        let written = self.sidecar_bytes();
         let sidecar = if written > 0 { written } else { encoded_len(self.records(), self.tags()) };
         self.file_bytes() + sidecar.next_multiple_of(4096)
     }
@@ -252,8 +286,7 @@ impl Segment {
     /// Bytes that this segment alone takes in whole blocks.
     pub(crate) fn file_bytes(&self) -> u64 {
         let own = self.published().max(self.reserved.load(Ordering::Acquire));
-        let punched = self.punched.load(Ordering::Acquire);
-        own.next_multiple_of(4096).saturating_sub(punched)
+        own.next_multiple_of(4096).saturating_sub(self.punched())
     }
 
     /// Lets go of the file: for a segment that has left its bucket. Slices handed out stay valid.

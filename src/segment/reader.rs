@@ -11,11 +11,16 @@ use crate::error::{Error, Result};
 use crate::format::Unreadable;
 use crate::format::record::{HEAD_LEN, Prefix, RecordHead, RecordKind, STATE_OFFSET};
 use crate::hash::KeyedHash;
+use crate::sync::atomic::Ordering;
 
 /// What is read of a record in one go before its length is known.
 const PROBE_LEN: u64 = 1024;
 /// Above this, a file's length is asked before memory is taken for what is read of it.
 const LARGE_LEN: u64 = 1 << 20;
+
+/// Records that are shorter than this on the average are not worth a call to the kernel: it reads a page
+/// at a time anyway.
+const WORTH_PREFETCHING: u64 = 8192;
 
 /// Why a record could not be read.
 #[derive(Debug)]
@@ -98,32 +103,74 @@ impl Segment {
     pub(crate) fn read_head(&self, offset: u64) -> Result<RecordHead, Damage> {
         let handle = self.gate.handle().ok_or(Damage::Gone)?;
         let bytes = self.probe(&handle, offset, HEAD_LEN as u64)?;
-        Ok(RecordHead::decode(&bytes, self.header.seed(), offset)?)
+        Ok(RecordHead::decode(&bytes, self.seed, offset)?)
     }
 
     /// Reads everything of a record but its value.
     pub(crate) fn read_prefix(&self, offset: u64) -> Result<RecordView, Damage> {
         let handle = self.handle(offset + STATE_OFFSET)?;
-        self.view(offset, handle, |head| head.value_start() as u64)
+        let trusted = self.is_trusted(&handle, offset);
+        self.view(offset, handle, trusted, |head| head.value_start() as u64)
     }
 
-    /// Reads a whole record; the value's checksum is compared at the first read, and always where
-    /// the page cache may have lost what was written. Rows have checksums of their own.
+    /// Reads a whole record. Its checksums are compared at the first read, and always where the page
+    /// cache may have lost what was written; by position, those of header and prefix at every read.
+    /// Rows have checksums of their own.
     pub(crate) fn read(&self, offset: u64) -> Result<RecordView, Damage> {
         let handle = self.handle(offset + STATE_OFFSET)?;
-        let view = self.view(offset, handle, RecordHead::record_len)?;
-        let known = view.head.kind == RecordKind::Rows
-            || !self.host.always_verify
-                && offset < self.durable()
-                && self.verified.contains(offset);
-        if !known {
-            self.prefetch(offset, &view.head);
+        let trusted = self.is_trusted(&handle, offset);
+        let is_mapped = offset < handle.window.len() as u64;
+        let is_warm = !is_mapped || self.warm_up(offset);
+        let view = self.view(offset, handle, trusted, RecordHead::record_len)?;
+        if !is_warm {
+            self.prefetch_rest(offset, &view.head);
+        }
+        let is_known = view.head.kind == RecordKind::Rows || self.is_verified(offset);
+        if !is_known {
             if !view.prefix.matches(view.value()) {
                 return Err(Damage::Corrupt("checksum of a value"));
             }
             self.verified.insert(offset, self.published());
         }
         Ok(view)
+    }
+
+    fn is_verified(&self, offset: u64) -> bool {
+        !self.host.always_verify && offset < self.durable() && self.verified.contains(offset)
+    }
+
+    /// True if what lies there in the mapping has been compared with its checksums before.
+    fn is_trusted(&self, handle: &Handle, offset: u64) -> bool {
+        offset < handle.window.len() as u64 && self.is_verified(offset)
+    }
+
+    /// Has the kernel read what a record of the usual length takes, if that may not be in memory. True if
+    /// it is likely to be, or is too short for the call to be worth it.
+    fn warm_up(&self, offset: u64) -> bool {
+        let usual_len = self.usual_len();
+        if usual_len < WORTH_PREFETCHING {
+            return true;
+        }
+        let now_ms = self.host.read_at_ms.load(Ordering::Relaxed);
+        let is_warm = self.touched.touch(offset, self.header.capacity, now_ms);
+        if !is_warm && let Some(map) = self.gate.map() {
+            map.prefetch(offset as usize, usual_len as usize);
+        }
+        is_warm
+    }
+
+    fn prefetch_rest(&self, offset: u64, head: &RecordHead) {
+        let usual_len = self.usual_len();
+        if let Some(rest) = head.record_len().checked_sub(usual_len)
+            && let Some(map) = self.gate.map()
+        {
+            map.prefetch((offset + usual_len) as usize, rest as usize);
+        }
+    }
+
+    /// The length of a record of this segment, on the average.
+    fn usual_len(&self) -> u64 {
+        self.published() / self.records().max(1)
     }
 
     /// Reads a row's bytes, which begin with its state word, without any check.
@@ -147,11 +194,15 @@ impl Segment {
         &self,
         offset: u64,
         handle: Handle,
+        trusted: bool,
         wanted: impl Fn(&RecordHead) -> u64,
     ) -> Result<RecordView, Damage> {
-        let seed = self.header.seed();
         let probe = self.probe(&handle, offset, PROBE_LEN)?;
-        let head = RecordHead::decode(&probe, seed, offset)?;
+        let head = if trusted {
+            RecordHead::parse(&probe)?
+        } else {
+            RecordHead::decode(&probe, self.seed, offset)?
+        };
         if head.erased {
             return Err(Damage::Erased);
         }
@@ -166,7 +217,11 @@ impl Segment {
         let Some(body) = bytes.get(HEAD_LEN..) else {
             return Err(Damage::Corrupt("length of a segment"));
         };
-        let prefix = head.decode_prefix(body, seed, offset)?;
+        let prefix = if trusted {
+            head.parse_prefix(body)?
+        } else {
+            head.decode_prefix(body, self.seed, offset)?
+        };
         if (bytes.len() as u64) < wanted.min(head.value_start() as u64 + head.value_len as u64) {
             return Err(Damage::Corrupt("length of a segment"));
         }
@@ -212,12 +267,6 @@ impl Segment {
             .map_err(|e| Damage::Failed(Error::io("read", &self.path, e)))?;
         buffer.truncate(read);
         Ok(Bytes::from(buffer))
-    }
-
-    fn prefetch(&self, offset: u64, head: &RecordHead) {
-        if let Some(map) = self.gate.map() {
-            map.prefetch(offset as usize + head.value_start(), head.value_len);
-        }
     }
 }
 

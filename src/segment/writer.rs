@@ -108,18 +108,17 @@ impl SegmentWriter {
         self.end
     }
 
-    /// Appends records with one write and publishes them together; gives their offsets.
+    /// Appends records with one write and publishes them together; gives the offset of the first.
     ///
     /// # Errors
     ///
     /// After an error nothing is published, and the next append writes over whatever was put down.
-    pub(crate) fn append(&mut self, drafts: &[Draft<'_>]) -> Result<Vec<u64>, AppendError> {
+    pub(crate) fn append(&mut self, drafts: &[Draft<'_>]) -> Result<u64, AppendError> {
         for draft in drafts {
             // Before the bytes: whoever looks for the lowest number must never miss one.
             self.segment.min_seq.fetch_min(draft.seq, Ordering::AcqRel);
         }
-        let mut offsets = Vec::with_capacity(drafts.len());
-        let mut end = self.end;
+        let (start, mut end) = (self.end, self.end);
         self.reserve(drafts.iter().map(Draft::record_len).sum());
         match drafts {
             [draft] => self.write_one(draft)?,
@@ -131,7 +130,6 @@ impl SegmentWriter {
         }
         for draft in drafts {
             let len = draft.record_len();
-            offsets.push(end);
             let entry = SidecarEntry::whole(draft.hash, draft.seq, end, len);
             self.listing.push(entry, draft.listed_tags);
             end += len;
@@ -141,7 +139,7 @@ impl SegmentWriter {
         self.end = end;
         self.segment.records.fetch_add(drafts.len() as u64, Ordering::AcqRel);
         self.segment.published.store(end, Ordering::Release);
-        Ok(offsets)
+        Ok(start)
     }
 
     /// Sets blocks aside well ahead of the writes, which are cheaper then. It only saves time: what is
@@ -168,7 +166,7 @@ impl SegmentWriter {
     /// Writes a record whose value goes down from where it is.
     fn write_one(&mut self, draft: &Draft<'_>) -> Result<(), AppendError> {
         self.scratch.clear();
-        let seed = self.segment.header.seed();
+        let seed = self.segment.seed;
         let padding = draft.encode(seed, self.end, self.segment.durable(), &mut self.scratch);
         let zeros = [0_u8; ALIGN as usize];
         let mut parts = [
@@ -182,7 +180,7 @@ impl SegmentWriter {
     /// Writes small records through one buffer.
     fn write_many(&mut self, drafts: &[Draft<'_>]) -> Result<(), AppendError> {
         self.scratch.clear();
-        let seed = self.segment.header.seed();
+        let seed = self.segment.seed;
         let durable = self.segment.durable();
         for draft in drafts {
             let offset = self.end + self.scratch.len() as u64;

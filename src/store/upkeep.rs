@@ -1,12 +1,9 @@
 //! What the background thread does, and closing.
 
-use std::io::IoSlice;
-
 use super::StoreCore;
-use crate::disk::write_all_at;
 use crate::engine::read_clock;
 use crate::error::{Error, Result};
-use crate::recovery::{snapshot_path, take_snapshot};
+use crate::recovery::write_snapshot;
 use crate::time::{SAVE_INTERVAL_MS, Timestamp};
 
 /// When the slower parts of the upkeep were done last, by the engine's time.
@@ -279,23 +276,10 @@ impl StoreCore {
     }
 
     fn write_snapshots(&self, snapshot_id: [u8; 16]) -> Result<()> {
-        let disk = &*self.engine.disk;
         for core in self.keyspace_cores() {
             // An invalidation that is under way may not have reached the index yet.
             let as_of = self.engine.sequence.lowest_open(self.engine.clock.boot_ms()) - 1;
-            let snapshot = core.between_writes(|| take_snapshot(&core, snapshot_id, as_of));
-            let bytes = snapshot.encode();
-            let path = snapshot_path(&core.owner);
-            let _ = disk.remove_file(&path);
-            let file = disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
-            let written = write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0)
-                .map_err(|e| e.source)
-                .and_then(|()| file.sync_data());
-            if let Err(e) = written {
-                let _ = disk.remove_file(&path);
-                return Err(Error::io("write", &path, e));
-            }
-            self.engine.sync_dir(core.owner.dir())?;
+            write_snapshot(&core, snapshot_id, as_of)?;
         }
         Ok(())
     }

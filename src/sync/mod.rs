@@ -2,6 +2,9 @@
 
 #[cfg(shuttle)]
 mod shuttle;
+mod striped;
+
+pub(crate) use striped::{Striped, StripedCount};
 
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};

@@ -116,8 +116,13 @@ impl EngineTime {
         let elapsed = boot_ms.checked_sub(self.saved.boot_ms)?;
         let expected = self.saved.wall_ms.saturating_add(elapsed);
         let ripens = |step: &Step| step.agreed_ms.saturating_add(elapsed) >= self.grace_ms;
-        (expected.abs_diff(wall_ms) <= TOLERANCE_MS && !self.saved.steps.iter().any(ripens))
+        (Self::agrees(expected, wall_ms) && !self.saved.steps.iter().any(ripens))
             .then(|| self.saved.engine_ms.saturating_add(elapsed))
+    }
+
+    /// True if the wall clock is where it is expected, but for rounding.
+    pub(crate) fn agrees(expected_ms: u64, wall_ms: u64) -> bool {
+        expected_ms.abs_diff(wall_ms) <= TOLERANCE_MS
     }
 
     /// Takes a reading into account and gives the engine time.
@@ -128,7 +133,7 @@ impl EngineTime {
         let earned = self.saved.earned_ms.saturating_add(elapsed);
         self.saved.earned_ms = earned.min(FULL_BUDGET_MS * BUDGET_RATE);
         let expected = self.saved.wall_ms.saturating_add(elapsed);
-        if expected.abs_diff(wall_ms) <= TOLERANCE_MS {
+        if Self::agrees(expected, wall_ms) {
             self.saved.wall_ms = expected;
             self.agree(elapsed);
         } else {

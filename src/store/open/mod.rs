@@ -164,6 +164,7 @@ fn engine(
         // A process that only reads is not waited for by the one that erases.
         always_verify: builder.verify_every_read || write_side.is_none(),
         lease: Arc::new(Lease::new(kept)),
+        read_at_ms: Arc::default(),
     };
     // What cannot be asked is not claimed.
     let capabilities = builder.disk.capabilities(&builder.path).unwrap_or_default();

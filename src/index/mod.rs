@@ -1,0 +1,321 @@
+//! The in-memory index of a keyspace: fingerprint of a key's hash -> where its winning record is.
+//!
+//! Shards of lines of six slots; a fingerprint has two lines it may lie in. A slot that names a
+//! segment before the first live one is free, so dropping a bucket touches no slot. Pure numbers: it
+//! knows neither keys nor files.
+
+mod line;
+mod shard;
+
+use crate::hash::FINGERPRINT_BITS;
+use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use line::{Line, ORDINAL_BITS, Slot, TAG_BITS};
+use shard::Shard;
+
+/// Enough that growing one of them stalls nobody: at ten million keys that is 30 KB.
+const SHARDS: usize = 1 << (FINGERPRINT_BITS - TAG_BITS);
+/// So many ordinals may be in use at once: those a slot can tell apart.
+pub(crate) const MAX_ORDINALS: u32 = 1 << ORDINAL_BITS;
+/// Words of a line, as it is kept between two openings.
+pub(crate) const LINE_WORDS: usize = 8;
+
+/// The lines of one shard, as they are kept between two openings.
+pub(crate) type ShardLines = Vec<[u64; LINE_WORDS]>;
+
+/// Where a record is: a segment's ordinal in its owner's table, and the offset divided by 8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Location {
+    /// Counted from 1; ordinals only grow and are never reused.
+    pub(crate) ordinal: u32,
+    pub(crate) position: u32,
+}
+
+/// What to do with a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Keep,
+    Put(Location),
+    Remove,
+}
+
+/// Which ordinals the lowest bits in a slot stand for, and which of them are live.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    /// No slot names a lower one.
+    lowest: u32,
+    first_live: u32,
+}
+
+impl Window {
+    /// The whole of a location of a slot, unless its segment is gone.
+    fn live(self, location: Location) -> Option<Location> {
+        let above = location.ordinal.wrapping_sub(self.lowest) & (MAX_ORDINALS - 1);
+        let ordinal = self.lowest + above;
+        (ordinal >= self.first_live).then_some(Location { ordinal, ..location })
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.lowest) << 32 | u64::from(self.first_live)
+    }
+
+    fn unpack(packed: u64) -> Self {
+        Self { lowest: (packed >> 32) as u32, first_live: packed as u32 }
+    }
+}
+
+/// The index.
+#[derive(Debug)]
+pub(crate) struct Index {
+    shards: Box<[RwLock<Shard>]>,
+    /// A [`Window`], looked at under a shard's lock only: an ordinal's lowest bits are given out again
+    /// once no slot of any shard names the ordinal that had them before.
+    window: AtomicU64,
+}
+
+impl Index {
+    /// An empty index.
+    pub(crate) fn new() -> Self {
+        Self::of(1, || Shard::default())
+    }
+
+    /// An empty index with room for so many keys.
+    pub(crate) fn with_room(keys: usize) -> Self {
+        // Shards differ by chance: the smaller half of them would grow otherwise.
+        Self::of(1, || Shard::with_room(keys.div_ceil(SHARDS)))
+    }
+
+    /// The index that another one has left, whose first live ordinal was this one. What does not look
+    /// like one finds nothing, or records of other keys.
+    pub(crate) fn restore(first_live: u32, shards: impl IntoIterator<Item = ShardLines>) -> Self {
+        let mut shards = shards.into_iter();
+        Self::of(first_live, || {
+            let lines = shards.next().unwrap_or_default();
+            Shard { lines: lines.into_iter().map(Line).collect() }
+        })
+    }
+
+    fn of(first_live: u32, mut shard: impl FnMut() -> Shard) -> Self {
+        let window = Window { lowest: first_live, first_live }.pack();
+        let shards = (0..SHARDS).map(|_| RwLock::new(shard())).collect();
+        Self { shards, window: AtomicU64::new(window) }
+    }
+
+    /// Slots that name an ordinal below this one are free from now on.
+    pub(crate) fn set_first_live(&self, ordinal: u32) {
+        self.raise(|window| window.first_live = window.first_live.max(ordinal));
+    }
+
+    /// How many ordinals there may be before [`Index::sweep`] has to be called.
+    pub(crate) fn ordinals_left(&self, next: u32) -> u32 {
+        (self.window().lowest + (MAX_ORDINALS - 1)).saturating_sub(next)
+    }
+
+    /// Empties the slots that are free because their segment is gone, so that the numbers by which
+    /// slots knew those segments can be used again.
+    pub(crate) fn sweep(&self) {
+        let first_live = self.window().first_live;
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            let window = Window { first_live, ..self.window() };
+            shard.sweep(window);
+        }
+        self.raise(|window| window.lowest = window.lowest.max(first_live));
+    }
+
+    /// Gives back memory of shards that are far from full.
+    pub(crate) fn shrink(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            let window = self.window();
+            shard.shrink(window);
+        }
+    }
+
+    /// Where the record of a fingerprint is.
+    pub(crate) fn get(&self, fingerprint: u64) -> Option<Location> {
+        let shard = self.shard(fingerprint)?.read();
+        let (_, location) = shard.find(tag(fingerprint), self.window())?;
+        Some(location)
+    }
+
+    /// Decides about a slot under its shard's lock: `decide` sees what is there now. Gives what was
+    /// there before.
+    pub(crate) fn change(
+        &self,
+        fingerprint: u64,
+        decide: impl FnOnce(Option<Location>) -> Change,
+    ) -> (Option<Location>, Change) {
+        let Some(shard) = self.shard(fingerprint) else { return (None, Change::Keep) };
+        let mut shard = shard.write();
+        let window = self.window();
+        let found = shard.find(tag(fingerprint), window);
+        let before = found.map(|(_, location)| location);
+        let change = decide(before);
+        let slot = |location| Slot { tag: tag(fingerprint), location };
+        match (change, found) {
+            (Change::Keep, _) | (Change::Remove, None) => {}
+            (Change::Remove, Some((place, _))) => shard.set(place, None),
+            (Change::Put(location), Some((place, _))) => shard.set(place, Some(slot(location))),
+            (Change::Put(location), None) => shard.insert(slot(location), window),
+        }
+        (before, change)
+    }
+
+    /// How many shards there are to go through.
+    pub(crate) fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard of a fingerprint.
+    pub(crate) fn shard_of(fingerprint: u64) -> usize {
+        (fingerprint >> TAG_BITS) as usize
+    }
+
+    /// All that one shard holds now.
+    pub(crate) fn shard_entries(&self, shard: usize) -> Vec<(u64, Location)> {
+        let Some(lines) = self.shards.get(shard) else { return Vec::new() };
+        let lines = lines.read();
+        let fingerprint = |slot: Slot| (shard as u64) << TAG_BITS | slot.tag;
+        lines.entries(self.window()).map(|slot| (fingerprint(slot), slot.location)).collect()
+    }
+
+    /// What is to be kept of a shard until the next opening.
+    pub(crate) fn shard_lines(&self, shard: usize) -> ShardLines {
+        let Some(shard) = self.shards.get(shard) else { return Vec::new() };
+        let shard = shard.read();
+        let lines = shard.live_lines(self.window());
+        let is_empty = lines.iter().all(|line| line.0 == Line::EMPTY.0);
+        if is_empty { Vec::new() } else { lines.into_iter().map(|line| line.0).collect() }
+    }
+
+    /// Bytes of memory it takes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let lines: usize = self.shards.iter().map(|shard| shard.read().lines.len()).sum();
+        (lines * size_of::<Line>() + self.shards.len() * size_of::<RwLock<Shard>>()) as u64
+    }
+
+    fn window(&self) -> Window {
+        Window::unpack(self.window.load(Ordering::Acquire))
+    }
+
+    fn raise(&self, raise: impl Fn(&mut Window)) {
+        let _ = self.window.fetch_update(Ordering::AcqRel, Ordering::Acquire, |packed| {
+            let mut window = Window::unpack(packed);
+            raise(&mut window);
+            Some(window.pack())
+        });
+    }
+
+    fn shard(&self, fingerprint: u64) -> Option<&RwLock<Shard>> {
+        self.shards.get(Self::shard_of(fingerprint))
+    }
+}
+
+/// What tells the keys of one shard apart.
+fn tag(fingerprint: u64) -> u64 {
+    fingerprint & ((1 << TAG_BITS) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // splitmix64, Steele et al., "Fast splittable pseudorandom number generators" (2014).
+    fn spread(i: u64) -> u64 {
+        let mut z = i.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) >> (64 - FINGERPRINT_BITS)
+    }
+
+    fn at(ordinal: u32, position: u32) -> Location {
+        Location { ordinal, position }
+    }
+
+    fn count(index: &Index) -> usize {
+        (0..index.shard_count()).map(|shard| index.shard_entries(shard).len()).sum()
+    }
+
+    #[test]
+    fn holds_what_was_put_through_growth() {
+        let index = Index::new();
+        for i in 0..400_000 {
+            index.change(spread(i), |before| {
+                assert_eq!(before, None);
+                Change::Put(at(1, i as u32 + 1))
+            });
+        }
+        for i in 0..400_000 {
+            assert_eq!(index.get(spread(i)), Some(at(1, i as u32 + 1)));
+        }
+        for i in 400_000..600_000 {
+            assert_eq!(index.get(spread(i)), None);
+        }
+        assert_eq!(count(&index), 400_000);
+        assert!(index.memory_bytes() < 400_000 * 13, "{}", index.memory_bytes());
+    }
+
+    #[test]
+    fn dropping_frees_slots_without_touching_them() {
+        let index = Index::new();
+        for round in 1..200_u32 {
+            index.set_first_live(round.saturating_sub(3).max(1));
+            for i in 0..8_000_u64 {
+                let fingerprint = spread(u64::from(round) * 10_000 + i);
+                index.change(fingerprint, |_| Change::Put(at(round, i as u32 + 1)));
+            }
+        }
+        assert_eq!(index.get(spread(100_000)), None);
+        assert_eq!(index.get(spread(1_990_000)), Some(at(199, 1)));
+        assert!(index.memory_bytes() < 1 << 20, "dead slots are reused");
+        assert_eq!(count(&index), 4 * 8_000);
+        let kept = (0..index.shard_count()).map(|shard| index.shard_lines(shard));
+        let restored = Index::restore(196, kept);
+        assert_eq!(count(&restored), 4 * 8_000);
+        assert_eq!(restored.get(spread(1_990_000)), Some(at(199, 1)));
+    }
+
+    #[test]
+    fn numbers_come_round_once_nothing_names_them() {
+        let index = Index::new();
+        let rounds = 8 * u64::from(MAX_ORDINALS);
+        for ordinal in (1..rounds).step_by(10_007) {
+            let ordinal = ordinal as u32;
+            index.set_first_live(ordinal.saturating_sub(100_000).max(1));
+            if index.ordinals_left(ordinal) == 0 {
+                index.sweep();
+            }
+            assert!(index.ordinals_left(ordinal) > 0);
+            for i in 0..10 {
+                let fingerprint = spread(u64::from(ordinal) * 16 + i);
+                index.change(fingerprint, |_| Change::Put(at(ordinal, 7)));
+                assert_eq!(index.get(fingerprint), Some(at(ordinal, 7)));
+            }
+            // What is dead is not taken for what has its number now.
+            if let Some(dead) = ordinal.checked_sub(11 * 10_007) {
+                assert_eq!(index.get(spread(u64::from(dead) * 16)), None);
+            }
+        }
+        assert_eq!(count(&index), 100);
+    }
+
+    #[test]
+    fn replaces_and_removes_by_decision() {
+        let index = Index::new();
+        index.change(5, |_| Change::Put(at(1, 1)));
+        assert_eq!(index.change(5, |_| Change::Keep).0, Some(at(1, 1)));
+        assert_eq!(index.change(5, |_| Change::Put(at(2, 2))).0, Some(at(1, 1)));
+        assert_eq!(index.change(5, |_| Change::Remove).0, Some(at(2, 2)));
+        assert_eq!(index.get(5), None);
+    }
+
+    #[test]
+    fn with_room_grows_little() {
+        let index = Index::with_room(1_000_000);
+        let before = index.memory_bytes();
+        for i in 0..1_000_000 {
+            index.change(spread(i), |_| Change::Put(at(1, 1)));
+        }
+        assert!(index.memory_bytes() < before + before / 8);
+    }
+}

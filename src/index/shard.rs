@@ -1,0 +1,187 @@
+//! A shard of the index: lines, of which each key has two it may lie in.
+//!
+//! Cuckoo hashing in buckets of six (Dietzfelbinger and Weidling, "Balanced allocation and
+//! dictionaries with tightly packed constant size bins", 2007): where both lines are full, others
+//! are moved to their other lines. Both follow from what a slot says, so nothing else is read to
+//! move a slot or to grow.
+
+use super::line::{Line, SLOTS, Slot};
+use super::{Location, Window};
+
+/// Grows by a sixth, so that little of it is ever empty.
+const GROWTH_DIVISOR: usize = 6;
+/// A shard never grows beyond this many lines; what finds no place then is forgotten.
+const MAX_LINES: usize = 1 << 24;
+/// Lines that are looked at for a place to move something to, before the shard grows.
+const MAX_STEPS: usize = 24;
+
+/// Where a slot is: a line, and which of its slots.
+pub(super) type Place = (usize, usize);
+
+/// Lines and what is in them.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    pub(super) lines: Vec<Line>,
+}
+
+/// A line that would have room if one of its slots were moved.
+struct Step {
+    line: usize,
+    /// Which slot of an earlier step's line could then be moved here.
+    takes: Option<(usize, usize)>,
+}
+
+impl Shard {
+    /// An empty shard with room for so many keys, but for chance.
+    pub(super) fn with_room(keys: usize) -> Self {
+        let lines = keys.div_ceil(SLOTS).min(MAX_LINES);
+        Self { lines: vec![Line::EMPTY; lines + lines / GROWTH_DIVISOR] }
+    }
+
+    /// The place of a key, and what it says.
+    pub(super) fn find(&self, tag: u64, window: Window) -> Option<(Place, Location)> {
+        self.lines_of(tag).into_iter().find_map(|line| {
+            let mut found = self.lines.get(line)?.find(tag);
+            found.find_map(|(at, slot)| Some(((line, at), window.live(slot.location)?)))
+        })
+    }
+
+    /// Fills or empties a place.
+    pub(super) fn set(&mut self, (line, at): Place, slot: Option<Slot>) {
+        if let Some(line) = self.lines.get_mut(line) {
+            line.set(at, slot);
+        }
+    }
+
+    /// Finds a place for a key that has none; grows if there is no room.
+    pub(super) fn insert(&mut self, slot: Slot, window: Window) {
+        while !self.place(slot, window) {
+            if self.lines.len() >= MAX_LINES {
+                let [line, _] = self.lines_of(slot.tag);
+                return self.set((line, 0), Some(slot));
+            }
+            self.grow(window);
+        }
+    }
+
+    /// Empties what is dead.
+    pub(super) fn sweep(&mut self, window: Window) {
+        for line in &mut self.lines {
+            *line = without_dead(line, window);
+        }
+    }
+
+    /// Gives memory back if a third of it is not needed.
+    pub(super) fn shrink(&mut self, window: Window) {
+        let held = self.entries(window).count();
+        if held * 3 < self.lines.len() * SLOTS * 2 {
+            let mut shrunk = Self::with_room(held);
+            for slot in self.entries(window) {
+                shrunk.insert(slot, window);
+            }
+            *self = shrunk;
+        }
+    }
+
+    /// A copy of the lines without what is dead.
+    pub(super) fn live_lines(&self, window: Window) -> Vec<Line> {
+        self.lines.iter().map(|line| without_dead(line, window)).collect()
+    }
+
+    /// All keys, and where their records are.
+    pub(super) fn entries(&self, window: Window) -> impl Iterator<Item = Slot> {
+        let slots = self.lines.iter().flat_map(Line::slots).flatten();
+        slots.filter_map(move |slot| Some(Slot { location: window.live(slot.location)?, ..slot }))
+    }
+
+    fn lines_of(&self, tag: u64) -> [usize; 2] {
+        let count = self.lines.len() as u64;
+        // The upper half of a product spreads 32 bits over any count (Lemire, "Fast random integer
+        // generation in an interval", 2019); the factor is the golden ratio's.
+        let spread = |bits: u64| ((bits & 0xffff_ffff) * count >> 32) as usize;
+        [spread(tag), spread(tag.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32)]
+    }
+
+    fn slot(&self, line: usize, at: usize) -> Option<Slot> {
+        self.lines.get(line)?.slot(at)
+    }
+
+    fn free(&self, line: usize, window: Window) -> Option<Place> {
+        let line_slots = self.lines.get(line)?.slots();
+        let is_free = |slot: Option<Slot>| slot.is_none_or(|s| window.live(s.location).is_none());
+        Some((line, line_slots.into_iter().position(is_free)?))
+    }
+
+    fn place(&mut self, slot: Slot, window: Window) -> bool {
+        let lines = self.lines_of(slot.tag);
+        let place = lines
+            .into_iter()
+            .find_map(|line| self.free(line, window))
+            .or_else(|| self.make_room(lines, window));
+        if let Some(place) = place {
+            self.set(place, Some(slot));
+        }
+        place.is_some()
+    }
+
+    /// Frees a slot in one of two full lines, by moving as few others as possible.
+    fn make_room(&mut self, lines: [usize; 2], window: Window) -> Option<Place> {
+        let mut steps: Vec<Step> = Vec::with_capacity(MAX_STEPS);
+        steps.extend(lines.map(|line| Step { line, takes: None }));
+        let mut next = 0;
+        while let Some(line) = steps.get(next).map(|step| step.line) {
+            for at in 0..SLOTS {
+                let Some(slot) = self.slot(line, at) else { continue };
+                for other in self.lines_of(slot.tag) {
+                    // Each line once, so that no slot is moved twice.
+                    if steps.iter().any(|step| step.line == other) {
+                        continue;
+                    }
+                    if let Some(place) = self.free(other, window) {
+                        self.set(place, Some(slot));
+                        return Some(self.move_along(&steps, (next, at)));
+                    }
+                    if steps.len() < MAX_STEPS {
+                        steps.push(Step { line: other, takes: Some((next, at)) });
+                    }
+                }
+            }
+            next += 1;
+        }
+        None
+    }
+
+    /// Moves slots along the way that leads to a step whose slot has been moved; gives the place that
+    /// is free in the end.
+    fn move_along(&mut self, steps: &[Step], (mut step, mut at): (usize, usize)) -> Place {
+        loop {
+            let Some(Step { line, takes }) = steps.get(step) else { return (0, 0) };
+            let Some((earlier, slot_at)) = *takes else { return (*line, at) };
+            let from = steps.get(earlier).and_then(|earlier| self.slot(earlier.line, slot_at));
+            self.set((*line, at), from);
+            (step, at) = (earlier, slot_at);
+        }
+    }
+
+    fn grow(&mut self, window: Window) {
+        let mut count = self.lines.len();
+        loop {
+            count += (count / GROWTH_DIVISOR).max(1);
+            let mut grown = Self { lines: vec![Line::EMPTY; count] };
+            if self.entries(window).all(|slot| grown.place(slot, window)) {
+                *self = grown;
+                return;
+            }
+        }
+    }
+}
+
+fn without_dead(line: &Line, window: Window) -> Line {
+    let mut left = *line;
+    for (at, slot) in line.slots().enumerate() {
+        if slot.is_some_and(|slot| window.live(slot.location).is_none()) {
+            left.set(at, None);
+        }
+    }
+    left
+}

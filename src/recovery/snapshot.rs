@@ -1,0 +1,140 @@
+//! INDEX: leaving the index of a keyspace for the next open, and taking it up.
+
+use std::io::IoSlice;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use super::Recovery;
+use crate::disk::{Access, DiskFile, read_full_at, write_all_at};
+use crate::error::{Error, Result};
+use crate::format::snapshot::{
+    GROUP_SHARDS, HEADER_LEN, Snapshot, SnapshotGroup, SnapshotPlace, decode_group, encode_group,
+    group_count,
+};
+use crate::index::{Index, ShardLines};
+use crate::keyspace::KeyspaceCore;
+use crate::owner::Owner;
+use crate::parallel;
+
+/// The file of a keyspace that holds its index after a clean close.
+pub(crate) const SNAPSHOT_FILE: &str = "INDEX";
+
+/// Where a keyspace's snapshot lies.
+pub(crate) fn snapshot_path(owner: &Owner) -> PathBuf {
+    owner.dir().join(SNAPSHOT_FILE)
+}
+
+impl Recovery<'_> {
+    /// The snapshot of the last close and the index in it, if that close was clean.
+    pub(super) fn snapshot(&self, owner: &Owner) -> Option<(Snapshot, Index)> {
+        let wanted = self.snapshot_id?;
+        let file = self.engine.disk.open(&snapshot_path(owner), Access::Read).ok()?;
+        let file_len = file.len().ok()?;
+        let header = read_at(&*file, 0, HEADER_LEN)?;
+        let head = read_at(&*file, 0, Snapshot::head_len(&header, file_len).ok()?)?;
+        let snapshot = Snapshot::decode(&head, file_len).ok()?;
+        let is_of_last_close = snapshot.snapshot_id == wanted && snapshot.owner_id == owner.id;
+        if !is_of_last_close || snapshot.shard_count != Index::new().shard_count() as u64 {
+            return None;
+        }
+        let shards = read_groups(&*file, &snapshot, file_len)?;
+        let first = u32::try_from(snapshot.first_ordinal).ok()?;
+        Some((snapshot, Index::restore(first, shards)))
+    }
+}
+
+fn read_groups(file: &dyn DiskFile, snapshot: &Snapshot, file_len: u64) -> Option<Vec<ShardLines>> {
+    let mut offset = snapshot.groups_at();
+    let mut groups: Vec<(u64, SnapshotGroup, usize)> = Vec::new();
+    for (at, group) in snapshot.groups.iter().enumerate() {
+        let shards = group_shards(at, snapshot.shard_count).len();
+        groups.push((offset, *group, shards));
+        offset += group.len;
+    }
+    let read = |(offset, group, shards): &(u64, SnapshotGroup, usize)| {
+        let bytes = read_at(file, *offset, usize::try_from(group.len).ok()?)?;
+        decode_group(*group, &bytes, *shards).ok()
+    };
+    let shards = parallel::map(&groups, parallel::threads_for(file_len), read);
+    let shards: Option<Vec<Vec<ShardLines>>> = shards.into_iter().collect();
+    Some(shards?.into_iter().flatten().collect())
+}
+
+/// Leaves what the next open can start from, taken between two writes. If anything is written after
+/// it, the segments that the next open finds are not those it names.
+pub(crate) fn write_snapshot(core: &KeyspaceCore, snapshot_id: [u8; 16], as_of: u64) -> Result<()> {
+    let disk = &*core.owner.engine.disk;
+    let path = snapshot_path(&core.owner);
+    let _ = disk.remove_file(&path);
+    let file = disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
+    let written = core.between_writes(|| write_all(core, &*file, snapshot_id, as_of));
+    if let Err(e) = written.and_then(|()| file.sync_data()) {
+        let _ = disk.remove_file(&path);
+        return Err(Error::io("write", &path, e));
+    }
+    core.owner.engine.sync_dir(core.owner.dir())
+}
+
+fn write_all(
+    core: &KeyspaceCore,
+    file: &dyn DiskFile,
+    snapshot_id: [u8; 16],
+    as_of: u64,
+) -> std::io::Result<()> {
+    let shard_count = core.index.shard_count() as u64;
+    let (first, places) = places(&core.owner);
+    let mut snapshot = Snapshot {
+        snapshot_id,
+        owner_id: core.owner.id,
+        as_of,
+        first_ordinal: u64::from(first),
+        shard_count,
+        places,
+        groups: vec![SnapshotGroup { hash: 0, len: 0 }; group_count(shard_count) as usize],
+    };
+    let mut offset = snapshot.groups_at();
+    for (at, entry) in snapshot.groups.iter_mut().enumerate() {
+        let shards: Vec<ShardLines> =
+            group_shards(at, shard_count).map(|shard| core.index.shard_lines(shard)).collect();
+        let (group, bytes) = encode_group(&shards);
+        write_all_at(file, &mut [IoSlice::new(&bytes)], offset).map_err(|e| e.source)?;
+        *entry = group;
+        offset += group.len;
+    }
+    write_all_at(file, &mut [IoSlice::new(&snapshot.encode())], 0).map_err(|e| e.source)
+}
+
+/// What the ordinals stand for, from the first one on.
+fn places(owner: &Owner) -> (u32, Vec<SnapshotPlace>) {
+    let table = owner.table.read();
+    let gone = SnapshotPlace::default();
+    let places = table.places().map(|(number, segment)| match segment {
+        None => SnapshotPlace { number, ..gone },
+        Some(segment) => SnapshotPlace {
+            number,
+            len: segment.published(),
+            salt: segment.header.salt,
+            min_seq: segment.min_seq(),
+            max_seq: segment.max_seq(),
+            records: segment.records(),
+            live: segment.live(),
+            tags: segment.tags(),
+            scrubbed: segment.scrubbed(),
+            punched: segment.punched(),
+            sidecar_bytes: segment.sidecar_bytes(),
+        },
+    });
+    (table.first_live(), places.collect())
+}
+
+fn group_shards(group: usize, shard_count: u64) -> Range<usize> {
+    let count = usize::try_from(shard_count).unwrap_or(0);
+    let start = (group * GROUP_SHARDS).min(count);
+    start..(start + GROUP_SHARDS).min(count)
+}
+
+fn read_at(file: &dyn DiskFile, offset: u64, len: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    let read = read_full_at(file, &mut bytes, offset).ok()?;
+    (read == len).then_some(bytes)
+}
