@@ -18,7 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ebbtide::{BootId, Clock, Keyspace, KeyspaceOptions, Retention, Store, SystemClock, Timestamp};
+use ebbtide::{
+    BootId, Clock, Keyspace, KeyspaceOptions, Retention, Store, StoreBuilder, SystemClock,
+    Timestamp,
+};
 use tempfile::TempDir;
 
 /// A directory on the disk that the project is built on, since a benchmark of durable writes says
@@ -125,10 +128,15 @@ impl Scene {
 }
 
 /// Opens a store in mapped mode.
-#[allow(unsafe_code)]
 pub(crate) fn open_mapped(path: &Path) -> Store {
+    open_mapped_as(Store::builder(path).background(false))
+}
+
+/// Opens a store in mapped mode with these options.
+#[allow(unsafe_code)]
+pub(crate) fn open_mapped_as(builder: StoreBuilder) -> Store {
     // SAFETY: the directory belongs to this benchmark alone and lies on the build's local disk.
-    unsafe { Store::builder(path).background(false).open_mapped() }.unwrap()
+    unsafe { builder.open_mapped() }.unwrap()
 }
 
 /// Copies a directory with all that is in it, and waits until the copy is on the disk.
