@@ -24,20 +24,11 @@ pub(crate) trait Line: Copy {
     fn write(&mut self, slot: usize, fingerprint: u64, location: Location);
 
     /// The free slots, a bit each.
+    #[inline]
     fn free(&self, first_live: u32) -> u32 {
         let least = first_live << ORDINAL_SHIFT;
         let words = &self.words().0;
         mask(words[HALF..].first_chunk(), |word| word < least) & ones(Self::SLOTS)
-    }
-
-    /// The slot that holds this fingerprint alive.
-    fn find(&self, fingerprint: u64, first_live: u32) -> Option<usize> {
-        let found = self.matches(fingerprint);
-        if found == 0 {
-            return None;
-        }
-        let alive = found & !self.free(first_live);
-        (alive != 0).then(|| alive.trailing_zeros() as usize)
     }
 }
 
@@ -48,6 +39,7 @@ pub(crate) struct Words([u32; WORDS]);
 
 const NOUGHT: Words = Words([0; WORDS]);
 
+#[inline]
 fn mask(words: Option<&[u32; HALF]>, holds: impl Fn(u32) -> bool) -> u32 {
     let Some(words) = words else { return 0 };
     let mut mask = 0;
@@ -89,6 +81,7 @@ impl Line for SixSlots {
         &self.0
     }
 
+    #[inline]
     fn matches(&self, fingerprint: u64) -> u32 {
         let tag = fingerprint as u32;
         let mut found = mask(self.0.0.first_chunk(), |word| word == tag) & ones(Self::SLOTS);
@@ -151,6 +144,7 @@ impl Line for SevenSlots {
         &self.0
     }
 
+    #[inline]
     fn matches(&self, fingerprint: u64) -> u32 {
         let tag = fingerprint as u32;
         mask(self.0.0.first_chunk(), |word| word == tag) & ones(Self::SLOTS)
@@ -175,8 +169,8 @@ impl Line for SevenSlots {
         let uppers = self.uppers() & gap | upper << shift;
         let words = &mut self.0.0;
         words[slot] = fingerprint as u32;
-        words[HALF + slot] = location.ordinal << ORDINAL_SHIFT
-            | low(location.position.into(), Self::POSITION_LOW);
+        words[HALF + slot] =
+            location.ordinal << ORDINAL_SHIFT | low(location.position.into(), Self::POSITION_LOW);
         words[7] = uppers as u32;
         words[15] = (uppers >> u32::BITS) as u32;
     }
@@ -200,6 +194,7 @@ impl Line for EightSlots {
         &self.0
     }
 
+    #[inline]
     fn matches(&self, fingerprint: u64) -> u32 {
         let tag = (fingerprint as u32) << Self::POSITION_HIGH;
         let tag_of = |word: u32| word & !ones(Self::POSITION_HIGH as usize);
@@ -219,9 +214,9 @@ impl Line for EightSlots {
 
     fn write(&mut self, slot: usize, fingerprint: u64, location: Location) {
         let words = &mut self.0.0;
-        words[slot] = (fingerprint as u32) << Self::POSITION_HIGH
-            | location.position >> Self::POSITION_LOW;
-        words[HALF + slot] = location.ordinal << ORDINAL_SHIFT
-            | low(location.position.into(), Self::POSITION_LOW);
+        words[slot] =
+            (fingerprint as u32) << Self::POSITION_HIGH | location.position >> Self::POSITION_LOW;
+        words[HALF + slot] =
+            location.ordinal << ORDINAL_SHIFT | low(location.position.into(), Self::POSITION_LOW);
     }
 }

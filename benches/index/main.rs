@@ -29,7 +29,7 @@ use packed::Packed;
 use table::Tuning;
 
 const CHILD: &str = "--child";
-const TUNED: Tuning = Tuning { shard_bits: 12, growth: 1125, max_load: 1000, nodes: 64 };
+const TUNED: Tuning = Tuning { shard_bits: 12, growth: 1200, max_load: 1000, nodes: 16 };
 /// Every shard holds a table for each of thirty buckets.
 const BUCKETS: Tuning = Tuning { shard_bits: 8, growth: 1250, max_load: 1000, nodes: 64 };
 
@@ -70,9 +70,9 @@ fn main() {
     println!("| keys | layout | {} | expected |", COLUMNS.join(" | "));
     println!("|---|---|{}---|", "---|".repeat(COLUMNS.len()));
     for (keys, rounds) in sizes.iter().filter(|(keys, _)| !quick || *keys < 10_000_000) {
-        let chosen = LAYOUTS.iter().filter(|(name, _)| {
-            wanted.is_empty() || wanted.iter().any(|wanted| wanted == name)
-        });
+        let chosen = LAYOUTS
+            .iter()
+            .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name));
         let chosen: Vec<_> = chosen.collect();
         let mut runs = vec![Vec::new(); chosen.len()];
         for _ in 0..*rounds {
@@ -95,7 +95,8 @@ fn medians(runs: &[Vec<f64>]) -> Vec<String> {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let short = |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
+    let short =
+        |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
     (0..COLUMNS.len()).map(|column| short(median(column))).collect()
 }
 

@@ -7,9 +7,9 @@ use crate::{TUNED, medians, run};
 /// Every choice, one number changed at a time.
 fn choices() -> Vec<Tuning> {
     let mut choices = vec![TUNED];
-    choices.extend([1100, 1150, 1200, 1250].map(|growth| Tuning { growth, ..TUNED }));
+    choices.extend([1100, 1125, 1250, 1400, 1500].map(|growth| Tuning { growth, ..TUNED }));
     choices.extend([900, 930, 950, 970, 980].map(|max_load| Tuning { max_load, ..TUNED }));
-    choices.extend([8, 16, 32, 128, 256].map(|nodes| Tuning { nodes, ..TUNED }));
+    choices.extend([8, 32, 64].map(|nodes| Tuning { nodes, ..TUNED }));
     choices.extend([10, 11, 13, 14].map(|shard_bits| Tuning { shard_bits, ..TUNED }));
     choices
 }

@@ -50,17 +50,29 @@ impl<L: Line> Table<L> {
         // The odd number next to 2^64 divided by the golden ratio.
         let mixed = fingerprint.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let count = self.lines.len() as u64;
-        [((mixed >> 32) * count >> 32) as usize, ((mixed & 0xffff_ffff) * count >> 32) as usize]
+        [(((mixed >> 32) * count) >> 32) as usize, (((mixed & 0xffff_ffff) * count) >> 32) as usize]
     }
 
     pub(crate) fn get(&self, fingerprint: u64, first_live: u32) -> Option<Location> {
-        for line in self.lines_of(fingerprint) {
-            let line = self.lines.get(line)?;
-            if let Some(slot) = line.find(fingerprint, first_live) {
-                return Some(line.location(slot));
-            }
+        let (line, slot) = self.find(fingerprint, first_live)?;
+        Some(self.lines[line].location(slot))
+    }
+
+    /// Compares both lines before it decides anything, so that they come from memory together.
+    #[inline]
+    fn find(&self, fingerprint: u64, first_live: u32) -> Option<(usize, usize)> {
+        let [one, two] = self.lines_of(fingerprint);
+        let lines = [self.lines.get(one)?, self.lines.get(two)?];
+        let matches = lines.map(|line| line.matches(fingerprint));
+        if matches[0] | matches[1] == 0 {
+            return None;
         }
-        None
+        let alive = [0, 1].map(|at| matches[at] & !lines[at].free(first_live));
+        match alive {
+            [0, 0] => None,
+            [0, alive] => Some((two, alive.trailing_zeros() as usize)),
+            [alive, _] => Some((one, alive.trailing_zeros() as usize)),
+        }
     }
 
     /// Every fingerprint that is alive.
@@ -72,10 +84,8 @@ impl<L: Line> Table<L> {
     }
 
     pub(crate) fn remove(&mut self, fingerprint: u64, first_live: u32) {
-        for line in self.lines_of(fingerprint) {
-            if let Some(slot) = self.lines[line].find(fingerprint, first_live) {
-                self.lines[line].write(slot, 0, Location { ordinal: 0, position: 0 });
-            }
+        if let Some((line, slot)) = self.find(fingerprint, first_live) {
+            self.lines[line].write(slot, 0, Location { ordinal: 0, position: 0 });
         }
     }
 
@@ -87,13 +97,10 @@ impl<L: Line> Table<L> {
         first_live: u32,
         tuning: &Tuning,
     ) -> (Option<Location>, bool) {
-        for line in self.lines_of(fingerprint) {
-            let Some(line) = self.lines.get_mut(line) else { break };
-            if let Some(slot) = line.find(fingerprint, first_live) {
-                let before = line.location(slot);
-                line.write(slot, fingerprint, location);
-                return (Some(before), false);
-            }
+        if let Some((line, slot)) = self.find(fingerprint, first_live) {
+            let before = self.lines[line].location(slot);
+            self.lines[line].write(slot, fingerprint, location);
+            return (Some(before), false);
         }
         let mut grew = false;
         if self.is_full(first_live, tuning) {
