@@ -121,8 +121,12 @@ impl Hidden<'_> {
 
     /// All of them in turn, also after a failure; false if one of them does not do it.
     fn hide_all_without_room(&self) -> Result<bool> {
-        let hidden = self.covered.iter().map(|core| core.hide_all_without_room(&self.tombstone));
-        hidden.fold(Ok(true), |all, one| all.and_then(|all| one.map(|one| all && one)))
+        let mut hidden = Ok(true);
+        for core in &self.covered {
+            let done = core.hide_all_without_room(&self.tombstone);
+            hidden = hidden.and_then(|all| done.map(|done| all && done));
+        }
+        hidden
     }
 
     /// Keeps the denial if it is durable, and lifts it if not.
