@@ -4,11 +4,15 @@
 //! must follow each other without a gap, end where the bytes end, and hold the values they name.
 #![cfg(test)]
 
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::time::Duration;
+mod directory;
+mod layout;
 
-use super::checksum::{Seed, plain};
+use layout::{
+    NUMBER, PAGE, SALT, bound, check, hash, hash_bytes, header, le4, le8, preamble, seed, table,
+    word,
+};
+
+use super::checksum::plain;
 use super::ledger::{self, EntryFields, EntryKind, LedgerHeader, LedgerMark};
 use super::manifest::{self, OwnerManifest, StoreManifest};
 use super::record::{self, Draft, RecordHead, RecordKind};
@@ -20,121 +24,10 @@ use super::state::{self, State};
 use super::tombstone::{self, Reach, Tombstone, TombstoneHeader, TombstoneMode, TombstoneScope};
 use super::{PREAMBLE_LEN, VERSION, keys, twin, version_word, with_preamble};
 use crate::disk::MemoryDisk;
-use crate::hash::{Hasher, KeyedHash, SECRET_LEN, block_hash, value_hash};
+use crate::hash::{Hasher, SECRET_LEN, block_hash, value_hash};
 use crate::retention::{MAX_BUCKETS, MAX_WINDOW_MS, MIN_BUCKETS, Window};
-use crate::time::{MAX_STEPS, ManualClock, SavedTime, Step, Timestamp};
-use crate::{KeyspaceOptions, LogOptions, Retention, Row, Store, options, sequence};
-
-const PAGE: &str = include_str!("../../docs/format.md");
-const SALT: u64 = word(0x10);
-const NUMBER: u64 = word(0x20);
-
-type Fields<'a> = Vec<(&'a str, Vec<u8>)>;
-
-/// Eight bytes that begin with this one and are found nowhere else.
-const fn word(first: u8) -> u64 {
-    u64::from_le_bytes([
-        first,
-        first + 1,
-        first + 2,
-        first + 3,
-        first + 4,
-        first + 5,
-        first + 6,
-        first + 7,
-    ])
-}
-
-/// Sixteen such bytes.
-fn hash(first: u8) -> KeyedHash {
-    KeyedHash(u128::from(word(first)) | u128::from(word(first + 8)) << 64)
-}
-
-fn le8(value: u64) -> Vec<u8> {
-    value.to_le_bytes().to_vec()
-}
-
-fn le4(value: u32) -> Vec<u8> {
-    value.to_le_bytes().to_vec()
-}
-
-fn hash_bytes(hash: KeyedHash) -> Vec<u8> {
-    hash.0.to_le_bytes().to_vec()
-}
-
-fn seed() -> Seed {
-    Seed::of_file(SALT, NUMBER)
-}
-
-/// A bound checksum, formed as the page says.
-fn bound(offset: u64, bytes: &[u8]) -> Vec<u8> {
-    le4(plain(&[&le8(SALT), &le8(NUMBER), &le8(offset), bytes].concat()))
-}
-
-/// The rows of the table below a heading.
-fn table(heading: &str) -> Vec<Vec<String>> {
-    let start = PAGE
-        .lines()
-        .position(|line| line == format!("### {heading}"))
-        .unwrap_or_else(|| panic!("the page has no {heading:?}"));
-    let below = PAGE.lines().skip(start + 1).take_while(|line| !line.starts_with('#'));
-    let rows = below.filter(|line| line.starts_with('|')).skip(2);
-    rows.map(|row| {
-        let cells = row.trim_matches('|').split('|');
-        cells.map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
-    })
-    .collect()
-}
-
-/// Lays the table below a heading over these bytes. Lengths may name a field of `outer` as well.
-fn check(heading: &str, bytes: &[u8], fields: &Fields<'_>, outer: &Fields<'_>) {
-    let mut at = 0;
-    let mut unseen: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-    for row in table(heading) {
-        let [offset, len, name, _] = row.as_slice() else { panic!("{heading}: {row:?}") };
-        let place = format!("{heading}, {name}");
-        if offset != "then" {
-            assert_eq!(offset.parse(), Ok(at), "{place}: a gap, or rows that overlap");
-        }
-        let named = fields.iter().chain(outer).find(|(name, _)| name == len);
-        let len = match (len.parse(), named) {
-            (Ok(len), _) => len,
-            (_, Some((_, length))) => {
-                length.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
-            }
-            _ if len == "rest" => bytes.len() - at,
-            _ => panic!("{place}: what is {len:?}?"),
-        };
-        let found = bytes.get(at..at + len).unwrap_or_else(|| panic!("{place}: beyond the end"));
-        if name.starts_with("zero") {
-            assert!(found.iter().all(|byte| *byte == 0), "{place}: {found:?}");
-        } else {
-            let known = fields.iter().find(|(known, _)| known == name);
-            let (_, expected) = known.unwrap_or_else(|| panic!("{place}: no such field"));
-            assert_eq!(found, expected, "{place}");
-            unseen.retain(|unseen| unseen != name);
-        }
-        at += len;
-    }
-    assert_eq!(at, bytes.len(), "{heading}: the table ends before the bytes do");
-    assert!(unseen.is_empty(), "{heading}: the page does not say where {unseen:?} are");
-}
-
-/// The fields of a preamble.
-fn preamble(magic: [u8; 8], checksum: Vec<u8>) -> Fields<'static> {
-    vec![
-        ("magic", magic.to_vec()),
-        ("version word", le4(version_word(VERSION))),
-        ("checksum", checksum),
-    ]
-}
-
-/// The fields of a header: a preamble with a plain checksum of what follows up to `end`.
-fn header<'a>(magic: [u8; 8], bytes: &[u8], end: usize, fields: Fields<'a>) -> Fields<'a> {
-    let mut all: Fields<'a> = preamble(magic, le4(plain(&bytes[PREAMBLE_LEN..end])));
-    all.extend(fields);
-    all
-}
+use crate::time::{MAX_STEPS, SavedTime, Step};
+use crate::{KeyspaceOptions, Retention, Store, options, sequence};
 
 #[test]
 fn the_rules_for_all_files() {
@@ -757,39 +650,6 @@ fn kinds_and_scopes_have_the_numbers_the_page_gives() {
     assert_eq!(reaches, page);
 }
 
-/// The files of a small store, by their paths in it: with one bucket in the trash, while a value is
-/// being written, and closed in order.
-fn files() -> Vec<String> {
-    let disk = MemoryDisk::new(1);
-    let clock = ManualClock::new(Timestamp::from_millis(1_795_267_800_000));
-    let builder = Store::builder("/data").disk(disk.clone()).clock(clock.clone());
-    let store = builder.background(false).tombstone_log_bytes(4096).open().unwrap();
-    let images = store.keyspace("images", KeyspaceOptions::new(Retention::hours(16))).unwrap();
-    let access = store.log("access", LogOptions::new(Retention::hours(16))).unwrap();
-    images.insert("cat.jpg", b"bytes").unwrap();
-    access.append(Row::anonymous().payload("row")).unwrap();
-    clock.advance(Duration::from_secs(16 * 3600));
-    store.drop_expired().unwrap();
-    images.insert("cat.jpg", b"bytes").unwrap();
-    access.append(Row::anonymous().payload("row")).unwrap();
-    images.invalidate("dog.jpg").unwrap();
-    store.maintain().unwrap();
-    clock.advance(Duration::from_secs(16 * 3600));
-    store.drop_expired().unwrap();
-    images.insert("cat.jpg", b"bytes").unwrap();
-    access.append(Row::anonymous().payload("row")).unwrap();
-    let mut long = images.fill("dog.jpg").memory_limit_bytes(0).into_writer().unwrap();
-    long.write_all(b"a value").unwrap();
-    let mut files = disk.all_files();
-    long.abort();
-    store.close().unwrap();
-    files.extend(disk.all_files());
-    files
-        .into_iter()
-        .map(|path| path.strip_prefix("/data").unwrap().display().to_string())
-        .collect()
-}
-
 /// The number in the name of the first segment of a store.
 fn first_number() -> u64 {
     let disk = MemoryDisk::new(1);
@@ -799,46 +659,4 @@ fn first_number() -> u64 {
     let files = disk.all_files();
     let segment = files.iter().find(|path| path.extension().is_some_and(|ext| ext == "seg"));
     u64::from_str_radix(segment.unwrap().file_stem().unwrap().to_str().unwrap(), 16).unwrap()
-}
-
-/// A path as the page writes it: with names in place of what differs from store to store.
-fn pattern(path: &str) -> String {
-    let is_bucket = |part: &str| Timestamp::from_compact(part).is_some();
-    let is_number = |part: &str| part.len() == 16 && u64::from_str_radix(part, 16).is_ok();
-    let parts: Vec<String> = path
-        .split('/')
-        .map(|part| match part.split('.').collect::<Vec<_>>()[..] {
-            [owner, bucket, number]
-                if is_number(owner) && is_bucket(bucket) && is_number(number) =>
-            {
-                "<owner>.<bucket>.<number>".to_owned()
-            }
-            [number, extension] if is_number(number) => format!("<number>.{extension}"),
-            [bucket] if is_bucket(bucket) => "<bucket>".to_owned(),
-            ["images" | "access"] => "<name>".to_owned(),
-            _ => part.to_owned(),
-        })
-        .collect();
-    if parts.first().is_some_and(|first| first == "trash") {
-        return parts[..2].join("/");
-    }
-    parts.join("/")
-}
-
-#[test]
-fn the_directory() {
-    let listing = PAGE.split("## The directory\n\n```text\n").nth(1).unwrap();
-    let lines = listing.lines().take_while(|line| !line.starts_with("```"));
-    let mut listed: BTreeMap<String, bool> =
-        lines.map(|line| (line.split(' ').next().unwrap().to_owned(), false)).collect();
-    // What is only there for a moment, or after an eviction.
-    for name in ["tombstones/spare.tmp", "ledger/spare.tmp", "trash/<owner>.segment.<number>"] {
-        assert!(listed.remove(name).is_some(), "{name}");
-    }
-    for path in files() {
-        let seen = listed.get_mut(&pattern(&path));
-        *seen.unwrap_or_else(|| panic!("the page does not list {path}")) = true;
-    }
-    let missing: Vec<_> = listed.iter().filter(|(_, seen)| !**seen).collect();
-    assert!(missing.is_empty(), "listed, but not there: {missing:?}");
 }
