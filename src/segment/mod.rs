@@ -26,7 +26,7 @@ use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
 use crate::format::sidecar::encoded_len;
 use crate::map::Map;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Condvar, Mutex, RwLock};
 use crate::time::Timestamp;
 
 pub(crate) use descriptors::Descriptors;
@@ -78,8 +78,8 @@ pub(crate) struct Segment {
     gate: Gate,
     published: AtomicU64,
     durable: AtomicU64,
-    sync_lock: Mutex<()>,
-    sync_failed: AtomicBool,
+    sync_turn: Mutex<SyncTurn>,
+    sync_done: Condvar,
     retired: AtomicBool,
     deadline_ms: AtomicU64,
     min_seq: AtomicU64,
@@ -104,6 +104,13 @@ pub(crate) struct Segment {
     reserved: AtomicU64,
     verified: Verified,
     touched: Touched,
+}
+
+/// Who syncs a segment.
+#[derive(Debug, Default)]
+struct SyncTurn {
+    is_taken: bool,
+    has_failed: bool,
 }
 
 /// What is known of a segment when it is opened.
@@ -156,8 +163,8 @@ impl Segment {
             gate: Gate::new(map, Arc::clone(&host.lease)),
             published: AtomicU64::new(extent.published),
             durable: AtomicU64::new(extent.durable),
-            sync_lock: Mutex::new(()),
-            sync_failed: AtomicBool::new(false),
+            sync_turn: Mutex::default(),
+            sync_done: Condvar::new(),
             retired: AtomicBool::new(false),
             deadline_ms: AtomicU64::new(header.deadline_ms),
             min_seq: AtomicU64::new(extent.min_seq),
@@ -312,7 +319,8 @@ impl Segment {
         self.gate.map().is_some()
     }
 
-    /// Makes everything published so far durable. One thread syncs for all that wait.
+    /// Makes everything published so far durable. One thread syncs for all that wait; those whose
+    /// bytes it has covered go on at once, and do not queue behind the next sync.
     ///
     /// # Errors
     ///
@@ -320,25 +328,37 @@ impl Segment {
     /// without having written anything.
     pub(crate) fn sync(&self) -> Result<()> {
         let wanted = self.published();
-        let _guard = self.sync_lock.lock();
-        if self.sync_failed.load(Ordering::Acquire) {
-            return Err(Error::Poisoned { reason: format!("sync of {}", self.path.display()) });
+        let mut turn = self.sync_turn.lock();
+        loop {
+            if turn.has_failed {
+                return Err(Error::Poisoned { reason: format!("sync of {}", self.path.display()) });
+            }
+            if self.durable() >= wanted {
+                return Ok(());
+            }
+            if !turn.is_taken {
+                break;
+            }
+            self.sync_done.wait(&mut turn);
         }
-        if self.durable() >= wanted {
-            return Ok(());
-        }
-        let target = self.published();
         let file = match self.file() {
             // It left its bucket while this sync was on its way: nothing is to be kept any more.
             Err(e) if e.is_not_found() && self.retired.load(Ordering::Acquire) => return Ok(()),
             file => file?,
         };
-        if let Err(e) = file.sync_data() {
-            self.sync_failed.store(true, Ordering::Release);
-            return Err(Error::io("sync", &self.path, e));
+        turn.is_taken = true;
+        drop(turn);
+        let target = self.published();
+        let synced = file.sync_data();
+        if synced.is_ok() {
+            self.raise_durable(target);
         }
-        self.raise_durable(target);
-        Ok(())
+        let mut turn = self.sync_turn.lock();
+        turn.is_taken = false;
+        turn.has_failed = synced.is_err();
+        drop(turn);
+        self.sync_done.notify_all();
+        synced.map_err(|e| Error::io("sync", &self.path, e))
     }
 
     fn raise_durable(&self, target: u64) {
