@@ -43,6 +43,16 @@ impl<T> Mutex<T> {
     }
 }
 
+impl<T> MutexGuard<'_, T> {
+    /// Gives the lock back while something is done.
+    pub(crate) fn unlocked<R>(guard: &mut Self, work: impl FnOnce() -> R) -> R {
+        drop(guard.held.take());
+        let result = work();
+        guard.held = Some(unpoisoned(guard.mutex.lock()));
+        result
+    }
+}
+
 impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
 
