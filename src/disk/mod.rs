@@ -117,6 +117,8 @@ pub trait DiskFile: Debug + Send + Sync {
     fn release_reserved(&self) -> io::Result<()> {
         Ok(())
     }
+    /// Asks for a range to be read ahead of its use, and does not wait for it. Advice only.
+    fn read_ahead(&self, _offset: u64, _len: u64) {}
     /// Gives the blocks of a range back: the range reads as zeros from then on, and the length
     /// stays. Blocks only partly in the range are kept and zeroed there. Until the next sync a power
     /// cut leaves each sector as it was or as zeros. A block takes space again once it is written.

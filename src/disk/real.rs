@@ -148,6 +148,14 @@ impl DiskFile for RealFile {
     }
 
     #[cfg(target_os = "linux")]
+    fn read_ahead(&self, offset: u64, len: u64) {
+        if let Some(len) = std::num::NonZeroU64::new(len) {
+            let advice = rustix::fs::Advice::WillNeed;
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(len), advice);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
     fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
         punch(&self.file, offset, len)
     }

@@ -160,6 +160,34 @@ impl Keyspace {
         self.core.get(key.as_ref())
     }
 
+    /// The values of many keys, in the order of the keys, each as [`Keyspace::get`] gives it at some
+    /// moment of the call. What lies on the disk and not in memory is fetched together instead of one
+    /// after the other.
+    ///
+    /// ```
+    /// use ebbtide::{KeyspaceOptions, Retention, Store};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = Store::open(dir.path().join("data"))?;
+    /// let images = store.keyspace("images", KeyspaceOptions::new(Retention::days(30)))?;
+    /// images.insert_batch([("cat.jpg?w=64", "small"), ("cat.jpg?w=320", "large")])?;
+    /// let values = images.get_many(["cat.jpg?w=320", "dog.jpg?w=320", "cat.jpg?w=64"])?;
+    /// let lengths: Vec<_> = values.iter().map(|value| value.as_ref().map(|v| v.len())).collect();
+    /// assert_eq!(lengths, [Some(5), None, Some(5)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Keyspace::get`], for all keys together: limits are checked before the first is read.
+    pub fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Value>>> {
+        let keys: Vec<K> = keys.into_iter().collect();
+        self.core.get_many(&keys)
+    }
+
     /// The value of a key, or what `work` makes of it. Callers that ask for the same key at the same
     /// time wait for one of them to do the work, and share its bytes.
     ///

@@ -1,6 +1,7 @@
 //! Finding a key's winning record and judging whether it is visible.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::KeyspaceCore;
 use crate::error::Result;
@@ -34,12 +35,63 @@ struct FoundRecord {
 /// How often a read starts again because the record it found was replaced meanwhile.
 pub(super) const ATTEMPTS: usize = 8;
 
+/// How many records are read ahead together.
+const READ_AHEAD_KEYS: usize = 256;
+/// A read that takes longer has waited for the disk, or is so long that asking ahead costs little
+/// beside it.
+const WAITED: Duration = Duration::from_micros(30);
+
 impl KeyspaceCore {
     /// The value of a key.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         let found = self.find(key, Segment::read)?.filter(|found| !found.is_stale);
         self.count_read(found.is_some());
         Ok(found.map(|found| Value::new(found.view, found.deadline)))
+    }
+
+    /// The values of keys, in their order. Once one has had to wait for the disk, those that follow
+    /// are asked for together; as long as none has, all are in memory, and asking is not free.
+    pub(super) fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        for key in keys {
+            options::check_key(key.as_ref())?;
+        }
+        let mut values = Vec::with_capacity(keys.len());
+        let mut has_waited = false;
+        for group in keys.chunks(READ_AHEAD_KEYS) {
+            let mut is_ahead = has_waited;
+            if is_ahead {
+                self.read_ahead(group);
+            }
+            has_waited = false;
+            for (at, key) in group.iter().enumerate() {
+                let begun = Instant::now();
+                values.push(self.get(key.as_ref())?);
+                // A schedule that is run again must not depend on how fast the machine is.
+                has_waited |= !MODEL_CHECKED && begun.elapsed() > WAITED;
+                if has_waited && !is_ahead {
+                    is_ahead = true;
+                    self.read_ahead(group.get(at + 1..).unwrap_or_default());
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// Asks for the records of keys to be read ahead of their use: all beginnings first, since only
+    /// there it says how long a record is.
+    fn read_ahead<K: AsRef<[u8]>>(&self, keys: &[K]) {
+        let hasher = &self.owner.engine.hasher;
+        let place = |key: &K| {
+            let location = self.index.get(hasher.key(key.as_ref()).fingerprint())?;
+            self.resolve(location)
+        };
+        let places: Vec<(Arc<Segment>, u64)> = keys.iter().filter_map(place).collect();
+        for (segment, offset) in &places {
+            segment.read_ahead(*offset);
+        }
+        for (segment, offset) in &places {
+            segment.read_rest_ahead(*offset);
+        }
     }
 
     /// The value of a key, stale or not.

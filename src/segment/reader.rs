@@ -20,7 +20,7 @@ const LARGE_LEN: u64 = 1 << 20;
 
 /// Records that are shorter than this on the average are not worth a call to the kernel: it reads a page
 /// at a time anyway.
-const WORTH_PREFETCHING: u64 = 8192;
+const WORTH_READING_AHEAD: u64 = 8192;
 
 /// Why a record could not be read.
 #[derive(Debug)]
@@ -120,10 +120,10 @@ impl Segment {
         let handle = self.handle(offset + STATE_OFFSET)?;
         let trusted = self.is_trusted(&handle, offset);
         let is_mapped = offset < handle.window.len() as u64;
-        let is_warm = !is_mapped || self.warm_up(offset);
+        let is_warm = !is_mapped || self.is_warm(offset);
         let view = self.view(offset, handle, trusted, RecordHead::record_len)?;
         if !is_warm {
-            self.prefetch_rest(offset, &view.head);
+            self.read_behind_ahead(offset, &view.head);
         }
         let is_known = view.head.kind == RecordKind::Rows || self.is_verified(offset);
         if !is_known {
@@ -144,33 +144,53 @@ impl Segment {
         offset < handle.window.len() as u64 && self.is_verified(offset)
     }
 
-    /// Has the kernel read what a record of the usual length takes, if that may not be in memory. True if
-    /// it is likely to be, or is too short for the call to be worth it.
-    fn warm_up(&self, offset: u64) -> bool {
-        let usual_len = self.usual_len();
-        if usual_len < WORTH_PREFETCHING {
+    /// Asks for a record to be read ahead, unless it is likely to be in memory, or too short for the call
+    /// to be worth it; then it is true.
+    fn is_warm(&self, offset: u64) -> bool {
+        if self.mean_record_len() < WORTH_READING_AHEAD {
             return true;
         }
         let now_ms = self.host.read_at_ms.load(Ordering::Relaxed);
         let is_warm = self.touched.touch(offset, self.header.capacity, now_ms);
-        if !is_warm && let Some(map) = self.gate.map() {
-            map.prefetch(offset as usize, usual_len as usize);
+        if !is_warm {
+            self.read_ahead(offset);
         }
         is_warm
     }
 
-    fn prefetch_rest(&self, offset: u64, head: &RecordHead) {
-        let usual_len = self.usual_len();
-        if let Some(rest) = head.record_len().checked_sub(usual_len)
-            && let Some(map) = self.gate.map()
-        {
-            map.prefetch((offset + usual_len) as usize, rest as usize);
+    /// Asks for a record to be read ahead of its use, as far as records in here reach on average.
+    pub(crate) fn read_ahead(&self, offset: u64) {
+        self.read_range_ahead(offset, self.mean_record_len());
+    }
+
+    /// Asks for what is left of a record that reaches further than that. Waits for its header.
+    pub(crate) fn read_rest_ahead(&self, offset: u64) {
+        if let Ok(head) = self.read_head(offset) {
+            self.read_behind_ahead(offset, &head);
         }
     }
 
-    /// The length of a record of this segment, on the average.
-    fn usual_len(&self) -> u64 {
+    fn read_behind_ahead(&self, offset: u64, head: &RecordHead) {
+        let asked = self.mean_record_len();
+        if head.record_len() > asked {
+            self.read_range_ahead(offset.saturating_add(asked), head.record_len() - asked);
+        }
+    }
+
+    fn mean_record_len(&self) -> u64 {
         self.published() / self.records().max(1)
+    }
+
+    fn read_range_ahead(&self, offset: u64, len: u64) {
+        let len = len.min(self.published().saturating_sub(offset));
+        match self.gate.map() {
+            Some(map) => map.prefetch(offset as usize, len as usize),
+            None => {
+                if let Ok(file) = self.file() {
+                    file.read_ahead(offset, len);
+                }
+            }
+        }
     }
 
     /// Reads a row's bytes, which begin with its state word, without any check.
