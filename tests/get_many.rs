@@ -82,7 +82,7 @@ fn what_is_on_disk_comes_in_order() {
         let builder = quiet(Store::builder(dir.path().join("data")), &clock);
         let store = open(builder.clone(), mapped);
         let images = images(&store);
-        let len = |i: usize| if i % 40 == 0 { 300_000 + i } else { i % 3_000 };
+        let len = |i: usize| if i.is_multiple_of(40) { 300_000 + i } else { i % 3_000 };
         for i in 0..600 {
             images.insert(i.to_string(), vec![i as u8; len(i)]).unwrap();
         }

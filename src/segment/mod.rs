@@ -18,7 +18,7 @@ pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
 use crate::format::sidecar::encoded_len;
 use crate::map::Map;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Condvar, MODEL_CHECKED, Mutex, MutexGuard, RwLock};
+use crate::sync::{Callers, Condvar, Gathering, Mutex, MutexGuard, RwLock};
 use crate::time::Timestamp;
 
 pub(crate) use descriptors::Descriptors;
@@ -81,8 +81,7 @@ pub(crate) struct Segment {
     durable: AtomicU64,
     sync_turn: Mutex<SyncTurn>,
     sync_done: Condvar,
-    /// Moves when a caller joins those that the next sync is for.
-    sync_joined: Condvar,
+    sync_callers: Gathering,
     retired: AtomicBool,
     deadline_ms: AtomicU64,
     min_seq: AtomicU64,
@@ -109,19 +108,12 @@ pub(crate) struct Segment {
     touched: Touched,
 }
 
-/// The longest that a sync waits for callers to join it.
-const MAX_GATHER: Duration = Duration::from_millis(1);
-
 /// Who syncs a segment, and for how many.
 #[derive(Debug, Default)]
 struct SyncTurn {
     is_taken: bool,
     has_failed: bool,
-    /// Callers that wait for a sync or do one.
-    callers: usize,
-    /// How many of them there were when the last sync ended, and how long it took.
-    callers_before: usize,
-    took: Duration,
+    callers: Callers,
 }
 
 /// What is known of a segment when it is opened.
@@ -176,7 +168,7 @@ impl Segment {
             durable: AtomicU64::new(extent.durable),
             sync_turn: Mutex::default(),
             sync_done: Condvar::new(),
-            sync_joined: Condvar::new(),
+            sync_callers: Gathering::default(),
             retired: AtomicBool::new(false),
             deadline_ms: AtomicU64::new(header.deadline_ms),
             min_seq: AtomicU64::new(extent.min_seq),
@@ -341,12 +333,9 @@ impl Segment {
     pub(crate) fn sync(&self) -> Result<()> {
         let wanted = self.published();
         let mut turn = self.sync_turn.lock();
-        turn.callers += 1;
-        if turn.callers >= turn.callers_before {
-            self.sync_joined.notify_all();
-        }
+        self.sync_callers.join(&mut turn.callers);
         let synced = self.sync_in_turn(&mut turn, wanted);
-        turn.callers -= 1;
+        turn.callers.leave();
         synced
     }
 
@@ -369,10 +358,7 @@ impl Segment {
             file => file?,
         };
         turn.is_taken = true;
-        // A schedule that is run again must not depend on how fast the machine is.
-        if !MODEL_CHECKED {
-            self.gather(turn);
-        }
+        self.sync_callers.wait(turn, |turn| &turn.callers);
         let begun = Instant::now();
         let synced = MutexGuard::unlocked(turn, || {
             let target = self.published();
@@ -380,23 +366,9 @@ impl Segment {
         });
         turn.is_taken = false;
         turn.has_failed = synced.is_err();
-        turn.callers_before = turn.callers;
-        turn.took = begun.elapsed();
+        turn.callers.note_sync(begun);
         self.sync_done.notify_all();
         synced.map_err(|e| Error::io("sync", &self.path, e))
-    }
-
-    /// Lets callers come back whom the last sync has let go, for half its time at most. The first to
-    /// wake would else sync for itself alone, and all others would wait for that.
-    fn gather(&self, turn: &mut MutexGuard<'_, SyncTurn>) {
-        let until = Instant::now() + (turn.took / 2).min(MAX_GATHER);
-        while turn.callers < turn.callers_before {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            self.sync_joined.wait_for(turn, left);
-        }
     }
 
     fn raise_durable(&self, target: u64) {

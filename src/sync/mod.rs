@@ -1,10 +1,13 @@
 //! Locks and atomics, in one place, so that a model checker's can stand in for them.
 
+mod gathering;
 #[cfg(shuttle)]
 mod shuttle;
 mod striped;
 
 pub(crate) use striped::{Striped, StripedCount};
+
+pub(crate) use gathering::{Callers, Gathering};
 
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub(crate) use found::{FoundLogs, LogIdentity, has_more, log_name, parse_log_name, read_logs};
 
@@ -21,7 +22,7 @@ use crate::format::tombstone::{
 };
 use crate::spare::Spare;
 use crate::state::StateFile;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Callers, Condvar, Gathering, Mutex, MutexGuard};
 
 /// The log, open for appending.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct TombstoneLog {
     spare: Spare,
     queue: Mutex<Queue>,
     queue_moved: Condvar,
+    queue_callers: Gathering,
     files: Mutex<Files>,
 }
 
@@ -46,6 +48,7 @@ struct Queue {
     /// Answered tickets whose sync failed.
     failed: Vec<u64>,
     syncing: bool,
+    callers: Callers,
 }
 
 #[derive(Debug)]
@@ -95,6 +98,7 @@ impl TombstoneLog {
             spare,
             queue: Mutex::default(),
             queue_moved: Condvar::new(),
+            queue_callers: Gathering::default(),
             files: Mutex::new(files),
         }
     }
@@ -155,6 +159,17 @@ impl TombstoneLog {
     /// Writes a tombstone durably. When this returns well, no stop of any kind loses it.
     pub(crate) fn commit(&self, tombstone: Tombstone) -> Result<()> {
         let mut queue = self.queue.lock();
+        self.queue_callers.join(&mut queue.callers);
+        let committed = self.commit_in_turn(&mut queue, &tombstone);
+        queue.callers.leave();
+        committed
+    }
+
+    fn commit_in_turn(
+        &self,
+        queue: &mut MutexGuard<'_, Queue>,
+        tombstone: &Tombstone,
+    ) -> Result<()> {
         let mut ticket = queue.push(tombstone.clone());
         loop {
             if queue.answered > ticket {
@@ -165,18 +180,19 @@ impl TombstoneLog {
                 ticket = queue.push(tombstone.clone());
             }
             if queue.syncing {
-                self.queue_moved.wait(&mut queue);
+                self.queue_moved.wait(queue);
                 continue;
             }
             queue.syncing = true;
+            self.queue_callers.wait(queue, |queue| &queue.callers);
             let batch = std::mem::take(&mut queue.pending);
             let first = queue.next_ticket - batch.len() as u64;
             let last = queue.next_ticket;
-            drop(queue);
-            let written = self.write_batch(&batch);
-            queue = self.queue.lock();
+            let begun = Instant::now();
+            let written = MutexGuard::unlocked(queue, || self.write_batch(&batch));
             queue.syncing = false;
             queue.answered = last;
+            queue.callers.note_sync(begun);
             if written.is_err() {
                 queue.failed.extend((first..last).filter(|failed| *failed != ticket));
             }
