@@ -1,5 +1,5 @@
 //! Many keys at once: the same rules as for one, in the order asked for, in both modes.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "common/fixture.rs"]
 mod fixture;
