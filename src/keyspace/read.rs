@@ -10,6 +10,7 @@ use crate::index::Location;
 use crate::options;
 use crate::segment::{Damage, RecordView, Segment};
 use crate::sync::MODEL_CHECKED;
+use crate::table::NearSegment;
 use crate::time::Timestamp;
 use crate::value::{Stat, Value};
 use crate::visibility::{Candidate, Hidden};
@@ -85,7 +86,7 @@ impl KeyspaceCore {
             let location = self.index.get(hasher.key(key.as_ref()).fingerprint())?;
             self.resolve(location)
         };
-        let places: Vec<(Arc<Segment>, u64)> = keys.iter().filter_map(place).collect();
+        let places: Vec<(NearSegment, u64)> = keys.iter().filter_map(place).collect();
         for (segment, offset) in &places {
             segment.read_ahead(*offset);
         }
