@@ -434,7 +434,8 @@ pub fn snapshot(input: &[u8]) {
     for group in &snapshot.groups {
         let body = part(&bytes, offset, offset + group.len as usize);
         let group = SnapshotGroup { hash: block_hash(body), ..*group };
-        if let Ok(shards) = snapshot::decode_group(group, body, snapshot::GROUP_SHARDS) {
+        if let Ok(shards) = snapshot::decode_group::<[u64; 8]>(group, body, snapshot::GROUP_SHARDS)
+        {
             if body.is_empty() {
                 continue;
             }

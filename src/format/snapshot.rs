@@ -180,30 +180,34 @@ pub(crate) fn group_count(shards: u64) -> u64 {
 }
 
 /// The bytes of a group of shards, and their entry; nothing if all of them are empty.
-pub(crate) fn encode_group(shards: &[Vec<[u64; LINE_WORDS]>]) -> (SnapshotGroup, Vec<u8>) {
+pub(crate) fn encode_group<L>(shards: &[Vec<L>]) -> (SnapshotGroup, Vec<u8>)
+where
+    L: Copy + Into<[u64; LINE_WORDS]>,
+{
     let mut bytes = Vec::new();
     if shards.iter().any(|lines| !lines.is_empty()) {
         for lines in shards {
             bytes.extend_from_slice(&(lines.len() as u32).to_le_bytes());
         }
-        for word in shards.iter().flatten().flatten() {
-            bytes.extend_from_slice(&word.to_le_bytes());
+        for line in shards.iter().flatten() {
+            let words: [u64; LINE_WORDS] = (*line).into();
+            words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
         }
     }
     (SnapshotGroup { hash: block_hash(&bytes), len: bytes.len() as u64 }, bytes)
 }
 
-/// Reads a group of so many shards.
-pub(crate) fn decode_group(
+/// Reads a group of so many shards, each line into its final form.
+pub(crate) fn decode_group<L: From<[u64; LINE_WORDS]>>(
     group: SnapshotGroup,
     bytes: &[u8],
     shards: usize,
-) -> Parsed<Vec<Vec<[u64; LINE_WORDS]>>> {
+) -> Parsed<Vec<Vec<L>>> {
     if bytes.len() as u64 != group.len || block_hash(bytes) != group.hash {
         return Err(Unreadable::Damaged("lines of a snapshot"));
     }
     if bytes.is_empty() {
-        return Ok(vec![Vec::new(); shards]);
+        return Ok((0..shards).map(|_| Vec::new()).collect());
     }
     let (mut counts, mut lines) =
         bytes.split_at_checked(4 * shards).ok_or(Unreadable::Damaged("too short"))?;
@@ -212,7 +216,7 @@ pub(crate) fn decode_group(
         let len = counts.try_get_u32_le()? as usize * LINE_LEN;
         let (own, rest) = lines.split_at_checked(len).ok_or(Unreadable::Damaged("too short"))?;
         lines = rest;
-        read.push(own.as_chunks().0.iter().map(line_of).collect());
+        read.push(own.as_chunks().0.iter().map(|line| L::from(line_of(line))).collect());
     }
     if lines.is_empty() { Ok(read) } else { Err(Unreadable::Damaged("lines of a snapshot")) }
 }
@@ -246,7 +250,7 @@ mod tests {
         };
         let shards = vec![vec![[1, 2, 3, 4, 5, 6, 7, 8]; 2], Vec::new(), vec![[9; 8]]];
         let (full, body) = encode_group(&shards);
-        let (empty, none) = encode_group(&vec![Vec::new(); 3]);
+        let (empty, none) = encode_group::<[u64; LINE_WORDS]>(&vec![Vec::new(); 3]);
         assert!(none.is_empty());
         let snapshot = Snapshot {
             snapshot_id: [1; 16],

@@ -32,7 +32,19 @@ pub(super) struct Slot {
 /// An empty slot has position 0, where no record can start.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Line(pub(super) [u64; 8]);
+pub(crate) struct Line(pub(super) [u64; 8]);
+
+impl From<[u64; 8]> for Line {
+    fn from(words: [u64; 8]) -> Self {
+        Self(words)
+    }
+}
+
+impl From<Line> for [u64; 8] {
+    fn from(line: Line) -> Self {
+        line.0
+    }
+}
 
 impl Line {
     pub(super) const EMPTY: Self = Self([0; 8]);

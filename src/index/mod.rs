@@ -10,18 +10,16 @@ mod shard;
 use crate::hash::FINGERPRINT_BITS;
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use line::{Line, ORDINAL_BITS, Slot, TAG_BITS};
+pub(crate) use line::Line;
+use line::{ORDINAL_BITS, Slot, TAG_BITS};
 use shard::Shard;
 
 /// Enough that growing one of them stalls nobody: at ten million keys that is 30 KB.
 const SHARDS: usize = 1 << (FINGERPRINT_BITS - TAG_BITS);
 /// So many ordinals may be in use at once: those a slot can tell apart.
 pub(crate) const MAX_ORDINALS: u32 = 1 << ORDINAL_BITS;
-/// Words of a line, as it is kept between two openings.
-pub(crate) const LINE_WORDS: usize = 8;
-
-/// The lines of one shard, as they are kept between two openings.
-pub(crate) type ShardLines = Vec<[u64; LINE_WORDS]>;
+/// The lines of one shard, as they are kept between two openings: eight words each.
+pub(crate) type ShardLines = Vec<Line>;
 
 /// Where a record is: a segment's ordinal in its owner's table, and the offset divided by 8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,10 +87,7 @@ impl Index {
     /// like one finds nothing, or records of other keys.
     pub(crate) fn restore(first_live: u32, shards: impl IntoIterator<Item = ShardLines>) -> Self {
         let mut shards = shards.into_iter();
-        Self::of(first_live, || {
-            let lines = shards.next().unwrap_or_default();
-            Shard { lines: lines.into_iter().map(Line).collect() }
-        })
+        Self::of(first_live, || Shard { lines: shards.next().unwrap_or_default() })
     }
 
     fn of(first_live: u32, mut shard: impl FnMut() -> Shard) -> Self {
@@ -186,7 +181,7 @@ impl Index {
         let shard = shard.read();
         let lines = shard.live_lines(self.window());
         let is_empty = lines.iter().all(|line| line.0 == Line::EMPTY.0);
-        if is_empty { Vec::new() } else { lines.into_iter().map(|line| line.0).collect() }
+        if is_empty { Vec::new() } else { lines }
     }
 
     /// Bytes of memory it takes.
