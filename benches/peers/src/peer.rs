@@ -15,7 +15,22 @@ pub struct Setup {
     pub cache_bytes: u64,
     /// The most that it may take on the disk, where it can be limited.
     pub capacity_bytes: Option<u64>,
+    /// Nothing is to be synced on the side, where that can be turned off.
+    pub quiet: bool,
 }
+
+/// What a peer fails with if it cannot do something, or if nobody would use it for that: the row is
+/// left empty.
+#[derive(Debug)]
+pub struct Unsupported;
+
+impl std::fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("not supported")
+    }
+}
+
+impl std::error::Error for Unsupported {}
 
 /// A store as an image server would use it: values by key, kept for 30 days, in daily buckets that
 /// go as a whole. Whoever reads does not know the day.
@@ -47,6 +62,11 @@ pub trait Peer: Send + Sync {
 
     /// Does what is left to do after [`Peer::drop_day`] before the bytes are free on the disk.
     fn reclaim(&self) -> Result<()>;
+
+    /// True if it keeps to [`Setup::capacity_bytes`] by giving up what is old.
+    fn keeps_capacity(&self) -> bool {
+        false
+    }
 
     /// Closes in good order.
     fn close(self: Box<Self>) -> Result<()>;
