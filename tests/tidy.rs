@@ -88,7 +88,7 @@ const TEXT: &[&str] =
     &["src", "tests", "benches", "docs", "fuzz/fuzz_targets", ".ci", "README.md", "CHANGELOG.md"];
 
 /// Where files lie that have no extension and are no text.
-const BINARY: &[&str] = &["tests/golden"];
+const BINARY: &[&str] = &["tests/golden", "benches/peers/target"];
 
 #[test]
 fn the_top_level_holds_only_what_belongs_there() -> io::Result<()> {

@@ -116,7 +116,7 @@ fn short(time: Duration) -> String {
 }
 
 /// What the figures were taken on.
-fn machine(dir: &Path) -> String {
+pub(crate) fn machine(dir: &Path) -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
     let model = cpus.lines().find(|line| line.starts_with("model name"));

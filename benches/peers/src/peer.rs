@@ -12,6 +12,8 @@ pub struct Setup {
     /// Values are images of tens of kilobytes; else records of 150 bytes.
     pub blobs: bool,
     /// Memory that a store with a cache of its own may use for it.
+    // Nobody asks unless a peer with a cache is built in.
+    #[allow(dead_code)]
     pub cache_bytes: u64,
     /// The most that it may take on the disk, where it can be limited.
     pub capacity_bytes: Option<u64>,

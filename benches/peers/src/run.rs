@@ -1,0 +1,97 @@
+//! A run: works in turn, and for each of them rounds in which all peers take their turn.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::child;
+use crate::peer::{Contestant, Result};
+use crate::report::machine;
+use crate::results::Results;
+use crate::scene::let_disk_settle;
+use crate::table;
+use crate::works::{self, Work};
+
+/// What is to be run.
+pub struct Plan {
+    full: bool,
+    rounds: usize,
+    works: Vec<&'static Work>,
+    out: Option<PathBuf>,
+    peers: Vec<Contestant>,
+}
+
+impl Plan {
+    pub fn parse(options: &[&str]) -> Result<Self> {
+        let (mut full, mut rounds, mut out) = (false, None, None);
+        let mut works: Vec<&'static Work> = works::ALL.iter().collect();
+        let mut names = Vec::new();
+        let mut rest = options.iter();
+        while let Some(option) = rest.next() {
+            let mut value = || rest.next().ok_or(format!("{option}: what?"));
+            match *option {
+                "--full" => full = true,
+                "--rounds" => rounds = Some(value()?.parse::<usize>()?),
+                "--out" => out = Some(PathBuf::from(value()?)),
+                "--work" => works = parse_works(value()?)?,
+                name => names.push(name.to_owned()),
+            }
+        }
+        let rounds = rounds.unwrap_or(if full { 7 } else { 3 });
+        Ok(Self { full, rounds, works, out, peers: child::chosen(&names)? })
+    }
+}
+
+fn parse_works(names: &str) -> Result<Vec<&'static Work>> {
+    let find = |name: &str| works::ALL.iter().find(|work| work.name == name);
+    let found = names.split(',').map(|name| find(name).ok_or(format!("no such work: {name}")));
+    Ok(found.collect::<std::result::Result<_, _>>()?)
+}
+
+/// Runs it all, and prints the table. What is there after each work is in the file already.
+pub fn run(plan: &Plan) -> Result<()> {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench-data");
+    std::fs::create_dir_all(&place)?;
+    let place = place.join(format!("run-{}", std::process::id()));
+    std::fs::create_dir(&place)?;
+    let mut results = Results::new(machine(&place));
+    let start = Instant::now();
+    for work in &plan.works {
+        run_work(plan, work, &place, &mut results)?;
+        if let Some(out) = &plan.out {
+            results.save(out)?;
+        }
+    }
+    std::fs::remove_dir_all(&place)?;
+    print!("{}", table::markdown(&results, plan.rounds));
+    for Contestant { name, remark, survives_crash, .. } in &plan.peers {
+        let crash = if *survives_crash { "" } else { "; a crash may lose what was synced" };
+        println!("- {name}: {remark}{crash}");
+    }
+    eprintln!("it took {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn run_work(plan: &Plan, work: &Work, place: &Path, results: &mut Results) -> Result<()> {
+    let mut names: Vec<&str> = plan.peers.iter().map(|peer| peer.name).collect();
+    names.extend(work.beside.iter().map(|(name, _)| *name));
+    for round in 0..plan.rounds {
+        for turn in 0..names.len() {
+            let peer = names[(turn + round) % names.len()];
+            let dir = place.join(peer);
+            std::fs::create_dir(&dir)?;
+            let start = Instant::now();
+            let (taken, failure) = child::run(work, peer, &dir, plan.full)?;
+            eprintln!("{} {round} {peer}: {:.1} s", work.name, start.elapsed().as_secs_f64());
+            for (what, unit, value) in taken {
+                results.push("peers", &what, peer, &unit, value);
+            }
+            if let Some(failure) = failure {
+                eprintln!("{} {round} {peer} FAILED: {failure}", work.name);
+            }
+            // The next one does not pay for what this one has left behind.
+            std::fs::remove_dir_all(&dir)?;
+            let_disk_settle(place)?;
+        }
+    }
+    Ok(())
+}

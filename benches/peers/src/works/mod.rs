@@ -1,0 +1,43 @@
+//! What is measured, one file each. A work runs in a process of its own for each peer and round.
+
+mod blobs;
+mod capacity;
+mod cold;
+mod drop;
+mod durable;
+mod invalidate;
+pub mod open;
+mod reads;
+mod small;
+
+use crate::figures::Figures;
+use crate::peer::Result;
+use crate::scene::Scene;
+
+/// Something to be measured.
+pub struct Work {
+    /// As on the command line.
+    pub name: &'static str,
+    pub run: fn(&Scene, &mut Figures) -> Result<()>,
+    /// What takes part beside the peers, and only here.
+    pub beside: &'static [(&'static str, fn(&Scene, &mut Figures) -> Result<()>)],
+}
+
+impl Work {
+    const fn new(name: &'static str, run: fn(&Scene, &mut Figures) -> Result<()>) -> Self {
+        Self { name, run, beside: &[] }
+    }
+}
+
+/// All of them, in the order of the table.
+pub const ALL: [Work; 9] = [
+    Work::new("blobs", blobs::run),
+    Work::new("durable", durable::run),
+    Work::new("reads", reads::run),
+    Work { name: "cold", run: cold::run, beside: &[("pread", cold::pread), ("map", cold::map)] },
+    Work::new("small", small::run),
+    Work::new("invalidate", invalidate::run),
+    Work::new("capacity", capacity::run),
+    Work::new("drop", drop::run),
+    Work::new("open", open::run),
+];
