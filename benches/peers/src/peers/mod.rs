@@ -1,15 +1,44 @@
 //! The stores that take part, one file each.
 
 mod baseline;
+#[cfg(any(
+    feature = "fjall",
+    feature = "lmdb",
+    feature = "redb",
+    feature = "rocksdb",
+    feature = "sled",
+    feature = "sqlite"
+))]
+mod days;
 mod ebbtide;
 mod files;
+#[cfg(feature = "fjall")]
+mod fjall;
 mod group_sync;
+#[cfg(feature = "lmdb")]
+mod lmdb;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(test)]
+mod tests;
 
 use crate::peer::{Contestant, Result};
 
 /// All that were built in; `baseline` comes first.
 pub fn all() -> Vec<Contestant> {
-    [baseline::CONTESTANT, ebbtide::MAPPED, ebbtide::POSITIONAL, files::CONTESTANT].to_vec()
+    [
+        baseline::CONTESTANT,
+        ebbtide::MAPPED,
+        ebbtide::POSITIONAL,
+        files::CONTESTANT,
+        #[cfg(feature = "redb")]
+        redb::CONTESTANT,
+        #[cfg(feature = "fjall")]
+        fjall::CONTESTANT,
+        #[cfg(feature = "lmdb")]
+        lmdb::CONTESTANT,
+    ]
+    .to_vec()
 }
 
 /// The one of this name.
