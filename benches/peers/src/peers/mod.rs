@@ -19,6 +19,8 @@ mod group_sync;
 mod lmdb;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +39,8 @@ pub fn all() -> Vec<Contestant> {
         fjall::CONTESTANT,
         #[cfg(feature = "lmdb")]
         lmdb::CONTESTANT,
+        #[cfg(feature = "sqlite")]
+        sqlite::CONTESTANT,
     ]
     .to_vec()
 }
