@@ -19,6 +19,10 @@ mod group_sync;
 mod lmdb;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
+#[cfg(feature = "sled")]
+mod sled;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(test)]
@@ -41,6 +45,10 @@ pub fn all() -> Vec<Contestant> {
         lmdb::CONTESTANT,
         #[cfg(feature = "sqlite")]
         sqlite::CONTESTANT,
+        #[cfg(feature = "rocksdb")]
+        rocksdb::CONTESTANT,
+        #[cfg(feature = "sled")]
+        sled::CONTESTANT,
     ]
     .to_vec()
 }
