@@ -145,9 +145,9 @@ pub fn allocated_bytes(dir: &Path) -> Result<u64> {
 /// Writes the files of a directory to the disk and drops them from the page cache, as far as nobody
 /// has them mapped.
 pub fn drop_page_cache(dir: &Path) -> Result<()> {
+    rustix::fs::syncfs(File::open(dir)?)?;
     for_each_file(dir, &mut |path| {
         let file = File::open(path)?;
-        file.sync_data()?;
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
         Ok(())
     })

@@ -54,24 +54,32 @@ pub fn run(plan: &Plan) -> Result<()> {
     let place = place.join(format!("run-{}", std::process::id()));
     std::fs::create_dir(&place)?;
     let mut results = Results::new(machine(&place));
-    let start = Instant::now();
+    let (start, mut failures) = (Instant::now(), Vec::new());
     for work in &plan.works {
-        run_work(plan, work, &place, &mut results)?;
+        run_work(plan, work, &place, &mut results, &mut failures)?;
         if let Some(out) = &plan.out {
             results.save(out)?;
         }
     }
     std::fs::remove_dir_all(&place)?;
     print!("{}", table::markdown(&results, plan.rounds));
+    println!();
     for Contestant { name, remark, survives_crash, .. } in &plan.peers {
         let crash = if *survives_crash { "" } else { "; a crash may lose what was synced" };
         println!("- {name}: {remark}{crash}");
     }
+    failures.iter().for_each(|failure| println!("- {failure}"));
     eprintln!("it took {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
 }
 
-fn run_work(plan: &Plan, work: &Work, place: &Path, results: &mut Results) -> Result<()> {
+fn run_work(
+    plan: &Plan,
+    work: &Work,
+    place: &Path,
+    results: &mut Results,
+    failures: &mut Vec<String>,
+) -> Result<()> {
     let mut names: Vec<&str> = plan.peers.iter().map(|peer| peer.name).collect();
     names.extend(work.beside.iter().map(|(name, _)| *name));
     for round in 0..plan.rounds {
@@ -86,7 +94,9 @@ fn run_work(plan: &Plan, work: &Work, place: &Path, results: &mut Results) -> Re
                 results.push("peers", &what, peer, &unit, value);
             }
             if let Some(failure) = failure {
-                eprintln!("{} {round} {peer} FAILED: {failure}", work.name);
+                failures
+                    .push(format!("{peer} failed in round {round} of {}: {failure}", work.name));
+                eprintln!("{peer}: {failure}");
             }
             // The next one does not pay for what this one has left behind.
             std::fs::remove_dir_all(&dir)?;

@@ -27,7 +27,7 @@ impl Scene {
 
     /// How long a rate is measured.
     pub fn span(&self) -> Duration {
-        Duration::from_millis(self.size(1000, 4000))
+        Duration::from_millis(self.size(500, 4000))
     }
 
     /// A directory of this scene.

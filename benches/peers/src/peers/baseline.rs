@@ -289,6 +289,13 @@ impl Baseline {
         run(active.as_mut().ok_or("no day has begun")?)
     }
 
+    /// Syncs the file of the present day and gives back the blocks that were set aside for more.
+    fn end_day(&self) -> Result<()> {
+        let Some(active) = lock(&self.active).take() else { return Ok(()) };
+        active.day.file.set_len(active.end)?;
+        active.day.sync.sync()
+    }
+
     /// Finds all records of the files that are there.
     fn take_up(&self) -> Result<()> {
         let mut numbers = Vec::new();
@@ -334,7 +341,7 @@ impl Baseline {
 
 impl Peer for Baseline {
     fn begin_day(&self, number: u32) -> Result<()> {
-        self.sync()?;
+        self.end_day()?;
         let day = Arc::new(Day::create(&self.dir, number)?);
         self.set_day(number, Some(Arc::clone(&day)));
         *lock(&self.active) = Some(Active { day, end: 0, ahead: 0, scratch: Vec::new() });
@@ -459,11 +466,6 @@ impl Peer for Baseline {
             drop(stop);
             thread.join().map_err(|_| "the thread that syncs has died")?;
         }
-        self.sync()?;
-        // Blocks that were set aside and not used.
-        if let Some(active) = &*lock(&self.active) {
-            active.day.file.set_len(active.end)?;
-        }
-        Ok(())
+        self.end_day()
     }
 }

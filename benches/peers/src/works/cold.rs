@@ -15,8 +15,14 @@ use crate::scene::{Scene, fill_window};
 
 const WORK: &str = "cold get of 24 KiB";
 
+/// How many images there are.
 fn count(scene: &Scene) -> u64 {
-    scene.size(8 << 10, 64 << 10)
+    scene.size(512 << 20, 4 << 30) / IMAGE as u64
+}
+
+/// How many of them are read: so few that hardly one has come along with another.
+fn most(scene: &Scene) -> u64 {
+    count(scene) / 20
 }
 
 pub fn run(scene: &Scene, figures: &mut Figures) -> Result<()> {
@@ -31,7 +37,7 @@ pub fn run(scene: &Scene, figures: &mut Figures) -> Result<()> {
     drop_page_cache(&scene.dir)?;
     let requests = Requests::of(&values, &shuffled(values.count(), 5));
     figures.take(WORK, Unit::OpsPerSecond, || {
-        rate(scene.span(), values.count(), |number| requests.ask(&*peer, number))
+        rate(scene.span(), most(scene), |number| requests.ask(&*peer, number))
     })?;
     peer.close()
 }
@@ -52,7 +58,7 @@ pub fn pread(scene: &Scene, figures: &mut Figures) -> Result<()> {
     let (file, order) = big_file(scene)?;
     let mut buffer = vec![0; IMAGE];
     figures.take(WORK, Unit::OpsPerSecond, || {
-        rate(scene.span(), order.len() as u64, |number| {
+        rate(scene.span(), most(scene), |number| {
             file.read_exact_at(&mut buffer, order[number as usize] * IMAGE as u64)?;
             black_box(glance(&buffer));
             Ok(())
@@ -64,7 +70,7 @@ pub fn map(scene: &Scene, figures: &mut Figures) -> Result<()> {
     let (file, order) = big_file(scene)?;
     let map = crate::map::map(&file, file.metadata()?.len() as usize)?;
     figures.take(WORK, Unit::OpsPerSecond, || {
-        rate(scene.span(), order.len() as u64, |number| {
+        rate(scene.span(), most(scene), |number| {
             black_box(glance(&map[order[number as usize] as usize * IMAGE..][..IMAGE]));
             Ok(())
         })

@@ -28,7 +28,7 @@ fn writing(scene: &Scene, figures: &mut Figures) -> Result<()> {
     figures.take("small records by the thousand, sync included", Unit::OpsPerSecond, || {
         let mut done = 0;
         let taken = time(|| {
-            let span = 4 * scene.span();
+            let span = 8 * scene.span();
             done = repeat(span, batches.len() as u64, |number| {
                 peer.insert_batch(&batches[number as usize])
             })?
@@ -71,6 +71,10 @@ fn reading(scene: &Scene, figures: &mut Figures) -> Result<()> {
     let requests = Requests::of(&values, &uniform(values.count(), DRAWS, 6));
     figures.take("get a small record, day unknown", Unit::OpsPerSecond, || {
         rate(scene.span(), u64::MAX, |number| requests.ask(&*peer, number))
+    })?;
+    let absent = Requests::absent(&values, &uniform(values.count(), DRAWS, 7));
+    figures.take("absent keys beside small records", Unit::OpsPerSecond, || {
+        rate(scene.span(), u64::MAX, |number| absent.ask(&*peer, number))
     })?;
     peer.close()
 }
