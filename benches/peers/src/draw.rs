@@ -131,8 +131,13 @@ fn lines(area: &Area<'_>, work: &str, rows: &[&Row]) -> Result<()> {
             .label(*peer)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], style));
     }
-    let mut legend = chart.configure_series_labels();
-    legend.label_font((FONT, 11)).background_style(WHITE.mix(0.8)).draw().map_err(failure)
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .label_font((FONT, 11))
+        .background_style(WHITE.mix(0.8))
+        .draw()
+        .map_err(failure)
 }
 
 fn title(area: &Area<'_>, what: &str) -> Result<()> {

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use crate::peer::Result;
 
 /// What one peer has done in all rounds.
+#[derive(Debug, PartialEq)]
 pub struct Row {
     pub table: String,
     pub work: String,
@@ -108,4 +109,26 @@ pub fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
         }
     }
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_read_back_as_they_were() -> Result<()> {
+        let mut results = Results::new("a machine".to_owned());
+        for value in [3.0, 1.5] {
+            results.push("peers", "work", "peer", "ops/s", value);
+        }
+        results.push("peers", "work", "other", "ops/s", 2.0);
+        results.rows[1].x = Some(1e6);
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("results.json");
+        results.save(&path)?;
+        let read = Results::load(&path)?;
+        assert_eq!(read.machine, results.machine);
+        assert_eq!(read.rows, results.rows);
+        Ok(())
+    }
 }

@@ -70,3 +70,27 @@ pub fn short(value: f64) -> String {
         _ => format!("{value:.3}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_better_has_the_greater_ratio_whatever_the_unit() {
+        for (unit, ours, theirs) in [("ops/s", 300.0, 100.0), ("ms", 10.0, 30.0)] {
+            let mut results = Results::new(String::new());
+            results.push("peers", "work", OURS, unit, ours);
+            results.push("peers", "work", "other", unit, theirs);
+            assert_eq!(advantage(&results.rows[0], &results.rows[1]), Some(3.0));
+            assert!(markdown(&results, 1).contains(" 3.00× |"));
+        }
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let cases = [(8.8e6, "8.80 M"), (21_250.0, "21 k"), (1234.0, "1.2 k"), (0.0481, "0.048")];
+        for (value, text) in cases {
+            assert_eq!(short(value), text);
+        }
+    }
+}

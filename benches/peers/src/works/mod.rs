@@ -14,17 +14,20 @@ use crate::figures::Figures;
 use crate::peer::Result;
 use crate::scene::Scene;
 
+/// Takes figures; those it has taken count even if it fails then.
+pub type Run = fn(&Scene, &mut Figures) -> Result<()>;
+
 /// Something to be measured.
 pub struct Work {
     /// As on the command line.
     pub name: &'static str,
-    pub run: fn(&Scene, &mut Figures) -> Result<()>,
+    pub run: Run,
     /// What takes part beside the peers, and only here.
-    pub beside: &'static [(&'static str, fn(&Scene, &mut Figures) -> Result<()>)],
+    pub beside: &'static [(&'static str, Run)],
 }
 
 impl Work {
-    const fn new(name: &'static str, run: fn(&Scene, &mut Figures) -> Result<()>) -> Self {
+    const fn new(name: &'static str, run: Run) -> Self {
         Self { name, run, beside: &[] }
     }
 }
