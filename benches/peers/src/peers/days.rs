@@ -4,6 +4,9 @@
 //! of a search through all days, and it lasts for as long as what it hides, as older days go first.
 //! No image and no record is empty.
 
+// Not every store needs all of this.
+#![allow(dead_code)]
+
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use crate::peer::{Failure, Result};

@@ -1,7 +1,10 @@
 //! The stores that take part, one file each.
 
 mod baseline;
+#[cfg(feature = "cacache")]
+mod cacache;
 #[cfg(any(
+    feature = "cacache",
     feature = "fjall",
     feature = "lmdb",
     feature = "redb",
@@ -14,6 +17,8 @@ mod ebbtide;
 mod files;
 #[cfg(feature = "fjall")]
 mod fjall;
+#[cfg(feature = "foyer")]
+mod foyer;
 mod group_sync;
 #[cfg(feature = "lmdb")]
 mod lmdb;
@@ -49,6 +54,10 @@ pub fn all() -> Vec<Contestant> {
         rocksdb::CONTESTANT,
         #[cfg(feature = "sled")]
         sled::CONTESTANT,
+        #[cfg(feature = "foyer")]
+        foyer::CONTESTANT,
+        #[cfg(feature = "cacache")]
+        cacache::CONTESTANT,
     ]
     .to_vec()
 }
