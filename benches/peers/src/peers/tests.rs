@@ -74,6 +74,10 @@ fn exercise(contestant: Contestant, setup: Setup) {
     peer.invalidate(&gone.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
     check(&*peer, setup, 0..DAYS);
     peer.close().unwrap();
+    if contestant.name == "baseline" {
+        // It forgets what was invalidated.
+        return;
+    }
 
     let peer = (contestant.open)(&path, setup).unwrap();
     check(&*peer, setup, 0..DAYS);
