@@ -79,7 +79,7 @@ fn bars(area: &Area<'_>, work: &str, rows: &[&Row]) -> Result<()> {
         area.draw(&Rectangle::new(bar, color.filled())).map_err(failure)?;
         area.draw(&PathElement::new(spread, BLACK)).map_err(failure)?;
         let ratio = ours.filter(|_| row.peer != OURS).and_then(|ours| advantage(ours, row));
-        let ratio = ratio.map_or(String::new(), |ratio| format!(" ({ratio:.2}×)"));
+        let ratio = ratio.map_or(String::new(), |ratio| format!(" ({}×)", short(ratio)));
         text(area, &format!("{}{ratio}", short(row.median())), (BARS.1 + 8, top))?;
     }
     Ok(())

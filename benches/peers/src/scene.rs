@@ -73,9 +73,13 @@ pub fn fill_day(peer: &dyn Peer, values: &Values, blobs: bool, numbers: Range<u6
     Ok(())
 }
 
-/// Reads every value once and compares all of it.
-pub fn check_all(peer: &dyn Peer, values: &Values) -> Result<()> {
-    for number in 0..values.count() {
+/// Reads values and compares all of them.
+pub fn check(
+    peer: &dyn Peer,
+    values: &Values,
+    numbers: impl IntoIterator<Item = u64>,
+) -> Result<()> {
+    for number in numbers {
         let mut same = false;
         let found = peer.get(&values.key(number), &mut |bytes| {
             same = bytes == values.value(number);

@@ -44,7 +44,7 @@ fn column_order<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
 fn cell(row: &Row, ours: Option<&&Row>) -> String {
     let spread = format!("{} ({}–{})", short(row.median()), short(row.least()), short(row.most()));
     match ours.and_then(|ours| advantage(ours, row)) {
-        Some(ratio) if row.peer != OURS => format!("{spread} {ratio:.2}×"),
+        Some(ratio) if row.peer != OURS => format!("{spread} {}×", short(ratio)),
         _ => spread,
     }
 }

@@ -9,7 +9,7 @@ use crate::figures::Unit;
 use crate::measure::{p99_us, rate, rate_of_threads};
 use crate::peer::{Peer, Result};
 use crate::requests::Requests;
-use crate::scene::{Scene, check_all, fill_window};
+use crate::scene::{Scene, check, fill_window};
 
 const DRAWS: usize = 1 << 16;
 
@@ -20,7 +20,7 @@ pub fn run(scene: &Scene, figures: &mut Figures) -> Result<()> {
     fill_window(&*peer, &values, true)?;
     peer.close()?;
     let peer = scene.open("store", setup)?;
-    check_all(&*peer, &values)?;
+    check(&*peer, &values, 0..values.count())?;
     let hot = Requests::of(&values, &zipf(values.count(), DRAWS, 3));
     // What takes part in memory gets its turn before it is measured.
     rate(scene.span() / 4, u64::MAX, |number| hot.ask(&*peer, number))?;
