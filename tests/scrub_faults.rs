@@ -221,7 +221,8 @@ fn filled_slots(index: &[u8]) -> usize {
     for group in 0..groups {
         let end = start + long(index, entries + 16 * group + 8);
         for line in (start + 4 * 64..end).step_by(64) {
-            filled += (0..6).filter(|slot| long(index, line + 8 * slot) % (1 << 28) != 0).count();
+            filled +=
+                (0..6).filter(|slot| !long(index, line + 8 * slot).is_multiple_of(1 << 28)).count();
         }
         start = end;
     }

@@ -63,6 +63,14 @@ impl Line {
         (position != 0).then_some(Slot { tag, location: Location { ordinal, position } })
     }
 
+    /// The first slot that is empty, or whose lowest bits of an ordinal are not live.
+    pub(super) fn free(&self, is_live: impl Fn(u32) -> bool) -> Option<usize> {
+        self.0.iter().take(SLOTS).position(|word| {
+            let ordinal = (word >> POSITION_BITS & mask(ORDINAL_BITS)) as u32;
+            word & mask(POSITION_BITS) == 0 || !is_live(ordinal)
+        })
+    }
+
     /// The slots of a tag; more than one only where dead ones lie about.
     pub(super) fn find(&self, tag: u64) -> impl Iterator<Item = (usize, Slot)> {
         let low = tag & mask(LOW_BITS);

@@ -48,9 +48,17 @@ struct Window {
 impl Window {
     /// The whole of a location of a slot, unless its segment is gone.
     fn live(self, location: Location) -> Option<Location> {
-        let above = location.ordinal.wrapping_sub(self.lowest) & (MAX_ORDINALS - 1);
-        let ordinal = self.lowest + above;
-        (ordinal >= self.first_live).then_some(Location { ordinal, ..location })
+        let ordinal = self.lowest + self.above_lowest(location.ordinal);
+        self.is_live(location.ordinal).then_some(Location { ordinal, ..location })
+    }
+
+    /// True if the segment that these lowest bits of an ordinal stand for is there.
+    fn is_live(self, ordinal: u32) -> bool {
+        self.above_lowest(ordinal) >= self.first_live.saturating_sub(self.lowest)
+    }
+
+    fn above_lowest(self, ordinal: u32) -> u32 {
+        ordinal.wrapping_sub(self.lowest) & (MAX_ORDINALS - 1)
     }
 
     fn pack(self) -> u64 {
@@ -74,7 +82,7 @@ pub(crate) struct Index {
 impl Index {
     /// An empty index.
     pub(crate) fn new() -> Self {
-        Self::of(1, || Shard::default())
+        Self::of(1, Shard::default)
     }
 
     /// An empty index with room for so many keys.

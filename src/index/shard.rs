@@ -8,12 +8,12 @@
 use super::line::{Line, SLOTS, Slot};
 use super::{Location, Window};
 
-/// Grows by a sixth, so that little of it is ever empty.
-const GROWTH_DIVISOR: usize = 6;
+/// Grows by an eighth, so that little of it is ever empty.
+const GROWTH_DIVISOR: usize = 8;
 /// A shard never grows beyond this many lines; what finds no place then is forgotten.
 const MAX_LINES: usize = 1 << 24;
 /// Lines that are looked at for a place to move something to, before the shard grows.
-const MAX_STEPS: usize = 24;
+const MAX_STEPS: usize = 4;
 
 /// Where a slot is: a line, and which of its slots.
 pub(super) type Place = (usize, usize);
@@ -75,11 +75,10 @@ impl Shard {
     pub(super) fn shrink(&mut self, window: Window) {
         let held = self.entries(window).count();
         if held * 3 < self.lines.len() * SLOTS * 2 {
-            let mut shrunk = Self::with_room(held);
-            for slot in self.entries(window) {
-                shrunk.insert(slot, window);
+            let lines = Self::with_room(held).lines.len();
+            if let Some(shrunk) = self.spread_over(lines, window) {
+                *self = shrunk;
             }
-            *self = shrunk;
         }
     }
 
@@ -98,7 +97,7 @@ impl Shard {
         let count = self.lines.len() as u64;
         // The upper half of a product spreads 32 bits over any count (Lemire, "Fast random integer
         // generation in an interval", 2019); the factor is the golden ratio's.
-        let spread = |bits: u64| ((bits & 0xffff_ffff) * count >> 32) as usize;
+        let spread = |bits: u64| (((bits & 0xffff_ffff) * count) >> 32) as usize;
         [spread(tag), spread(tag.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32)]
     }
 
@@ -107,9 +106,7 @@ impl Shard {
     }
 
     fn free(&self, line: usize, window: Window) -> Option<Place> {
-        let line_slots = self.lines.get(line)?.slots();
-        let is_free = |slot: Option<Slot>| slot.is_none_or(|s| window.live(s.location).is_none());
-        Some((line, line_slots.into_iter().position(is_free)?))
+        Some((line, self.lines.get(line)?.free(|ordinal| window.is_live(ordinal))?))
     }
 
     fn place(&mut self, slot: Slot, window: Window) -> bool {
@@ -167,12 +164,30 @@ impl Shard {
         let mut count = self.lines.len();
         loop {
             count += (count / GROWTH_DIVISOR).max(1);
-            let mut grown = Self { lines: vec![Line::EMPTY; count] };
-            if self.entries(window).all(|slot| grown.place(slot, window)) {
+            if let Some(grown) = self.spread_over(count, window) {
                 *self = grown;
                 return;
             }
         }
+    }
+
+    /// The same keys in so many lines, if there is room for them: each in the emptier of its two.
+    fn spread_over(&self, count: usize, window: Window) -> Option<Self> {
+        let mut spread = Self { lines: vec![Line::EMPTY; count] };
+        let mut filled = vec![0; count];
+        let mut crowded = Vec::new();
+        for slot in self.entries(window) {
+            let emptier =
+                spread.lines_of(slot.tag).into_iter().min_by_key(|line| filled.get(*line));
+            match emptier.and_then(|line| Some((line, filled.get_mut(line)?))) {
+                Some((line, at)) if *at < SLOTS => {
+                    spread.set((line, *at), Some(slot));
+                    *at += 1;
+                }
+                _ => crowded.push(slot),
+            }
+        }
+        crowded.into_iter().all(|slot| spread.place(slot, window)).then_some(spread)
     }
 }
 

@@ -45,7 +45,11 @@ const WAITED: Duration = Duration::from_micros(30);
 impl KeyspaceCore {
     /// The value of a key.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        let found = self.find(key, Segment::read)?.filter(|found| !found.is_stale);
+        let Some(place) = self.locate(key)? else {
+            self.count_read(false);
+            return Ok(None);
+        };
+        let found = self.find_from(place, key, Segment::read)?.filter(|found| !found.is_stale);
         self.count_read(found.is_some());
         Ok(found.map(|found| Value::new(found.view, found.deadline)))
     }
@@ -124,11 +128,29 @@ impl KeyspaceCore {
         key: &[u8],
         read: impl Fn(&Segment, u64) -> Result<RecordView, Damage>,
     ) -> Result<Option<FoundRecord>> {
+        match self.locate(key)? {
+            Some(place) => self.find_from(place, key, read),
+            None => Ok(None),
+        }
+    }
+
+    /// What the index says of a key: its fingerprint, and where its record is.
+    #[inline]
+    fn locate(&self, key: &[u8]) -> Result<Option<(u64, Location)>> {
         options::check_key(key)?;
         self.owner.engine.check_open()?;
         let fingerprint = self.owner.engine.hasher.key(key).fingerprint();
+        Ok(self.index.get(fingerprint).map(|location| (fingerprint, location)))
+    }
+
+    /// Reads and judges the record that the index has named, or names by now.
+    fn find_from(
+        &self,
+        (fingerprint, mut location): (u64, Location),
+        key: &[u8],
+        read: impl Fn(&Segment, u64) -> Result<RecordView, Damage>,
+    ) -> Result<Option<FoundRecord>> {
         for _ in 0..ATTEMPTS {
-            let Some(location) = self.index.get(fingerprint) else { return Ok(None) };
             let Some((segment, offset)) = self.resolve(location) else { return Ok(None) };
             match read(&segment, offset) {
                 Ok(view) if view.key() != key => return Ok(None),
@@ -147,6 +169,8 @@ impl KeyspaceCore {
                     }
                 }
             }
+            let Some(again) = self.index.get(fingerprint) else { return Ok(None) };
+            location = again;
         }
         Ok(None)
     }
