@@ -270,6 +270,16 @@ impl Floors {
         }
     }
 
+    /// Bytes of memory the floors take, about.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let maps = self.floors.read();
+        let all = [&maps.keys, &maps.tags, &maps.soft_keys, &maps.soft_tags];
+        // A hash map keeps an eighth of its places free, and a byte for each.
+        let places = |map: &FloorMap| (map.capacity() * 8).div_ceil(7);
+        let place_len = size_of::<(KeyedHash, Floor)>() + 1;
+        all.into_iter().map(|map| (places(map) * place_len) as u64).sum()
+    }
+
     /// How many floors there are, soft ones included.
     pub(crate) fn counts(&self) -> FloorCounts {
         let maps = self.floors.read();
@@ -334,6 +344,7 @@ mod tests {
         assert_eq!((floors.of_key(key, 1), floors.of_tags(&[tag], 1)), (None, None));
         assert!(floors.keys_above(0).is_empty(), "no slot is removed for a soft floor");
         assert_eq!(floors.counts(), FloorCounts { keys: 1, tags: 1 });
+        assert!((66..1000).contains(&floors.memory_bytes()), "{}", floors.memory_bytes());
         floors.forget_below(20);
         assert_eq!(floors.counts(), FloorCounts { keys: 0, tags: 1 });
     }

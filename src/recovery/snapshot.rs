@@ -37,8 +37,9 @@ impl Recovery<'_> {
         if !is_of_last_close || snapshot.shard_count != Index::new().shard_count() as u64 {
             return None;
         }
+        // Ordinals go on from there; long before they could end they begin anew.
+        let first = u32::try_from(snapshot.first_ordinal).ok().filter(|o| *o <= u32::MAX / 2)?;
         let shards = read_groups(&*file, &snapshot, file_len)?;
-        let first = u32::try_from(snapshot.first_ordinal).ok()?;
         Some((snapshot, Index::restore(first, shards)))
     }
 }

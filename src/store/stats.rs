@@ -90,6 +90,8 @@ pub struct KeyspaceStats {
     pub keys: u64,
     /// Bytes of memory the index takes.
     pub index_bytes: u64,
+    /// Bytes of memory that invalidated keys and tags take, about.
+    pub tombstone_memory_bytes: u64,
     /// Invalidated keys still remembered.
     pub key_tombstones: u64,
     /// Invalidated tags still remembered.
@@ -245,6 +247,7 @@ fn keyspace_stats(core: &Arc<KeyspaceCore>) -> KeyspaceStats {
         used_bytes: core.used_bytes(),
         keys: buckets.iter().map(|bucket| bucket.live).sum(),
         index_bytes: core.index.memory_bytes(),
+        tombstone_memory_bytes: core.floors.memory_bytes(),
         key_tombstones: floors.keys,
         tag_tombstones: floors.tags,
         denied_keys: here.keys + everywhere.keys,
