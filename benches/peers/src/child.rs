@@ -23,12 +23,12 @@ const MARK: &str = "figures: ";
 pub type Taken = (String, String, f64);
 
 /// In the child: measures, and prints what came out.
-pub fn measure(work: &str, peer: &str, dir: &Path, profile: &str) -> Result<()> {
-    let work = works::ALL.iter().find(|known| known.name == work).ok_or("no such work")?;
+pub fn measure(work: &str, peer: &str, dir: &Path, profile: &str, x: u64) -> Result<()> {
+    let work = works::find(work).ok_or("no such work")?;
     let beside = work.beside.iter().find(|(name, _)| *name == peer);
     // What is no peer opens no store.
     let contestant = if beside.is_some() { peers::all()[0] } else { peers::find(peer)? };
-    let scene = Scene { dir: dir.to_owned(), full: profile == "full", contestant };
+    let scene = Scene { dir: dir.to_owned(), full: profile == "full", x, contestant };
     let run = beside.map_or(work.run, |(_, run)| *run);
     let mut figures = Figures::default();
     let failure = match run(&scene, &mut figures) {
@@ -46,11 +46,13 @@ pub fn run(
     peer: &str,
     dir: &Path,
     full: bool,
+    x: u64,
 ) -> Result<(Vec<Taken>, Option<String>)> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["child", work.name, peer])
         .arg(dir)
         .arg(if full { "full" } else { "quick" })
+        .arg(x.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;

@@ -9,7 +9,9 @@ pub enum Unit {
     MegabytesPerSecond,
     Milliseconds,
     Microseconds,
+    Nanoseconds,
     Megabytes,
+    Bytes,
     /// So many times something else; less is better.
     Times,
     /// So much of something; more is better.
@@ -24,7 +26,9 @@ impl Unit {
             Self::MegabytesPerSecond => "MB/s",
             Self::Milliseconds => "ms",
             Self::Microseconds => "µs",
+            Self::Nanoseconds => "ns",
             Self::Megabytes => "MB",
+            Self::Bytes => "B",
             Self::Times => "times",
             Self::Share => "share",
         }

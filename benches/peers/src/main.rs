@@ -4,6 +4,7 @@ mod child;
 mod data;
 mod draw;
 mod figures;
+mod growth;
 mod map;
 mod measure;
 mod peer;
@@ -26,6 +27,7 @@ use scene::Scene;
 
 const USAGE: &str = "usage: peers list
        peers run [--full] [--rounds N] [--work NAME,...] [--out FILE] [PEER...]
+       peers growth [--full] [--rounds N] [--work NAME,...] [--out FILE]
        peers draw FILE DIRECTORY";
 
 fn main() -> ExitCode {
@@ -47,11 +49,14 @@ fn command(args: &[&str]) -> Result<()> {
             Ok(())
         }
         ["run", options @ ..] => run::run(&run::Plan::parse(options)?),
+        ["growth", options @ ..] => growth::run(&growth::Plan::parse(options)?),
         ["draw", results, dir] => draw::draw(Path::new(results), Path::new(dir)),
-        ["child", work, peer, dir, profile] => child::measure(work, peer, Path::new(dir), profile),
+        ["child", work, peer, dir, profile, x] => {
+            child::measure(work, peer, Path::new(dir), profile, x.parse()?)
+        }
         ["fill", peer, dir, count] => {
             let contestant = peers::find(peer)?;
-            let scene = Scene { dir: Path::new(dir).to_owned(), full: false, contestant };
+            let scene = Scene { dir: Path::new(dir).to_owned(), full: false, x: 0, contestant };
             works::open::fill(&scene, count.parse()?)
         }
         _ => Err(USAGE.into()),
@@ -66,5 +71,8 @@ fn list() {
     }
     for work in &works::ALL {
         println!("--work {}", work.name);
+    }
+    for growth in &works::growth::ALL {
+        println!("growth --work {}", growth.work.name);
     }
 }

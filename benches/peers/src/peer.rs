@@ -19,6 +19,8 @@ pub struct Setup {
     pub capacity_bytes: Option<u64>,
     /// Nothing is to be synced on the side, where that can be turned off.
     pub quiet: bool,
+    /// Days of the window, where a store is told.
+    pub days: u32,
 }
 
 /// What a peer fails with if it cannot do something, or if nobody would use it for that: the row is
@@ -68,6 +70,11 @@ pub trait Peer: Send + Sync {
     /// True if it keeps to [`Setup::capacity_bytes`] by giving up what is old.
     fn keeps_capacity(&self) -> bool {
         false
+    }
+
+    /// Memory that its index of all keys takes, where it can tell.
+    fn index_bytes(&self) -> Option<u64> {
+        None
     }
 
     /// Closes in good order.

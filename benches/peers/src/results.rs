@@ -43,9 +43,20 @@ impl Results {
         Self { machine, rows: Vec::new() }
     }
 
-    /// Adds a value to the row it belongs to.
-    pub fn push(&mut self, table: &str, work: &str, peer: &str, unit: &str, value: f64) {
-        let same = |row: &&mut Row| row.table == table && row.work == work && row.peer == peer;
+    /// Adds a value to the row of the comparison that it belongs to.
+    pub fn push(&mut self, work: &str, peer: &str, unit: &str, value: f64) {
+        self.add("peers", work, peer, unit, None, value);
+    }
+
+    /// Adds a value to the row of the growth that it belongs to.
+    pub fn push_at(&mut self, x: f64, work: &str, peer: &str, unit: &str, value: f64) {
+        self.add("growth", work, peer, unit, Some(x), value);
+    }
+
+    fn add(&mut self, table: &str, work: &str, peer: &str, unit: &str, x: Option<f64>, value: f64) {
+        let same = |row: &&mut Row| {
+            row.table == table && row.work == work && row.peer == peer && row.x == x
+        };
         match self.rows.iter_mut().find(same) {
             Some(row) => row.values.push(value),
             None => self.rows.push(Row {
@@ -54,7 +65,7 @@ impl Results {
                 peer: peer.to_owned(),
                 unit: unit.to_owned(),
                 values: vec![value],
-                x: None,
+                x,
             }),
         }
     }
@@ -119,10 +130,10 @@ mod tests {
     fn results_are_read_back_as_they_were() -> Result<()> {
         let mut results = Results::new("a machine".to_owned());
         for value in [3.0, 1.5] {
-            results.push("peers", "work", "peer", "ops/s", value);
+            results.push("work", "peer", "ops/s", value);
         }
-        results.push("peers", "work", "other", "ops/s", 2.0);
-        results.rows[1].x = Some(1e6);
+        results.push_at(1e6, "work", "peer", "ops/s", 2.0);
+        assert_eq!(results.rows[0].values, [3.0, 1.5]);
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("results.json");
         results.save(&path)?;

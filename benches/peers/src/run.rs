@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::child;
+use crate::child::{self, Taken};
 use crate::peer::{Contestant, Result};
 use crate::report::machine;
 use crate::results::Results;
@@ -49,10 +49,7 @@ fn parse_works(names: &str) -> Result<Vec<&'static Work>> {
 
 /// Runs it all, and prints the table. What is there after each work is in the file already.
 pub fn run(plan: &Plan) -> Result<()> {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench-data");
-    std::fs::create_dir_all(&place)?;
-    let place = place.join(format!("run-{}", std::process::id()));
-    std::fs::create_dir(&place)?;
+    let place = make_place()?;
     let mut results = Results::new(machine(&place));
     let (start, mut failures) = (Instant::now(), Vec::new());
     for work in &plan.works {
@@ -85,23 +82,44 @@ fn run_work(
     for round in 0..plan.rounds {
         for turn in 0..names.len() {
             let peer = names[(turn + round) % names.len()];
-            let dir = place.join(peer);
-            std::fs::create_dir(&dir)?;
-            let start = Instant::now();
-            let (taken, failure) = child::run(work, peer, &dir, plan.full)?;
-            eprintln!("{} {round} {peer}: {:.1} s", work.name, start.elapsed().as_secs_f64());
-            for (what, unit, value) in taken {
-                results.push("peers", &what, peer, &unit, value);
+            for (what, unit, value) in turn_of(work, peer, place, plan.full, 0, failures)? {
+                results.push(&what, peer, &unit, value);
             }
-            if let Some(failure) = failure {
-                failures
-                    .push(format!("{peer} failed in round {round} of {}: {failure}", work.name));
-                eprintln!("{peer}: {failure}");
-            }
-            // The next one does not pay for what this one has left behind.
-            std::fs::remove_dir_all(&dir)?;
-            let_disk_settle(place)?;
         }
     }
     Ok(())
+}
+
+/// The directory of this run.
+pub fn make_place() -> Result<PathBuf> {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench-data");
+    std::fs::create_dir_all(&place)?;
+    let place = place.join(format!("run-{}", std::process::id()));
+    std::fs::create_dir(&place)?;
+    Ok(place)
+}
+
+/// One peer's turn, in a fresh directory.
+pub fn turn_of(
+    work: &Work,
+    peer: &str,
+    place: &Path,
+    full: bool,
+    x: u64,
+    failures: &mut Vec<String>,
+) -> Result<Vec<Taken>> {
+    let dir = place.join(peer);
+    std::fs::create_dir(&dir)?;
+    let start = Instant::now();
+    let (taken, failure) = child::run(work, peer, &dir, full, x)?;
+    let size = if x == 0 { String::new() } else { format!(" {x}") };
+    eprintln!("{}{size} {peer}: {:.1} s", work.name, start.elapsed().as_secs_f64());
+    if let Some(failure) = failure {
+        eprintln!("{peer}: {failure}");
+        failures.push(format!("{peer} failed in {}{size}: {failure}", work.name));
+    }
+    // The next one does not pay for what this one has left behind.
+    std::fs::remove_dir_all(&dir)?;
+    let_disk_settle(place)?;
+    Ok(taken)
 }

@@ -16,6 +16,8 @@ pub struct Scene {
     pub dir: PathBuf,
     /// Makes figures steadier and takes hours.
     pub full: bool,
+    /// In a growth: how much there is.
+    pub x: u64,
     pub contestant: Contestant,
 }
 
@@ -37,7 +39,7 @@ impl Scene {
 
     /// The usual set-up.
     pub fn setup(blobs: bool) -> Setup {
-        Setup { blobs, cache_bytes: CACHE_BYTES, capacity_bytes: None, quiet: false }
+        Setup { blobs, cache_bytes: CACHE_BYTES, capacity_bytes: None, quiet: false, days: DAYS }
     }
 
     /// Opens the peer's store of this name.
@@ -49,10 +51,15 @@ impl Scene {
 /// Inserts all values, the first ones on the first day of the window, the last ones on its last, and
 /// syncs.
 pub fn fill_window(peer: &dyn Peer, values: &Values, blobs: bool) -> Result<()> {
+    fill_days(peer, values, blobs, DAYS)
+}
+
+/// As [`fill_window`], with a window of so many days.
+pub fn fill_days(peer: &dyn Peer, values: &Values, blobs: bool, days: u32) -> Result<()> {
     let mut first = 0;
-    for day in 0..DAYS {
+    for day in 0..days {
         peer.begin_day(day)?;
-        let end = (u64::from(day) + 1) * values.count() / u64::from(DAYS);
+        let end = (u64::from(day) + 1) * values.count() / u64::from(days);
         fill_day(peer, values, blobs, first..end)?;
         first = end;
     }

@@ -79,8 +79,8 @@ mod tests {
     fn who_is_better_has_the_greater_ratio_whatever_the_unit() {
         for (unit, ours, theirs) in [("ops/s", 300.0, 100.0), ("ms", 10.0, 30.0)] {
             let mut results = Results::new(String::new());
-            results.push("peers", "work", OURS, unit, ours);
-            results.push("peers", "work", "other", unit, theirs);
+            results.push("work", OURS, unit, ours);
+            results.push("work", "other", unit, theirs);
             assert_eq!(advantage(&results.rows[0], &results.rows[1]), Some(3.0));
             assert!(markdown(&results, 1).contains(" 3.00× |"));
         }

@@ -14,7 +14,6 @@ use ebbtide::{
     SystemClock, Timestamp,
 };
 
-use crate::data::DAYS;
 use crate::peer::{Contestant, Peer, Result, Setup};
 
 pub const MAPPED: Contestant = Contestant {
@@ -88,6 +87,8 @@ struct Ebbtide {
     images: Keyspace,
     clock: Days,
     note: std::path::PathBuf,
+    /// Of the window.
+    days: u32,
 }
 
 fn open(dir: &Path, setup: Setup, mapped: bool) -> Result<Box<dyn Peer>> {
@@ -99,12 +100,12 @@ fn open(dir: &Path, setup: Setup, mapped: bool) -> Result<Box<dyn Peer>> {
         builder = builder.background(false).sync_interval(Duration::from_secs(3600));
     }
     let store = if mapped { open_mapped(builder)? } else { builder.open()? };
-    let mut options = KeyspaceOptions::new(Retention::days(DAYS));
+    let mut options = KeyspaceOptions::new(Retention::days(setup.days));
     if let Some(bytes) = setup.capacity_bytes {
         options = options.capacity_bytes(bytes);
     }
     let images = store.keyspace("images", options)?;
-    Ok(Box::new(Ebbtide { store, images, clock, note }))
+    Ok(Box::new(Ebbtide { store, images, clock, note, days: setup.days }))
 }
 
 #[allow(unsafe_code)]
@@ -152,7 +153,7 @@ impl Peer for Ebbtide {
     }
 
     fn drop_day(&self, day: u32) -> Result<()> {
-        self.clock.set(day + DAYS, &self.note)?;
+        self.clock.set(day + self.days, &self.note)?;
         match self.store.drop_expired()? {
             // The background thread may have come first; it holds the lock until the drop is done.
             0 | 1 => Ok(()),
@@ -166,6 +167,10 @@ impl Peer for Ebbtide {
 
     fn keeps_capacity(&self) -> bool {
         true
+    }
+
+    fn index_bytes(&self) -> Option<u64> {
+        self.store.stats().keyspaces.first().map(|keyspace| keyspace.index_bytes)
     }
 
     fn close(self: Box<Self>) -> Result<()> {

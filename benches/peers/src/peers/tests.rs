@@ -103,7 +103,13 @@ fn every_peer_keeps_what_it_was_given() {
             println!("{}, blobs {blobs}", contestant.name);
             exercise(
                 contestant,
-                Setup { blobs, cache_bytes: 64 << 20, capacity_bytes: Some(1 << 30), quiet: false },
+                Setup {
+                    blobs,
+                    cache_bytes: 64 << 20,
+                    capacity_bytes: Some(1 << 30),
+                    quiet: false,
+                    days: crate::data::DAYS,
+                },
             );
         }
     }

@@ -55,7 +55,7 @@ fn of_small_records(scene: &Scene, figures: &mut Figures, records: u64) -> Resul
 }
 
 /// Drops a day, and has nothing of it any more.
-fn drop_and_look(peer: &dyn Peer, day: u32, key: &[u8]) -> Result<()> {
+pub fn drop_and_look(peer: &dyn Peer, day: u32, key: &[u8]) -> Result<()> {
     peer.drop_day(day)?;
     check_absent(peer, std::iter::once(key.to_vec()))
 }

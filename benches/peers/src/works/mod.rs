@@ -5,6 +5,7 @@ mod capacity;
 mod cold;
 mod drop;
 mod durable;
+pub mod growth;
 mod invalidate;
 pub mod open;
 mod reads;
@@ -32,8 +33,14 @@ impl Work {
     }
 }
 
-/// All of them, in the order of the table.
-pub const ALL: [Work; 9] = [
+/// The work of this name, be it one of the comparison or of the growth.
+pub fn find(name: &str) -> Option<&'static Work> {
+    let growing = growth::ALL.iter().map(|growth| &growth.work);
+    ALL.iter().chain(growing).find(|work| work.name == name)
+}
+
+/// All of the comparison, in the order of the table.
+pub static ALL: [Work; 9] = [
     Work::new("blobs", blobs::run),
     Work::new("durable", durable::run),
     Work::new("reads", reads::run),

@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Figures;
 use crate::data::Values;
 use crate::figures::Unit;
 use crate::measure::ms;
-use crate::peer::{Peer, Result, Unsupported};
+use crate::peer::{Peer, Result, Setup, Unsupported};
 use crate::scene::{Scene, fill_window};
 
 /// What a child says when its store is filled.
@@ -27,12 +27,8 @@ pub fn run(scene: &Scene, figures: &mut Figures) -> Result<()> {
         fill_and_kill(scene, &name, count)?;
         let last = Values::small(1).key(count - 1);
         let open = |after: &str, figures: &mut Figures| -> Result<Box<dyn Peer>> {
-            let start = Instant::now();
-            let peer = scene.open(&name, Scene::setup(false))?;
-            let taken = start.elapsed();
-            if !peer.get(&last, &mut |_| {})? {
-                return Err(format!("opened {after}, the last record is missing").into());
-            }
+            let (peer, taken) = open_timed(scene, &name, Scene::setup(false), &last)
+                .map_err(|failure| format!("opened {after}: {failure}"))?;
             figures.push(&format!("open {count} records {after}"), Unit::Milliseconds, ms(taken));
             Ok(peer)
         };
@@ -43,8 +39,25 @@ pub fn run(scene: &Scene, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
+/// Opens a store in which this record was the last; says how long it took.
+pub fn open_timed(
+    scene: &Scene,
+    name: &str,
+    setup: Setup,
+    last: &[u8],
+) -> Result<(Box<dyn Peer>, Duration)> {
+    let start = Instant::now();
+    let peer = scene.open(name, setup)?;
+    let taken = start.elapsed();
+    if peer.get(last, &mut |_| {})? {
+        Ok((peer, taken))
+    } else {
+        Err("the last record is missing".into())
+    }
+}
+
 /// Lets a process of its own fill a store, and kills it.
-fn fill_and_kill(scene: &Scene, name: &str, count: u64) -> Result<()> {
+pub fn fill_and_kill(scene: &Scene, name: &str, count: u64) -> Result<()> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["fill", scene.contestant.name])
         .arg(scene.path(name))
