@@ -99,6 +99,8 @@ impl Hidden<'_> {
     /// hidden can be back then, at the price of a cache that is emptier than asked for. A log gives
     /// up no row, so where rows are to be hidden the error stands.
     fn commit_without_room(&self, mut error: Error, receipt: Receipt) -> Result<Receipt> {
+        // Once the store is closed nothing may be written, manifests no more than the log.
+        self.begun.engine.write_side()?;
         while matches!(error, Error::NoSpace { .. }) && self.give_up_oldest()? {
             match self.begun.side.tombstones.commit(self.tombstone.clone()) {
                 Ok(()) => return Ok(receipt),

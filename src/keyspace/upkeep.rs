@@ -49,6 +49,12 @@ impl KeyspaceCore {
         look()
     }
 
+    /// Looks while all segments are sealed and no other is born; nothing if one is not.
+    pub(crate) fn while_sealed<T>(&self, look: impl FnOnce() -> T) -> Option<T> {
+        let active = self.active.lock();
+        (active.is_none() && !self.owner.has_unsealed()).then(look)
+    }
+
     /// Waits for whoever is appending, gives up what is not sealed, and lets nobody wait any more.
     pub(crate) fn drain(&self) {
         let taken = self.active.lock().take();

@@ -13,6 +13,11 @@ impl Owner {
         self.sealing.lock().push(writer);
     }
 
+    /// True if a segment waits to be sealed.
+    pub(crate) fn has_unsealed(&self) -> bool {
+        !self.sealing.lock().is_empty()
+    }
+
     /// Seals what waits for it, also what another thread has begun to seal. After a failure writing
     /// is poisoned.
     pub(crate) fn seal_waiting(&self) -> Result<()> {

@@ -61,14 +61,22 @@ fn read_groups(file: &dyn DiskFile, snapshot: &Snapshot, file_len: u64) -> Optio
     Some(shards?.into_iter().flatten().collect())
 }
 
-/// Leaves what the next open can start from, taken between two writes. If anything is written after
-/// it, the segments that the next open finds are not those it names.
+/// Leaves what the next open can start from, taken between two writes, while every segment is sealed. So
+/// what is written after it goes to a segment that it does not name.
+///
+/// # Errors
+///
+/// [`Closed`](Error::Closed) if something has been written since all was sealed, and the system's.
 pub(crate) fn write_snapshot(core: &KeyspaceCore, snapshot_id: [u8; 16], as_of: u64) -> Result<()> {
     let disk = &*core.owner.engine.disk;
     let path = snapshot_path(&core.owner);
     let _ = disk.remove_file(&path);
     let file = disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
-    let written = core.between_writes(|| write_all(core, &*file, snapshot_id, as_of));
+    let written = core.while_sealed(|| write_all(core, &*file, snapshot_id, as_of));
+    let Some(written) = written else {
+        let _ = disk.remove_file(&path);
+        return Err(Error::Closed);
+    };
     if let Err(e) = written.and_then(|()| file.sync_data()) {
         let _ = disk.remove_file(&path);
         return Err(Error::io("write", &path, e));

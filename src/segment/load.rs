@@ -101,7 +101,7 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
 }
 
 /// Takes up a sealed segment file of which all is known but where its records are; nothing if the file
-/// is not the one that is known.
+/// is not the one that is known, or has been written to since.
 pub(crate) fn load_known(
     disk: &dyn Disk,
     path: &Path,
@@ -114,7 +114,8 @@ pub(crate) fn load_known(
     let extent = Extent { durable: extent.published.min(file_len), ..extent };
     let (listing, verdict) = (Listing::default(), Verdict::Sealed);
     let loaded = Loaded { header, file, file_len, extent, listing, verdict };
-    Ok((loaded.header.salt == salt).then_some(loaded))
+    let is_known = loaded.header.salt == salt && file_len <= loaded.extent.published;
+    Ok(is_known.then_some(loaded))
 }
 
 /// Bytes of blocks that erasing has given back. What may have to be erased again is counted then.
