@@ -80,6 +80,9 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// How many shards there are to go through.
+    pub(crate) const SHARD_COUNT: usize = SHARDS;
+
     /// An empty index.
     pub(crate) fn new() -> Self {
         Self::of(1, Shard::default)
@@ -165,11 +168,6 @@ impl Index {
         (before, change)
     }
 
-    /// How many shards there are to go through.
-    pub(crate) fn shard_count(&self) -> usize {
-        self.shards.len()
-    }
-
     /// The shard of a fingerprint.
     pub(crate) fn shard_of(fingerprint: u64) -> usize {
         (fingerprint >> TAG_BITS) as usize
@@ -236,7 +234,7 @@ mod tests {
     }
 
     fn count(index: &Index) -> usize {
-        (0..index.shard_count()).map(|shard| index.shard_entries(shard).len()).sum()
+        (0..Index::SHARD_COUNT).map(|shard| index.shard_entries(shard).len()).sum()
     }
 
     #[test]
@@ -272,7 +270,7 @@ mod tests {
         assert_eq!(index.get(spread(1_990_000)), Some(at(199, 1)));
         assert!(index.memory_bytes() < 1 << 20, "dead slots are reused");
         assert_eq!(count(&index), 4 * 8_000);
-        let kept = (0..index.shard_count()).map(|shard| index.shard_lines(shard));
+        let kept = (0..Index::SHARD_COUNT).map(|shard| index.shard_lines(shard));
         let restored = Index::restore(196, kept);
         assert_eq!(count(&restored), 4 * 8_000);
         assert_eq!(restored.get(spread(1_990_000)), Some(at(199, 1)));

@@ -34,8 +34,7 @@ struct Step {
 impl Shard {
     /// An empty shard with room for so many keys, but for chance.
     pub(super) fn with_room(keys: usize) -> Self {
-        let lines = keys.div_ceil(SLOTS).min(MAX_LINES);
-        Self { lines: vec![Line::EMPTY; lines + lines / GROWTH_DIVISOR] }
+        Self { lines: vec![Line::EMPTY; lines_for(keys)] }
     }
 
     /// The place of a key, and what it says.
@@ -74,11 +73,10 @@ impl Shard {
     /// Gives memory back if a third of it is not needed.
     pub(super) fn shrink(&mut self, window: Window) {
         let held = self.entries(window).count();
-        if held * 3 < self.lines.len() * SLOTS * 2 {
-            let lines = Self::with_room(held).lines.len();
-            if let Some(shrunk) = self.spread_over(lines, window) {
-                *self = shrunk;
-            }
+        if held * 3 < self.lines.len() * SLOTS * 2
+            && let Some(shrunk) = self.spread_over(lines_for(held), window)
+        {
+            *self = shrunk;
         }
     }
 
@@ -189,6 +187,12 @@ impl Shard {
         }
         crowded.into_iter().all(|slot| spread.place(slot, window)).then_some(spread)
     }
+}
+
+/// How many lines hold so many keys, but for chance.
+fn lines_for(keys: usize) -> usize {
+    let lines = keys.div_ceil(SLOTS).min(MAX_LINES);
+    lines + lines / GROWTH_DIVISOR
 }
 
 fn without_dead(line: &Line, window: Window) -> Line {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::KeyspaceCore;
 use crate::error::Result;
-use crate::index::Location;
+use crate::index::{Index, Location};
 use crate::value::{Entry, Stat};
 
 /// Iterates over the visible records of a keyspace. See [`Keyspace::iter`](super::Keyspace::iter).
@@ -49,7 +49,7 @@ impl Iterator for Iter {
                     return Some(entry);
                 }
             }
-            if self.next_shard >= self.core.index.shard_count() {
+            if self.next_shard >= Index::SHARD_COUNT {
                 return None;
             }
             self.pending = self.core.index.shard_entries(self.next_shard);

@@ -162,7 +162,7 @@ impl Keyspace {
 
     /// The values of many keys, in the order of the keys, each as [`Keyspace::get`] gives it at some
     /// moment of the call. What lies on the disk and not in memory is fetched together instead of one
-    /// after the other.
+    /// after the other. All values are in memory at once: ask for no more than it has room for.
     ///
     /// ```
     /// use ebbtide::{KeyspaceOptions, Retention, Store};

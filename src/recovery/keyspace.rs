@@ -92,7 +92,7 @@ fn rebuild(owner: &Owner, floors: &Floors, segments: Vec<Taken>) -> Index {
     }
     // Each thread has shards of its own, so what it meets is in order.
     let threads = parallel::threads_for((count * size_of::<SidecarEntry>()) as u64);
-    let share = index.shard_count().div_ceil(threads);
+    let share = Index::SHARD_COUNT.div_ceil(threads);
     let shares: Vec<Range<usize>> = (0..threads).map(|t| t * share..(t + 1) * share).collect();
     parallel::map(&shares, threads, |share| fill(&index, share, floors, &listed));
     index.shrink();

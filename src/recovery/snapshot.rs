@@ -34,7 +34,7 @@ impl Recovery<'_> {
         let head = read_at(&*file, 0, Snapshot::head_len(&header, file_len).ok()?)?;
         let snapshot = Snapshot::decode(&head, file_len).ok()?;
         let is_of_last_close = snapshot.snapshot_id == wanted && snapshot.owner_id == owner.id;
-        if !is_of_last_close || snapshot.shard_count != Index::new().shard_count() as u64 {
+        if !is_of_last_close || snapshot.shard_count != Index::SHARD_COUNT as u64 {
             return None;
         }
         // Ordinals go on from there; long before they could end they begin anew.
@@ -90,7 +90,7 @@ fn write_all(
     snapshot_id: [u8; 16],
     as_of: u64,
 ) -> std::io::Result<()> {
-    let shard_count = core.index.shard_count() as u64;
+    let shard_count = Index::SHARD_COUNT as u64;
     let (first, places) = places(&core.owner);
     let mut snapshot = Snapshot {
         snapshot_id,

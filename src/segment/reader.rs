@@ -109,7 +109,7 @@ impl Segment {
     /// Reads everything of a record but its value.
     pub(crate) fn read_prefix(&self, offset: u64) -> Result<RecordView, Damage> {
         let handle = self.handle(offset + STATE_OFFSET)?;
-        let trusted = self.is_trusted(&handle, offset);
+        let trusted = is_mapped(&handle, offset) && self.is_verified(offset);
         self.view(offset, handle, trusted, |head| head.value_start() as u64)
     }
 
@@ -118,15 +118,14 @@ impl Segment {
     /// Rows have checksums of their own.
     pub(crate) fn read(&self, offset: u64) -> Result<RecordView, Damage> {
         let handle = self.handle(offset + STATE_OFFSET)?;
-        let trusted = self.is_trusted(&handle, offset);
-        let is_mapped = offset < handle.window.len() as u64;
+        let is_verified = self.is_verified(offset);
+        let is_mapped = is_mapped(&handle, offset);
         let is_warm = !is_mapped || self.is_warm(offset);
-        let view = self.view(offset, handle, trusted, RecordHead::record_len)?;
+        let view = self.view(offset, handle, is_mapped && is_verified, RecordHead::record_len)?;
         if !is_warm {
             self.read_behind_ahead(offset, &view.head);
         }
-        let is_known = view.head.kind == RecordKind::Rows || self.is_verified(offset);
-        if !is_known {
+        if !is_verified && view.head.kind != RecordKind::Rows {
             if !view.prefix.matches(view.value()) {
                 return Err(Damage::Corrupt("checksum of a value"));
             }
@@ -135,19 +134,15 @@ impl Segment {
         Ok(view)
     }
 
+    /// True if what is there has been compared with its checksums before, and need not be again.
     fn is_verified(&self, offset: u64) -> bool {
         !self.host.always_verify && offset < self.durable() && self.verified.contains(offset)
-    }
-
-    /// True if what lies there in the mapping has been compared with its checksums before.
-    fn is_trusted(&self, handle: &Handle, offset: u64) -> bool {
-        offset < handle.window.len() as u64 && self.is_verified(offset)
     }
 
     /// Asks for a record to be read ahead, unless it is likely to be in memory, or too short for the call
     /// to be worth it; then it is true.
     fn is_warm(&self, offset: u64) -> bool {
-        if self.mean_record_len() < WORTH_READING_AHEAD {
+        if self.published() < self.records().saturating_mul(WORTH_READING_AHEAD) {
             return true;
         }
         let now_ms = self.host.read_at_ms.load(Ordering::Relaxed);
@@ -288,6 +283,10 @@ impl Segment {
         buffer.truncate(read);
         Ok(Bytes::from(buffer))
     }
+}
+
+fn is_mapped(handle: &Handle, offset: u64) -> bool {
+    offset < handle.window.len() as u64
 }
 
 /// The first bytes of a record.

@@ -108,8 +108,9 @@ impl StoreBuilder {
         self
     }
 
-    /// Whether a value's checksum is compared at every read; unless set, at the first one after the
-    /// store was opened.
+    /// Whether a record's checksums are compared at every read. Unless set, those of its value are
+    /// compared at the first read after the store was opened, as are those of its header where the
+    /// record is mapped; by position, its header's are compared at every read.
     pub fn verify_every_read(mut self, on: bool) -> Self {
         self.verify_every_read = on;
         self

@@ -88,10 +88,10 @@ fn figure(taken: &Json) -> Option<Taken> {
 }
 
 /// Those that were named, in the order of the table; all if none was.
-pub fn chosen(names: &[String]) -> Result<Vec<Contestant>> {
+pub fn chosen(names: &[&str]) -> Result<Vec<Contestant>> {
     for name in names {
         peers::find(name)?;
     }
-    let is_chosen = |c: &Contestant| names.is_empty() || names.iter().any(|name| name == c.name);
+    let is_chosen = |c: &Contestant| names.is_empty() || names.contains(&c.name);
     Ok(peers::all().into_iter().filter(is_chosen).collect())
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use crate::options::Options;
 use crate::peer::Result;
 use crate::report::machine;
 use crate::results::{Results, Row, in_order};
@@ -19,28 +20,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn parse(options: &[&str]) -> Result<Self> {
-        let (mut full, mut rounds, mut out) = (false, None, None);
-        let mut growths: Vec<&'static Growth> = ALL.iter().collect();
-        let mut rest = options.iter();
-        while let Some(option) = rest.next() {
-            let mut value = || rest.next().ok_or(format!("{option}: what?"));
-            match *option {
-                "--full" => full = true,
-                "--rounds" => rounds = Some(value()?.parse::<usize>()?),
-                "--out" => out = Some(PathBuf::from(value()?)),
-                "--work" => growths = parse_growths(value()?)?,
-                other => return Err(format!("{other}: no such option").into()),
-            }
+    pub fn parse(words: &[&str]) -> Result<Self> {
+        let options = Options::parse(words)?;
+        if let [name, ..] = options.names.as_slice() {
+            return Err(format!("{name}: growth is measured with ebbtide and the baseline").into());
         }
-        Ok(Self { full, rounds: rounds.unwrap_or(if full { 3 } else { 1 }), growths, out })
+        let growths = options.works(&ALL, |growth| growth.work.name)?;
+        let rounds = options.rounds.unwrap_or(if options.full { 3 } else { 1 });
+        Ok(Self { full: options.full, rounds, growths, out: options.out })
     }
-}
-
-fn parse_growths(names: &str) -> Result<Vec<&'static Growth>> {
-    let find = |name: &str| ALL.iter().find(|growth| growth.work.name == name);
-    let found = names.split(',').map(|name| find(name).ok_or(format!("no such work: {name}")));
-    Ok(found.collect::<std::result::Result<_, _>>()?)
 }
 
 /// Runs it all, and prints the table. What is there after each round is in the file already.

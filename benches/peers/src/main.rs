@@ -7,6 +7,7 @@ mod figures;
 mod growth;
 mod map;
 mod measure;
+mod options;
 mod peer;
 mod peers;
 #[allow(dead_code, clippy::unwrap_used)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::child::{self, Taken};
+use crate::options::Options;
 use crate::peer::{Contestant, Result};
 use crate::report::machine;
 use crate::results::Results;
@@ -21,30 +22,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn parse(options: &[&str]) -> Result<Self> {
-        let (mut full, mut rounds, mut out) = (false, None, None);
-        let mut works: Vec<&'static Work> = works::ALL.iter().collect();
-        let mut names = Vec::new();
-        let mut rest = options.iter();
-        while let Some(option) = rest.next() {
-            let mut value = || rest.next().ok_or(format!("{option}: what?"));
-            match *option {
-                "--full" => full = true,
-                "--rounds" => rounds = Some(value()?.parse::<usize>()?),
-                "--out" => out = Some(PathBuf::from(value()?)),
-                "--work" => works = parse_works(value()?)?,
-                name => names.push(name.to_owned()),
-            }
-        }
-        let rounds = rounds.unwrap_or(if full { 7 } else { 3 });
-        Ok(Self { full, rounds, works, out, peers: child::chosen(&names)? })
+    pub fn parse(words: &[&str]) -> Result<Self> {
+        let options = Options::parse(words)?;
+        let works = options.works(&works::ALL, |work| work.name)?;
+        let rounds = options.rounds.unwrap_or(if options.full { 7 } else { 3 });
+        let peers = child::chosen(&options.names)?;
+        Ok(Self { full: options.full, rounds, works, out: options.out, peers })
     }
-}
-
-fn parse_works(names: &str) -> Result<Vec<&'static Work>> {
-    let find = |name: &str| works::ALL.iter().find(|work| work.name == name);
-    let found = names.split(',').map(|name| find(name).ok_or(format!("no such work: {name}")));
-    Ok(found.collect::<std::result::Result<_, _>>()?)
 }
 
 /// Runs it all, and prints the table. What is there after each work is in the file already.

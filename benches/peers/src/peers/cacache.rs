@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use cacache::Algorithm;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::days::{Days, name, number};
+use super::days::{self, Days, name, number};
 use crate::peer::{Contestant, Peer, Result, Setup, Unsupported};
 
 pub const CONTESTANT: Contestant = Contestant {
@@ -98,20 +98,14 @@ impl Peer for Cacache {
 
     fn drop_day(&self, day: u32) -> Result<()> {
         if let Some(path) = self.days.remove(day) {
-            std::fs::rename(&path, path.with_extension("gone"))?;
+            days::set_aside(&path)?;
             File::open(&self.dir)?.sync_all()?;
         }
         Ok(())
     }
 
     fn reclaim(&self) -> Result<()> {
-        for entry in std::fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "gone") {
-                std::fs::remove_dir_all(path)?;
-            }
-        }
-        Ok(())
+        days::reclaim(&self.dir)
     }
 
     fn close(self: Box<Self>) -> Result<()> {

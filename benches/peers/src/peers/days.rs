@@ -7,6 +7,7 @@
 // Not every store needs all of this.
 #![allow(dead_code)]
 
+use std::path::Path;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use crate::peer::{Failure, Result};
@@ -31,6 +32,22 @@ pub(super) fn name(day: u32) -> String {
 /// The day that is called so.
 pub(super) fn number(name: &str) -> Option<u32> {
     name.strip_prefix("day-")?.parse().ok()
+}
+
+/// Puts the directory of a day out of the way; its bytes are given back later.
+pub(super) fn set_aside(dir: &Path) -> Result<()> {
+    Ok(std::fs::rename(dir, dir.with_extension("gone"))?)
+}
+
+/// Gives back the bytes of all days that were put out of the way.
+pub(super) fn reclaim(parent: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(parent)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "gone") {
+            std::fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Handles by day, newest first, as that is how they are searched.

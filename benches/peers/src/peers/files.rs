@@ -10,6 +10,7 @@ use std::sync::{PoisonError, RwLock};
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::days;
 use crate::peer::{Contestant, Peer, Result, Setup, Unsupported};
 
 pub const CONTESTANT: Contestant = Contestant {
@@ -137,20 +138,14 @@ impl Peer for Files {
 
     fn drop_day(&self, day: u32) -> Result<()> {
         let dir = self.day_dir(day);
-        std::fs::rename(&dir, dir.with_extension("gone"))?;
+        days::set_aside(&dir)?;
         sync_dir(&self.dir)?;
         self.days.write().unwrap_or_else(PoisonError::into_inner).retain(|kept| *kept != day);
         Ok(())
     }
 
     fn reclaim(&self) -> Result<()> {
-        for entry in std::fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "gone") {
-                std::fs::remove_dir_all(path)?;
-            }
-        }
-        Ok(())
+        days::reclaim(&self.dir)
     }
 
     fn close(self: Box<Self>) -> Result<()> {

@@ -1,212 +1,14 @@
-//! The tombstone log: a pre-zeroed file of two regions that hold the same 64-byte entries.
-//!
-//! ```text
-//! region, at 0 and at half the file:
-//! 0       8         12      16         32       40           48     56           64
-//! | magic | version | crc32 | store id | number | generation | salt | check value | 64: file length | zeros ... 512
-//! then entries of 64 bytes; zeros where none is written yet
-//! head: 0       4      5       6       8       16         24   32     36     37      38      40      48
-//!       | crc32 | kind | scope | count | floor | owner id | at | mark | mode | reach | zeros | until | keyed hash |
-//! more: | crc32 | kind | zero  | index | floor | three keyed hashes |
-//! void: | crc32 | kind | zeros | (takes the place of an entry that was never acknowledged)
-//! ```
-//! A unit is a head and the entries that carry the rest of its hashes. `mark` counts the entries
-//! that were durable when the unit was written: an unreadable entry below a later mark had been
-//! acknowledged, one above had not.
+//! Reading the tombstones of a log file from its two regions, either of which may have been damaged.
 
 use bytes::Buf;
 
-use super::checksum::{self, Seed};
-use super::{Parsed, Unreadable, split_preamble, take, take_array, with_preamble};
+use super::{
+    ENTRY_LEN, HASHES_PER_MORE, HEAD, MORE, Reach, Tombstone, TombstoneMode, TombstoneScope, VOID,
+    encode_void, entries_of, push_entry,
+};
+use crate::format::checksum::Seed;
+use crate::format::{Parsed, Unreadable, take};
 use crate::hash::KeyedHash;
-
-/// Bytes before the first entry of a region.
-pub(crate) const REGION_HEADER_LEN: u64 = 512;
-/// Bytes of an entry.
-pub(crate) const ENTRY_LEN: usize = 64;
-
-/// The magic of the file.
-pub(crate) const MAGIC: [u8; 8] = *b"ebb.tomb";
-const HEAD: u8 = 1;
-const MORE: u8 = 2;
-const VOID: u8 = 3;
-const HASHES_PER_MORE: usize = 3;
-
-/// What a tombstone hides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TombstoneScope {
-    /// The records of these keys.
-    Keys = 1,
-    /// The records that carry one of these tags.
-    Tags = 2,
-    /// All records of the owner.
-    All = 3,
-}
-
-/// What a tombstone does to what is in scope.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TombstoneMode {
-    /// It is invisible.
-    Hard = 1,
-    /// It is stale: served to those only who ask for what is stale.
-    Soft = 2,
-    /// It is invisible, and keyspaces take nothing new of it for some time.
-    Deny = 3,
-}
-
-/// Where a tombstone applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// In the keyspace or log of this id.
-    Owner(u64),
-    /// In all keyspaces.
-    Keyspaces,
-    /// In all keyspaces and all logs.
-    Everything,
-}
-
-impl Reach {
-    /// The number that stands for it, and the owner id beside it.
-    fn fields(self) -> (u8, u64) {
-        match self {
-            Self::Owner(id) => (1, id),
-            Self::Keyspaces => (2, 0),
-            Self::Everything => (3, 0),
-        }
-    }
-
-    /// True if the keyspace of this id is covered.
-    pub(crate) fn covers_keyspace(self, id: u64) -> bool {
-        match self {
-            Self::Owner(owner_id) => owner_id == id,
-            Self::Keyspaces | Self::Everything => true,
-        }
-    }
-
-    /// True if the log of this id is covered.
-    pub(crate) fn covers_log(self, id: u64) -> bool {
-        match self {
-            Self::Owner(owner_id) => owner_id == id,
-            Self::Keyspaces => false,
-            Self::Everything => true,
-        }
-    }
-}
-
-/// One invalidation: everything in scope with a sequence number up to the floor is invisible, or
-/// stale.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tombstone {
-    pub(crate) scope: TombstoneScope,
-    pub(crate) mode: TombstoneMode,
-    pub(crate) reach: Reach,
-    pub(crate) floor: u64,
-    pub(crate) at_ms: u64,
-    /// Up to when what is in scope is refused; 0 unless the mode is to deny.
-    pub(crate) until_ms: u64,
-    pub(crate) hashes: Vec<KeyedHash>,
-}
-
-/// What a log file says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TombstoneHeader {
-    pub(crate) store_id: [u8; 16],
-    pub(crate) number: u64,
-    pub(crate) generation: u64,
-    pub(crate) salt: u64,
-    /// What the store's hash secret gives for a fixed text.
-    pub(crate) check_value: u64,
-    pub(crate) file_len: u64,
-}
-
-impl TombstoneHeader {
-    /// The bytes that open both regions.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut body = self.store_id.to_vec();
-        for field in [self.number, self.generation, self.salt, self.check_value, self.file_len] {
-            body.extend_from_slice(&field.to_le_bytes());
-        }
-        with_preamble(MAGIC, checksum::plain(&body), &body)
-    }
-
-    /// Reads a region's header.
-    pub(crate) fn decode(bytes: &[u8]) -> Parsed<Self> {
-        let bytes = bytes.get(..72).ok_or(Unreadable::Damaged("too short"))?;
-        let (stored, mut body) = split_preamble(MAGIC, bytes)?;
-        if checksum::plain(body) != stored {
-            return Err(Unreadable::Damaged("checksum of a tombstone log header"));
-        }
-        Ok(Self {
-            store_id: take_array(&mut body)?,
-            number: body.try_get_u64_le()?,
-            generation: body.try_get_u64_le()?,
-            salt: body.try_get_u64_le()?,
-            check_value: body.try_get_u64_le()?,
-            file_len: body.try_get_u64_le()?,
-        })
-    }
-
-    /// What the checksums of this file's entries are bound to.
-    pub(crate) fn seed(&self) -> Seed {
-        Seed::of_file(self.salt, self.number)
-    }
-}
-
-/// How many entries a unit with so many hashes takes.
-pub(crate) fn entries_of(hashes: usize) -> usize {
-    1 + hashes.saturating_sub(1).div_ceil(HASHES_PER_MORE)
-}
-
-/// How many hashes the longest unit has that a file of this length holds.
-pub(crate) fn hashes_in_file(len: u64) -> usize {
-    let behind_the_head = entries_in_file(len).saturating_sub(1);
-    (1 + behind_the_head * HASHES_PER_MORE).min(usize::from(u16::MAX))
-}
-
-/// How many entries a file of this length holds.
-pub(crate) fn entries_in_file(len: u64) -> usize {
-    ((len / 2).saturating_sub(REGION_HEADER_LEN) / ENTRY_LEN as u64) as usize
-}
-
-impl Tombstone {
-    /// Appends the entries of this unit, the first of which has this index.
-    pub(crate) fn encode(&self, seed: Seed, index: usize, mark: usize, out: &mut Vec<u8>) {
-        let mut hashes = self.hashes.iter().copied();
-        let mut fields = vec![HEAD, self.scope as u8];
-        fields.extend_from_slice(&(self.hashes.len() as u16).to_le_bytes());
-        fields.extend_from_slice(&self.floor.to_le_bytes());
-        let (reach, owner_id) = self.reach.fields();
-        fields.extend_from_slice(&owner_id.to_le_bytes());
-        fields.extend_from_slice(&self.at_ms.to_le_bytes());
-        fields.extend_from_slice(&(mark as u32).to_le_bytes());
-        fields.extend_from_slice(&[self.mode as u8, reach, 0, 0]);
-        fields.extend_from_slice(&self.until_ms.to_le_bytes());
-        fields.extend_from_slice(&hashes.next().map_or(0, |hash| hash.0).to_le_bytes());
-        push_entry(seed, index, &mut fields, out);
-        for more in 1..entries_of(self.hashes.len()) {
-            let mut fields = vec![MORE, 0];
-            fields.extend_from_slice(&(more as u16).to_le_bytes());
-            fields.extend_from_slice(&self.floor.to_le_bytes());
-            for hash in hashes.by_ref().take(HASHES_PER_MORE) {
-                fields.extend_from_slice(&hash.0.to_le_bytes());
-            }
-            push_entry(seed, index + more, &mut fields, out);
-        }
-    }
-}
-
-/// The entry that stands in for one that was never acknowledged.
-pub(crate) fn encode_void(seed: Seed, index: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(ENTRY_LEN);
-    push_entry(seed, index, &mut vec![VOID], &mut out);
-    out
-}
-
-fn push_entry(seed: Seed, index: usize, fields: &mut Vec<u8>, out: &mut Vec<u8>) {
-    fields.resize(ENTRY_LEN - 4, 0);
-    out.extend_from_slice(&seed.checksum(index as u64, &[fields]).to_le_bytes());
-    out.extend_from_slice(fields);
-}
 
 /// What the two regions of a file hold together.
 #[derive(Debug, Default)]
@@ -348,6 +150,7 @@ fn read_unit(
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Reach, entries_of};
     use super::*;
 
     fn tombstone(floor: u64, hashes: usize) -> Tombstone {
@@ -405,16 +208,6 @@ mod tests {
             let scan = read(&bytes, &bytes);
             assert_eq!((scan.tombstones.len(), scan.holes), (0, vec![0]), "{value} at {at}");
         }
-    }
-
-    #[test]
-    fn the_longest_unit_fills_a_file() {
-        for len in [4096, 8192, 1 << 20] {
-            assert_eq!(entries_of(hashes_in_file(len)), entries_in_file(len));
-            assert!(entries_of(hashes_in_file(len) + 1) > entries_in_file(len));
-        }
-        assert_eq!(hashes_in_file(4096), 70);
-        assert_eq!(hashes_in_file(64 << 20), usize::from(u16::MAX));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What all keyspaces and logs of a store share: disk, time, numbers, tombstones, trash, poison.
 
+mod time;
+mod watch;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +10,6 @@ use std::time::Duration;
 use crate::denials::Denials;
 use crate::disk::{Capabilities, Disk};
 use crate::error::{Error, Result};
-use crate::format::tombstone::Tombstone;
 use crate::hash::Hasher;
 use crate::ledger::{Event, Ledger};
 use crate::segment::SegmentHost;
@@ -16,9 +18,12 @@ use crate::sequence::{Sequence, first_of};
 use crate::state::StateFile;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, RwLock, StripedCount};
-use crate::time::{Clock, EngineTime, Glance, Reading, SavedTime, Timestamp};
-use crate::tombstone::{LogIdentity, TombstoneLog, has_more, read_logs};
+use crate::time::{Clock, EngineTime, Glance, Timestamp};
+use crate::tombstone::TombstoneLog;
 use crate::trash::{Trash, TrashEvent};
+
+pub(crate) use time::read_clock;
+use watch::Watch;
 
 /// The shared part of an open store.
 #[derive(Debug)]
@@ -50,18 +55,6 @@ pub(crate) struct Engine {
     round_done: Condvar,
     /// In a read-only store, what the writer has invalidated since.
     watch: Mutex<Option<Watch>>,
-}
-
-/// Where to look for new tombstones of another process, and those it wrote.
-#[derive(Debug)]
-struct Watch {
-    dir: PathBuf,
-    identity: LogIdentity,
-    /// The file and the offset at which the next entry will appear.
-    position: (u64, u64),
-    tombstones: Vec<Tombstone>,
-    /// How often there was something new.
-    round: u64,
 }
 
 /// What only a writing store has.
@@ -120,15 +113,6 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Looks at both clocks.
-pub(crate) fn read_clock(clock: &dyn Clock) -> Reading {
-    Reading {
-        wall_ms: clock.wall().as_millis(),
-        boot_ms: clock.boot_ms(),
-        boot_id: clock.boot_id(),
-    }
-}
-
 impl Engine {
     pub(crate) fn new(parts: EngineParts) -> Arc<Self> {
         let glance = Glance::default();
@@ -157,97 +141,6 @@ impl Engine {
             round_done: Condvar::new(),
             watch: Mutex::new(None),
         })
-    }
-
-    /// The time that decides about buckets, deadlines and everything irreversible.
-    pub(crate) fn trusted_now(&self) -> Timestamp {
-        Timestamp::from_millis(self.engine_ms())
-    }
-
-    /// The time by which a record of this sequence number is judged hidden.
-    pub(crate) fn hiding_now(&self, seq: u64) -> Timestamp {
-        let (wall, boot) = self.clocks();
-        if let Some(now) = self.glance.peek(wall, boot) {
-            return Timestamp::from_millis(now);
-        }
-        let engine_ms = self.engine_ms_at(wall, boot);
-        Timestamp::from_millis(self.time.read().hiding_time(engine_ms, seq))
-    }
-
-    fn engine_ms(&self) -> u64 {
-        let (wall, boot) = self.clocks();
-        self.glance.peek(wall, boot).unwrap_or_else(|| self.engine_ms_at(wall, boot))
-    }
-
-    fn engine_ms_at(&self, wall: u64, boot: u64) -> u64 {
-        if let Some(now) = self.time.read().peek(wall, boot) {
-            return now;
-        }
-        self.change_time(|time| time.update(wall, boot, self.sequence.last()))
-    }
-
-    fn clocks(&self) -> (u64, u64) {
-        (self.clock.wall().as_millis(), self.clock.boot_ms())
-    }
-
-    fn change_time<T>(&self, change: impl FnOnce(&mut EngineTime) -> T) -> T {
-        let mut time = self.time.write();
-        let changed = change(&mut time);
-        self.glance.show(&time);
-        changed
-    }
-
-    /// Takes the clocks' present readings into account and gives what must be written down.
-    fn settle_time(&self) -> SavedTime {
-        let (wall, boot) = self.clocks();
-        self.change_time(|time| {
-            time.update(wall, boot, self.sequence.last());
-            time.saved().clone()
-        })
-    }
-
-    /// Raises the engine time to a moment that it is known to have reached before a power cut took
-    /// the record of it. Newer records then never go to an older bucket, which would leave first
-    /// and uncover what they superseded.
-    pub(crate) fn raise_time(&self, at_least: Timestamp) {
-        self.settle_time();
-        self.change_time(|time| time.raise(at_least.as_millis()));
-    }
-
-    /// Writes the engine time down, durably.
-    pub(crate) fn save_time(&self) -> Result<()> {
-        let saved = self.settle_time();
-        self.write_side()?.state.update(|state| state.time = saved)
-    }
-
-    /// Writes down that all is in order and which snapshot belongs to it.
-    pub(crate) fn save_clean(&self, snapshot_id: [u8; 16]) -> Result<()> {
-        let saved = self.settle_time();
-        self.write_side()?.state.update(|state| {
-            state.time = saved;
-            state.clean = true;
-            state.snapshot_id = snapshot_id;
-        })
-    }
-
-    /// How far the wall clock is ahead by steps that are not yet believed, in milliseconds.
-    pub(crate) fn suspect_ms(&self) -> u64 {
-        self.time.read().suspect_ms()
-    }
-
-    /// Believes all suspect steps, durably.
-    pub(crate) fn confirm_clock(&self) -> Result<()> {
-        self.write_side()?;
-        self.settle_time();
-        self.change_time(EngineTime::confirm);
-        self.save_time()
-    }
-
-    /// Takes the wall clock's word, durably.
-    pub(crate) fn reset_clock(&self) -> Result<()> {
-        self.settle_time();
-        self.change_time(EngineTime::reset);
-        self.save_time()
     }
 
     /// A number for a file, never used before.
@@ -409,37 +302,6 @@ impl Engine {
     /// The damage met so far.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         self.problems.lock().clone()
-    }
-
-    /// Begins to look for tombstones that the writing process adds after this position.
-    pub(crate) fn watch(&self, dir: PathBuf, identity: LogIdentity, position: (u64, u64)) {
-        let watch = Watch { dir, identity, position, tombstones: Vec::new(), round: 0 };
-        *self.watch.lock() = Some(watch);
-    }
-
-    /// In a read-only store, hands over all tombstones there are now, unless none came since they
-    /// were last handed over to this caller. `seen` is the caller's to keep, 0 at first.
-    pub(crate) fn take_over_tombstones(
-        &self,
-        seen: &AtomicU64,
-        mut take_over: impl FnMut(&Tombstone),
-    ) -> Result<()> {
-        if !self.is_read_only() {
-            return Ok(());
-        }
-        let mut watch = self.watch.lock();
-        let Some(watch) = watch.as_mut() else { return Ok(()) };
-        if has_more(&*self.disk, &watch.dir, watch.position) {
-            let found = read_logs(&*self.disk, &watch.dir, None, watch.identity)?;
-            watch.position = found.position();
-            watch.tombstones = found.tombstones().cloned().collect();
-            watch.round += 1;
-        }
-        // Under the lock, so that nobody else goes on before it is done.
-        if seen.swap(watch.round, Ordering::AcqRel) != watch.round {
-            watch.tombstones.iter().for_each(&mut take_over);
-        }
-        Ok(())
     }
 
     /// Makes the entries of a directory durable.

@@ -1,0 +1,107 @@
+//! The time of an open store: what its clocks say, and what is written down of it.
+
+use super::Engine;
+use crate::error::Result;
+use crate::time::{Clock, EngineTime, Reading, SavedTime, Timestamp};
+
+/// Looks at both clocks.
+pub(crate) fn read_clock(clock: &dyn Clock) -> Reading {
+    Reading {
+        wall_ms: clock.wall().as_millis(),
+        boot_ms: clock.boot_ms(),
+        boot_id: clock.boot_id(),
+    }
+}
+
+impl Engine {
+    /// The time that decides about buckets, deadlines and everything irreversible.
+    pub(crate) fn trusted_now(&self) -> Timestamp {
+        Timestamp::from_millis(self.engine_ms())
+    }
+
+    /// The time by which a record of this sequence number is judged hidden.
+    pub(crate) fn hiding_now(&self, seq: u64) -> Timestamp {
+        let (wall, boot) = self.clocks();
+        if let Some(now) = self.glance.peek(wall, boot) {
+            return Timestamp::from_millis(now);
+        }
+        let engine_ms = self.engine_ms_at(wall, boot);
+        Timestamp::from_millis(self.time.read().hiding_time(engine_ms, seq))
+    }
+
+    fn engine_ms(&self) -> u64 {
+        let (wall, boot) = self.clocks();
+        self.glance.peek(wall, boot).unwrap_or_else(|| self.engine_ms_at(wall, boot))
+    }
+
+    fn engine_ms_at(&self, wall: u64, boot: u64) -> u64 {
+        if let Some(now) = self.time.read().peek(wall, boot) {
+            return now;
+        }
+        self.change_time(|time| time.update(wall, boot, self.sequence.last()))
+    }
+
+    fn clocks(&self) -> (u64, u64) {
+        (self.clock.wall().as_millis(), self.clock.boot_ms())
+    }
+
+    fn change_time<T>(&self, change: impl FnOnce(&mut EngineTime) -> T) -> T {
+        let mut time = self.time.write();
+        let changed = change(&mut time);
+        self.glance.show(&time);
+        changed
+    }
+
+    /// Takes the clocks' present readings into account and gives what must be written down.
+    fn settle_time(&self) -> SavedTime {
+        let (wall, boot) = self.clocks();
+        self.change_time(|time| {
+            time.update(wall, boot, self.sequence.last());
+            time.saved().clone()
+        })
+    }
+
+    /// Raises the engine time to a moment that it is known to have reached before a power cut took
+    /// the record of it. Newer records then never go to an older bucket, which would leave first
+    /// and uncover what they superseded.
+    pub(crate) fn raise_time(&self, at_least: Timestamp) {
+        self.settle_time();
+        self.change_time(|time| time.raise(at_least.as_millis()));
+    }
+
+    /// Writes the engine time down, durably.
+    pub(crate) fn save_time(&self) -> Result<()> {
+        let saved = self.settle_time();
+        self.write_side()?.state.update(|state| state.time = saved)
+    }
+
+    /// Writes down that all is in order and which snapshot belongs to it.
+    pub(crate) fn save_clean(&self, snapshot_id: [u8; 16]) -> Result<()> {
+        let saved = self.settle_time();
+        self.write_side()?.state.update(|state| {
+            state.time = saved;
+            state.clean = true;
+            state.snapshot_id = snapshot_id;
+        })
+    }
+
+    /// How far the wall clock is ahead by steps that are not yet believed, in milliseconds.
+    pub(crate) fn suspect_ms(&self) -> u64 {
+        self.time.read().suspect_ms()
+    }
+
+    /// Believes all suspect steps, durably.
+    pub(crate) fn confirm_clock(&self) -> Result<()> {
+        self.write_side()?;
+        self.settle_time();
+        self.change_time(EngineTime::confirm);
+        self.save_time()
+    }
+
+    /// Takes the wall clock's word, durably.
+    pub(crate) fn reset_clock(&self) -> Result<()> {
+        self.settle_time();
+        self.change_time(EngineTime::reset);
+        self.save_time()
+    }
+}
