@@ -6,6 +6,7 @@
 
 mod line;
 mod shard;
+mod span;
 
 use crate::hash::FINGERPRINT_BITS;
 use crate::sync::RwLock;
@@ -13,6 +14,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use line::Line;
 use line::{ORDINAL_BITS, Slot, TAG_BITS};
 use shard::Shard;
+pub(crate) use span::Span;
 
 /// Enough that growing one of them stalls nobody: at ten million keys that is 30 KB.
 const SHARDS: usize = 1 << (FINGERPRINT_BITS - TAG_BITS);
@@ -155,17 +157,14 @@ impl Index {
         let Some(shard) = self.shard(fingerprint) else { return (None, Change::Keep) };
         let mut shard = shard.write();
         let window = self.window();
-        let found = shard.find(tag(fingerprint), window);
-        let before = found.map(|(_, location)| location);
-        let change = decide(before);
-        let slot = |location| Slot { tag: tag(fingerprint), location };
-        match (change, found) {
-            (Change::Keep, _) | (Change::Remove, None) => {}
-            (Change::Remove, Some((place, _))) => shard.set(place, None),
-            (Change::Put(location), Some((place, _))) => shard.set(place, Some(slot(location))),
-            (Change::Put(location), None) => shard.insert(slot(location), window),
-        }
-        (before, change)
+        shard.change(tag(fingerprint), window, decide)
+    }
+
+    /// All shards, so many at a time.
+    pub(crate) fn spans(&mut self, len: usize) -> Vec<Span<'_>> {
+        let window = self.window();
+        let spans = self.shards.chunks_mut(len).enumerate();
+        spans.map(|(at, shards)| Span::new(at * len, shards, window)).collect()
     }
 
     /// The shard of a fingerprint.

@@ -6,7 +6,7 @@
 //! move a slot or to grow.
 
 use super::line::{Line, SLOTS, Slot};
-use super::{Location, Window};
+use super::{Change, Location, Window};
 
 /// Grows by an eighth, so that little of it is ever empty.
 const GROWTH_DIVISOR: usize = 8;
@@ -25,6 +25,7 @@ pub(super) struct Shard {
 }
 
 /// A line that would have room if one of its slots were moved.
+#[derive(Debug, Clone, Copy, Default)]
 struct Step {
     line: usize,
     /// Which slot of an earlier step's line could then be moved here.
@@ -45,15 +46,35 @@ impl Shard {
         })
     }
 
+    /// Decides about the slot of a key: `decide` sees what is there now. Gives what was there before.
+    pub(super) fn change(
+        &mut self,
+        tag: u64,
+        window: Window,
+        decide: impl FnOnce(Option<Location>) -> Change,
+    ) -> (Option<Location>, Change) {
+        let found = self.find(tag, window);
+        let before = found.map(|(_, location)| location);
+        let change = decide(before);
+        let slot = |location| Slot { tag, location };
+        match (change, found) {
+            (Change::Keep, _) | (Change::Remove, None) => {}
+            (Change::Remove, Some((place, _))) => self.set(place, None),
+            (Change::Put(location), Some((place, _))) => self.set(place, Some(slot(location))),
+            (Change::Put(location), None) => self.insert(slot(location), window),
+        }
+        (before, change)
+    }
+
     /// Fills or empties a place.
-    pub(super) fn set(&mut self, (line, at): Place, slot: Option<Slot>) {
+    fn set(&mut self, (line, at): Place, slot: Option<Slot>) {
         if let Some(line) = self.lines.get_mut(line) {
             line.set(at, slot);
         }
     }
 
     /// Finds a place for a key that has none; grows if there is no room.
-    pub(super) fn insert(&mut self, slot: Slot, window: Window) {
+    fn insert(&mut self, slot: Slot, window: Window) {
         while !self.place(slot, window) {
             if self.lines.len() >= MAX_LINES {
                 let [line, _] = self.lines_of(slot.tag);
@@ -121,23 +142,26 @@ impl Shard {
 
     /// Frees a slot in one of two full lines, by moving as few others as possible.
     fn make_room(&mut self, lines: [usize; 2], window: Window) -> Option<Place> {
-        let mut steps: Vec<Step> = Vec::with_capacity(MAX_STEPS);
-        steps.extend(lines.map(|line| Step { line, takes: None }));
+        let mut steps = [Step::default(); MAX_STEPS];
+        let mut count = lines.len();
+        steps.iter_mut().zip(lines).for_each(|(step, line)| step.line = line);
         let mut next = 0;
-        while let Some(line) = steps.get(next).map(|step| step.line) {
+        while next < count {
+            let line = steps.get(next)?.line;
             for at in 0..SLOTS {
                 let Some(slot) = self.slot(line, at) else { continue };
                 for other in self.lines_of(slot.tag) {
                     // Each line once, so that no slot is moved twice.
-                    if steps.iter().any(|step| step.line == other) {
+                    if steps.iter().take(count).any(|step| step.line == other) {
                         continue;
                     }
                     if let Some(place) = self.free(other, window) {
                         self.set(place, Some(slot));
                         return Some(self.move_along(&steps, (next, at)));
                     }
-                    if steps.len() < MAX_STEPS {
-                        steps.push(Step { line: other, takes: Some((next, at)) });
+                    if let Some(step) = steps.get_mut(count) {
+                        *step = Step { line: other, takes: Some((next, at)) };
+                        count += 1;
                     }
                 }
             }

@@ -1,23 +1,21 @@
 //! Taking up a keyspace: floors from the tombstones, the index from a snapshot or from sidecars.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::Recovery;
+use super::rebuild::rebuild;
 use super::segments::{Found, Taken};
 use super::snapshot::snapshot_path;
 use crate::error::Result;
 use crate::floors::{Floor, Floors};
 use crate::format::record::ALIGN;
-use crate::format::sidecar::{Body, Listing, SidecarEntry};
 use crate::format::snapshot::{Snapshot, SnapshotPlace};
 use crate::format::tombstone::{Reach, Tombstone, TombstoneScope};
 use crate::hash::KeyedHash;
 use crate::index::{Change, Index, Location};
 use crate::keyspace::KeyspaceCore;
 use crate::owner::Owner;
-use crate::parallel;
 use crate::segment::Segment;
 use crate::sequence::{first_of, generation_of};
 
@@ -77,59 +75,6 @@ impl Recovery<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// The winner of each key is the record written last: for one key the orders of sequence numbers,
-/// segments and offsets agree.
-fn rebuild(owner: &Owner, floors: &Floors, segments: Vec<Taken>) -> Index {
-    let count = segments.iter().map(|taken| taken.listing.entries.len()).sum();
-    let index = Index::with_room(count);
-    let mut listed = Vec::new();
-    for Taken { segment, listing } in segments {
-        let ordinal = owner.table.push(&segment);
-        listed.push((ordinal, segment, listing));
-    }
-    // Each thread has shards of its own, so what it meets is in order.
-    let threads = parallel::threads_for((count * size_of::<SidecarEntry>()) as u64);
-    let share = Index::SHARD_COUNT.div_ceil(threads);
-    let shares: Vec<Range<usize>> = (0..threads).map(|t| t * share..(t + 1) * share).collect();
-    parallel::map(&shares, threads, |share| fill(&index, share, floors, &listed));
-    index.shrink();
-    index
-}
-
-/// Lets some shards name the winners among these records, and counts those.
-fn fill(
-    index: &Index,
-    shards: &Range<usize>,
-    floors: &Floors,
-    listed: &[(u32, Arc<Segment>, Listing)],
-) {
-    let segment_of = |location: Location| {
-        let at = listed.binary_search_by_key(&location.ordinal, |(ordinal, ..)| *ordinal).ok()?;
-        listed.get(at).map(|(_, segment, _)| segment)
-    };
-    for (ordinal, segment, listing) in listed {
-        let mut named = 0;
-        for entry in &listing.entries {
-            let fingerprint = entry.hash.fingerprint();
-            if !shards.contains(&Index::shard_of(fingerprint)) {
-                continue;
-            }
-            let location = Location { ordinal: *ordinal, position: entry.position };
-            // One that was erased wins over older ones all the same.
-            let gone = entry.body != Body::Whole || floors.of_key(entry.hash, entry.seq).is_some();
-            let change = if gone { Change::Remove } else { Change::Put(location) };
-            let (before, _) = index.change(fingerprint, |_| change);
-            named += u64::from(!gone);
-            match before {
-                Some(older) if older.ordinal == *ordinal => named -= 1,
-                Some(older) => segment_of(older).into_iter().for_each(|s| s.remove_live()),
-                None => {}
-            }
-        }
-        segment.add_live(named);
     }
 }
 

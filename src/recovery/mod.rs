@@ -4,6 +4,7 @@
 //! durable cannot be read, whatever it might have superseded or hidden is not served.
 
 mod keyspace;
+mod rebuild;
 mod segments;
 mod snapshot;
 

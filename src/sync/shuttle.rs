@@ -86,6 +86,10 @@ impl<T> RwLock<T> {
     pub(crate) fn write(&self) -> checked::RwLockWriteGuard<'_, T> {
         unpoisoned(self.0.write())
     }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        unpoisoned(self.0.get_mut())
+    }
 }
 
 impl Condvar {

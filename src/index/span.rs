@@ -1,0 +1,31 @@
+//! Shards that one thread fills without locks, while nobody else has the index.
+
+use super::shard::Shard;
+use super::{Change, Index, Location, Window, tag};
+use crate::sync::RwLock;
+
+/// Some shards that lie side by side.
+#[derive(Debug)]
+pub(crate) struct Span<'a> {
+    first_shard: usize,
+    shards: &'a mut [RwLock<Shard>],
+    window: Window,
+}
+
+impl<'a> Span<'a> {
+    pub(super) fn new(first_shard: usize, shards: &'a mut [RwLock<Shard>], window: Window) -> Self {
+        Self { first_shard, shards, window }
+    }
+
+    /// The first of the shards.
+    pub(crate) fn first_shard(&self) -> usize {
+        self.first_shard
+    }
+
+    /// Changes the slot of a fingerprint, which has its shard in here, and gives what was there before.
+    pub(crate) fn change(&mut self, fingerprint: u64, change: Change) -> Option<Location> {
+        let at = Index::shard_of(fingerprint).checked_sub(self.first_shard)?;
+        let shard = self.shards.get_mut(at)?.get_mut();
+        shard.change(tag(fingerprint), self.window, |_| change).0
+    }
+}

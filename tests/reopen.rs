@@ -1,0 +1,136 @@
+//! What a close leaves for the next open, and what an open does without it.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "common/fixture.rs"]
+mod fixture;
+
+use std::path::{Path, PathBuf};
+
+use ebbtide::disk::{Disk, MemoryDisk};
+use ebbtide::{Keyspace, KeyspaceOptions, ManualClock, Retention, Store};
+use fixture::{MODES, Random, clock, files_of, hours, on_memory, open, seed};
+
+const INDEX: &str = "/data/keyspaces/images/INDEX";
+/// Where the first record of a segment starts.
+const SEGMENT_HEADER_LEN: usize = 1024;
+const DAY_KEYS: u64 = 50;
+
+fn images(store: &Store) -> Keyspace {
+    store.keyspace("images", KeyspaceOptions::new(Retention::days(30))).unwrap()
+}
+
+fn key(day: u64, number: u64) -> String {
+    format!("{day}/{number}")
+}
+
+/// Fills so many days, a segment each, and closes the store.
+fn closed(disk: &MemoryDisk, clock: &ManualClock, mapped: bool, days: u64) {
+    let store = open(on_memory(disk, clock), mapped);
+    let images = images(&store);
+    for day in 0..days {
+        for number in 0..DAY_KEYS {
+            images.insert(key(day, number), key(day, number)).unwrap();
+        }
+        clock.advance(hours(24));
+    }
+    store.close().unwrap();
+}
+
+/// How many keys of a day are served, each with its own value.
+fn served(images: &Keyspace, day: u64) -> u64 {
+    let of = |number: u64| {
+        let value = images.get(key(day, number)).unwrap();
+        value.inspect(|value| assert_eq!(value[..], *key(day, number).as_bytes())).is_some()
+    };
+    (0..DAY_KEYS).map(|number| u64::from(of(number))).sum()
+}
+
+fn segments(disk: &MemoryDisk, extension: &str) -> Vec<PathBuf> {
+    let is_one = |path: &Path| path.extension().is_some_and(|found| found == extension);
+    files_of(disk).into_iter().map(|(path, _)| path).filter(|path| is_one(path)).collect()
+}
+
+/// Makes every sidecar unreadable, and the first record behind the header of every segment.
+fn damage(disk: &MemoryDisk) {
+    for path in segments(disk, "idx").into_iter().chain(segments(disk, "seg")) {
+        let mut bytes = disk.read_file(&path).unwrap();
+        let from =
+            if path.extension().is_some_and(|e| e == "idx") { 0 } else { SEGMENT_HEADER_LEN };
+        bytes[from..from + 32].fill(0xee);
+        disk.write_file(&path, &bytes).unwrap();
+    }
+}
+
+#[test]
+fn after_a_close_the_index_is_taken_up_and_no_record_or_sidecar_is_read() {
+    for mapped in MODES {
+        for with_index in [true, false] {
+            let (disk, clock) = (MemoryDisk::new(1), clock());
+            closed(&disk, &clock, mapped, 3);
+            damage(&disk);
+            if !with_index {
+                disk.remove_file(Path::new(INDEX)).unwrap();
+            }
+            let store = open(on_memory(&disk, &clock), mapped);
+            let images = images(&store);
+            let found: Vec<u64> = (0..3).map(|day| served(&images, day)).collect();
+            // Without it the damage is met, and what it may have hidden is not served.
+            let expected = if with_index { [DAY_KEYS - 1; 3] } else { [0; 3] };
+            assert_eq!(found, expected, "mapped {mapped}, INDEX {with_index}");
+        }
+    }
+}
+
+#[test]
+fn buckets_that_expired_meanwhile_do_not_keep_the_index_from_being_taken_up() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        closed(&disk, &clock, mapped, 3);
+        damage(&disk);
+        clock.advance(hours(24 * 28));
+        let store = open(on_memory(&disk, &clock), mapped);
+        let images = images(&store);
+        let found: Vec<u64> = (0..3).map(|day| served(&images, day)).collect();
+        assert_eq!(found, [0, 0, DAY_KEYS - 1], "mapped {mapped}");
+        assert_eq!(store.stats().keyspaces[0].keys, DAY_KEYS, "mapped {mapped}");
+    }
+}
+
+/// Enough records that all processors take part, most of them superseded, some invalidated.
+#[test]
+fn an_index_that_several_threads_make_anew_names_the_same_records() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let mut choices = Random::new(seed("an_index_that_several_threads_make_anew"));
+    let store = open(on_memory(&disk, &clock), true);
+    let images = images(&store);
+    let keys = 40_000;
+    let mut newest = vec![None; keys as usize];
+    for version in 0..500_u64 {
+        let batch: Vec<u64> = (0..1000).map(|_| choices.below(keys)).collect();
+        images
+            .insert_batch(batch.iter().map(|key| (key.to_le_bytes(), version.to_le_bytes())))
+            .unwrap();
+        batch.iter().for_each(|key| newest[*key as usize] = Some(version));
+        if choices.once_in(10) {
+            let gone = choices.below(keys);
+            images.invalidate(gone.to_le_bytes()).unwrap();
+            newest[gone as usize] = None;
+        }
+        if choices.once_in(50) {
+            clock.advance(hours(24));
+        }
+    }
+    store.sync().unwrap();
+    let live = store.stats().keyspaces[0].keys;
+    assert_eq!(live, newest.iter().flatten().count() as u64);
+    let killed = disk.fork();
+    drop(store);
+    let store = open(on_memory(&killed, &clock), true);
+    let images = store.existing_keyspace("images").unwrap();
+    for (key, version) in newest.iter().enumerate() {
+        let value = images.get((key as u64).to_le_bytes()).unwrap();
+        let value = value.map(|value| u64::from_le_bytes(value[..].try_into().unwrap()));
+        assert_eq!(value, *version, "key {key}");
+    }
+    assert_eq!(store.stats().keyspaces[0].keys, live);
+}
