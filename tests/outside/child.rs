@@ -1,0 +1,128 @@
+//! The process that writes: it notes what it begins, and what it was told.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use ebbtide::{
+    Durability, Error, Keyspace, KeyspaceOptions, Log, LogOptions, Outcome, Retention, Row, Store,
+};
+
+use crate::fixture::{Random, clock, open, quiet, try_open, value_of};
+use crate::model::Model;
+
+pub(crate) const KEYS: u64 = 40;
+pub(crate) const LONGEST: u64 = 9000;
+pub(crate) const LONGEST_ROW: u64 = 300;
+/// A key that goes only with everything.
+const CANARY: &str = "canary";
+const DIR: &str = "EBBTIDE_OUTSIDE_DIR";
+
+pub(crate) fn images(store: &Store) -> Result<Keyspace, Error> {
+    let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(65_536);
+    store.keyspace("images", options)
+}
+
+pub(crate) fn access(store: &Store) -> Result<Log, Error> {
+    store.log("access", LogOptions::new(Retention::hours(16)).segment_bytes(65_536))
+}
+
+/// Opens a store that must open.
+pub(crate) fn opened(dir: &Path, mapped: bool) -> Store {
+    open(quiet(Store::builder(dir), &clock()), mapped)
+}
+
+/// How to start the process.
+pub(crate) struct Child<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) notes: &'a Path,
+    pub(crate) mapped: bool,
+    pub(crate) operations: u64,
+}
+
+impl Child<'_> {
+    /// The command, to be run by itself or by another program that comes before it.
+    pub(crate) fn command(
+        &self,
+        before: &[String],
+        model: &Model,
+        choices: &mut Random,
+    ) -> Command {
+        let program = std::env::current_exe().unwrap().into_os_string();
+        let mut words = before.iter().map(Into::into).chain([program]);
+        let mut command = Command::new(words.next().unwrap());
+        command
+            .args(words)
+            .args(["writes", "--exact", "--nocapture", "--test-threads=1"])
+            .env(DIR, self.dir)
+            .env("EBBTIDE_OUTSIDE_NOTES", self.notes)
+            .env("EBBTIDE_OUTSIDE_SEED", choices.next().to_string())
+            .env("EBBTIDE_OUTSIDE_VERSION", (model.version + 1).to_string())
+            .env("EBBTIDE_OUTSIDE_OPERATIONS", self.operations.to_string())
+            .env("EBBTIDE_OUTSIDE_MAPPED", u8::from(self.mapped).to_string())
+            // Cargo names directories in which each library would be looked for first.
+            .env_remove("LD_LIBRARY_PATH")
+            .stdout(Stdio::null());
+        command
+    }
+}
+
+/// The work of the process, if this is it.
+pub(crate) fn write() {
+    let Some(dir) = std::env::var_os(DIR).map(PathBuf::from) else { return };
+    let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
+    let notes = std::env::var_os("EBBTIDE_OUTSIDE_NOTES").unwrap();
+    let mut notes = OpenOptions::new().append(true).create(true).open(notes).unwrap();
+    let mapped = number("EBBTIDE_OUTSIDE_MAPPED") == 1;
+    let Ok(store) = try_open(quiet(Store::builder(&dir), &clock()), mapped) else { return };
+    let (Ok(images), Ok(access)) = (images(&store), access(&store)) else { return };
+    let mut choices = Random::new(number("EBBTIDE_OUTSIDE_SEED"));
+    // An invalidation that cannot be written down may take segments away, or everything.
+    let mut evicted = 0;
+    let _ = images.insert(CANARY, "here");
+    let first = number("EBBTIDE_OUTSIDE_VERSION");
+    for version in first..first.saturating_add(number("EBBTIDE_OUTSIDE_OPERATIONS")) {
+        let key = choices.below(KEYS);
+        let mut step = |intent: String, work: &mut dyn FnMut() -> Result<String, Error>| {
+            notes.write_all(format!("> {intent}\n").as_bytes()).unwrap();
+            let answer = work().unwrap_or_else(|_| "failed".to_owned());
+            let now_evicted = store.stats().segments_evicted;
+            let is_emptied = !images.contains(CANARY).is_ok_and(|there| there);
+            let more = if now_evicted > evicted || is_emptied { "> evicted\n< done\n" } else { "" };
+            evicted = now_evicted;
+            notes.write_all(format!("< {answer}\n{more}").as_bytes()).unwrap();
+        };
+        let name = key.to_le_bytes();
+        let value = || value_of(key, version, LONGEST);
+        let durable = "durable".to_owned();
+        match choices.below(100) {
+            0..40 => step(format!("insert {key} {version}"), &mut || {
+                images.insert(name, value()).map(|()| "written".to_owned())
+            }),
+            40..60 => step(format!("fill {key} {version}"), &mut || {
+                let fill = images.fill(name).durability(Durability::Sync).tag(tag(key));
+                assert_eq!(fill.commit(value())?, Outcome::Stored);
+                Ok(durable.clone())
+            }),
+            60..75 => step(format!("invalidate {key}"), &mut || {
+                images.invalidate(name).map(|_| durable.clone())
+            }),
+            75..80 => step(format!("invalidate_tag {key}"), &mut || {
+                images.invalidate_tag(tag(key)).map(|_| durable.clone())
+            }),
+            80..90 => step(format!("row {version}"), &mut || {
+                let row = Row::anonymous().payload(value_of(0, version, LONGEST_ROW));
+                access.append(row).map(|id| id.to_string())
+            }),
+            90..97 => step("sync".to_owned(), &mut || store.sync().map(|()| durable.clone())),
+            _ => step("maintain".to_owned(), &mut || store.maintain().map(|_| "done".to_owned())),
+        }
+    }
+    let _ = store.close();
+}
+
+/// One tag for four keys.
+fn tag(key: u64) -> String {
+    format!("tag-{}", key / 4)
+}

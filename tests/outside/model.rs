@@ -1,0 +1,150 @@
+//! What may be in a store whose process, or whose machine, was stopped.
+//!
+//! A process notes what it begins and what it was told. Of what it was told was durable, everything must be
+//! there; of the rest anything may be, but nothing that had been hidden.
+
+use std::collections::BTreeMap;
+
+use ebbtide::{RowId, Store};
+
+use crate::child::{KEYS, LONGEST, LONGEST_ROW, access, images};
+use crate::fixture::value_of;
+
+/// What a key may hold.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// Versions that may be there, the oldest first; `None` stands for nothing.
+    states: Vec<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    version: Option<u64>,
+    tagged: bool,
+    /// The call that brought it about has returned, and not with an error.
+    certain: bool,
+}
+
+const NOTHING: State = State { version: None, tagged: false, certain: true };
+
+/// What is known of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    keys: BTreeMap<u64, Known>,
+    /// Rows by version, and whether they are durable.
+    rows: BTreeMap<u64, (RowId, bool)>,
+    pub(crate) version: u64,
+    /// An invalidation could not be written down, and has taken segments or everything away instead.
+    evicted: bool,
+    pub(crate) acknowledged: u64,
+}
+
+impl Model {
+    pub(crate) fn take_notes(&mut self, notes: &str) {
+        let mut lines = notes.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        while let Some(intent) = lines.next() {
+            let intent: Vec<&str> = intent.strip_prefix("> ").unwrap().split(' ').collect();
+            let answer = lines.next().map(|line| line.strip_prefix("< ").unwrap());
+            self.acknowledged += u64::from(answer.is_some());
+            self.apply(&intent, answer);
+        }
+    }
+
+    fn apply(&mut self, intent: &[&str], answer: Option<&str>) {
+        let number = |at: usize| intent[at].parse::<u64>().unwrap();
+        match intent[0] {
+            verb @ ("insert" | "fill") => {
+                self.version = self.version.max(number(2));
+                let certain = matches!(answer, Some("written" | "durable"));
+                let state = State { version: Some(number(2)), tagged: verb == "fill", certain };
+                self.key(number(1)).push(state, answer == Some("durable"));
+            }
+            "invalidate" => {
+                let certain = answer == Some("durable");
+                self.key(number(1)).push(State { certain, ..NOTHING }, certain);
+            }
+            "invalidate_tag" => {
+                for key in number(1) / 4 * 4..number(1) / 4 * 4 + 4 {
+                    self.key(key).hide_tagged(answer == Some("durable"));
+                }
+            }
+            "row" => {
+                self.version = self.version.max(number(1));
+                if let Some(id) = answer.filter(|answer| *answer != "failed") {
+                    self.rows.insert(number(1), (id.parse().unwrap(), false));
+                }
+            }
+            "evicted" => self.evicted = true,
+            "sync" if answer == Some("durable") => {
+                self.keys.values_mut().for_each(Known::settle);
+                self.rows.values_mut().for_each(|(_, durable)| *durable = true);
+            }
+            _ => {}
+        }
+    }
+
+    fn key(&mut self, key: u64) -> &mut Known {
+        self.keys.entry(key).or_insert_with(|| Known { states: vec![NOTHING] })
+    }
+
+    /// Compares what is left with what may be there, and takes over what is.
+    pub(crate) fn check(&mut self, store: &Store) {
+        let report = store.recovery_report();
+        assert!(report.corrupt_records.is_empty(), "{report:?}");
+        let (images, access) = (images(store).unwrap(), access(store).unwrap());
+        for key in 0..KEYS {
+            let value = images.get(key.to_le_bytes()).unwrap();
+            let evicted = self.evicted;
+            let known = self.key(key);
+            if value.is_none() && evicted {
+                known.states.push(NOTHING);
+            }
+            let found = known.states.iter().rev().find(|state| match (state.version, &value) {
+                (None, None) => true,
+                (Some(version), Some(value)) => value[..] == value_of(key, version, LONGEST),
+                _ => false,
+            });
+            let found = *found.unwrap_or_else(|| {
+                let version = value.map(|value| value[..8].to_vec());
+                panic!("key {key}: {version:?} found, {:?} may be", known.states)
+            });
+            known.states = vec![State { certain: true, ..found }];
+        }
+        self.rows.retain(|version, (id, durable)| {
+            let row = access.get(*id).unwrap();
+            assert!(row.is_some() || !*durable, "row {version} is gone");
+            *durable = true;
+            let expected = value_of(0, *version, LONGEST_ROW);
+            row.inspect(|row| assert_eq!(row.payload()[..], expected)).is_some()
+        });
+    }
+}
+
+impl Known {
+    fn push(&mut self, state: State, is_durable: bool) {
+        self.states.push(state);
+        if is_durable {
+            self.settle();
+        }
+    }
+
+    /// What is there now is durable; of what came after it, it is not known whether it is there.
+    fn settle(&mut self) {
+        let last = self.states.iter().rposition(|state| state.certain).unwrap_or(0);
+        self.states.drain(..last);
+    }
+
+    /// Everything that carries the tag is hidden, for certain or perhaps.
+    fn hide_tagged(&mut self, is_durable: bool) {
+        let mut hidden = Vec::new();
+        for state in &self.states {
+            let after = if state.tagged { NOTHING } else { *state };
+            if is_durable {
+                hidden.push(State { certain: state.certain, ..after });
+            } else {
+                hidden.extend([*state, State { certain: false, ..after }]);
+            }
+        }
+        self.states = hidden;
+    }
+}

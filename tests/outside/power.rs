@@ -1,0 +1,69 @@
+//! Power cuts: what the disk holds at some moment is all there is.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::child::{Child, opened};
+use crate::fixture::{MODES, Random, seed};
+use crate::machine::{Machine, signal};
+use crate::model::Model;
+
+#[test]
+#[ignore = "a rig: see tests/rigs/README.md"]
+fn power_cuts() {
+    let cuts: u32 = std::env::var("EBBTIDE_CUTS").ok().map_or(20, |cuts| cuts.parse().unwrap());
+    for file_system in ["ext4", "xfs"] {
+        let mkfs = Command::new(format!("mkfs.{file_system}")).arg("-V").output();
+        if mkfs.is_err() {
+            println!("!! SKIPPED: there is no mkfs.{file_system}");
+            continue;
+        }
+        for mapped in MODES {
+            cut_power(file_system, mapped, cuts);
+        }
+    }
+}
+
+fn cut_power(file_system: &str, mapped: bool, cuts: u32) {
+    let mut choices = Random::new(seed("power_cuts"));
+    let dir = tempfile::tempdir().unwrap();
+    let (notes, copy) = (dir.path().join("notes"), dir.path().join("copy"));
+    Machine::format(dir.path(), file_system);
+    let mut model = Model::default();
+    for cut in 0..cuts {
+        let machine = Machine::start(dir.path());
+        let data = machine.mounted.join("data");
+        let child = Child { dir: &data, notes: &notes, mapped, operations: u64::MAX };
+        let mut child = child.command(&[], &model, &mut choices).spawn().unwrap();
+        let until = Instant::now() + Duration::from_micros(20_000 + choices.below(300_000));
+        while Instant::now() < until && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        assert!(child.try_wait().unwrap().is_none(), "the process ended by itself");
+        signal(child.id(), "-STOP");
+        machine.copy(&copy);
+        model.take_notes(&fs::read_to_string(&notes).unwrap_or_default());
+        let _ = child.kill();
+        child.wait().unwrap();
+        drop(machine);
+        fs::rename(&copy, dir.path().join("image")).unwrap();
+        fs::remove_file(&notes).unwrap_or_default();
+
+        let machine = Machine::start(dir.path());
+        let store = opened(&machine.mounted.join("data"), mapped);
+        model.check(&store);
+        assert!(store.verify().unwrap().problems.is_empty());
+        assert!(store.verify_ledger().unwrap().problems.is_empty());
+        if choices.once_in(3) {
+            store.maintain().unwrap();
+            model.check(&store);
+            store.close().unwrap();
+        }
+        println!("cut {cut}: {} operations", model.acknowledged);
+    }
+    println!(
+        "{file_system}, mapped {mapped}: {cuts} power cuts, {} operations",
+        model.acknowledged
+    );
+}
