@@ -6,7 +6,7 @@ use std::path::Path;
 use ebbtide::disk::{Disk, Fault};
 use ebbtide::{Durability, KeyspaceOptions, Outcome, Retention, Store};
 
-use crate::fixture::{MODES, Random, hours, minutes, seed};
+use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, seed};
 use crate::rig::{Rig, access, assert_sound, each_mode, images, options, put, row, seen};
 
 const INDEX: &str = "/data/keyspaces/images/INDEX";
@@ -159,8 +159,8 @@ fn a_hole_from_an_unfinished_write_does_not_hide_an_acknowledged_record() {
                     disk.clear();
                     // One that is still being written, and takes its place in the order before.
                     let fill = images(&store).fill("open").memory_limit_bytes(1);
-                    let mut open = fill.into_writer();
-                    if let Ok(writer) = &mut open {
+                    let mut unfinished = fill.into_writer();
+                    if let Ok(writer) = &mut unfinished {
                         let _ = writer.write_all(b"not finished");
                     }
                     let fill = images(&store).fill("second").durability(Durability::Sync);
@@ -198,7 +198,9 @@ fn crash_again_and_again(mapped: bool) {
     let mut rig = Rig::new(mapped);
     let mut most = 0;
     for number in 0..CRASHES {
-        let store = rig.open();
+        // The ledger is read whole at every opening: two days of it are enough.
+        let builder = on_memory(&rig.disk, &rig.clock).ledger_retention(hours(48));
+        let store = open(builder, mapped);
         let images = images(&store);
         match number % 8 {
             0 => put(&images, "key", &format!("value-{number}"), &["tag"]),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ebbtide::{Clock, Outcome, Row, Store, Timestamp};
+use ebbtide::{
+    Clock, Keyspace, KeyspaceOptions, Outcome, Retention, Row, Store, Timestamp,
+};
 
 use crate::fixture::{START, hours, minutes};
 use crate::rig::{
@@ -34,6 +36,27 @@ fn is_on_disk(rig: &Rig, name: &str) -> bool {
     value
 }
 
+/// A value that is kept for a week.
+fn weekly(store: &Store) -> Keyspace {
+    store.keyspace("weekly", KeyspaceOptions::new(Retention::days(7))).unwrap()
+}
+
+/// What of the days before must and must not be there, after ten minutes of a day.
+fn check_days(rig: &Rig, store: &Store, day: u32) {
+    for written in 0..day {
+        let (age, name) = (day - written, format!("day-{written:02}"));
+        assert!(!is_seen(store, &name), "{name} on day {day}");
+        // An hour of agreement is six times ten minutes; a kill may take a little of it.
+        let there = is_on_disk(rig, &name);
+        assert!(there || day > 4, "{name} was destroyed on suspicion, day {day}");
+        assert!(!there || age <= 6, "{name} is kept on day {day}");
+        let seen = weekly(store).contains(&name).unwrap();
+        let there = rig.on_disk(format!("week of {name}").as_bytes());
+        assert!(if age < 6 { seen } else { !seen || age < 7 }, "{name} of a week on day {day}");
+        assert!(if age < 6 { there } else { !there || age < 14 }, "{name} of a week on day {day}");
+    }
+}
+
 /// Each day the wall clock shows a step that nobody has confirmed, and the store is closed again before
 /// an hour has passed.
 #[test]
@@ -42,25 +65,15 @@ fn a_store_that_is_open_ten_minutes_a_day_forgets_all_the_same() {
         let mut rig = Rig::new(mapped);
         for day in 0_u32..30 {
             let store = rig.open();
-            let names: Vec<String> = (0..day).map(|day| format!("day-{day:02}")).collect();
-            for name in &names {
-                assert!(!is_seen(&store, name), "{name} on day {day}");
-            }
             let today = format!("day-{day:02}");
             write(&store, &today);
+            assert!(is_seen(&store, &today));
+            weekly(&store).insert(&today, format!("week of {today}")).unwrap();
             for _ in 0..10 {
                 rig.clock.advance(minutes(1));
                 store.maintain().unwrap();
             }
-            assert!(is_seen(&store, &today));
-            // An hour of agreement is six times ten minutes, also with what a kill takes of them.
-            for (name, written) in names.iter().zip(0..day) {
-                let must_be_there = day - written < 5;
-                let must_be_gone = day - written > 6;
-                let there = is_on_disk(&rig, name);
-                assert!(there || !must_be_there, "{name} was destroyed on suspicion, day {day}");
-                assert!(!there || !must_be_gone, "{name} is kept on day {day}");
-            }
+            check_days(&rig, &store, day);
             // Not every day ends in order.
             if day % 3 == 1 {
                 rig = rig.kill();
