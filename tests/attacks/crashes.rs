@@ -189,18 +189,20 @@ fn files(rig: &Rig) -> usize {
     rig.disk.all_files().iter().filter(|path| !path.starts_with("/data/ledger")).count()
 }
 
-/// Power cuts and kills, one after the other, some of them with something stored or purged before.
-fn crash_again_and_again(mapped: bool) {
+/// Power cuts and kills, one after the other, some of them with something stored or purged before, by
+/// position and mapped in turn.
+#[test]
+fn ten_thousand_crashes_leave_no_heap_of_segments() {
     const CRASHES: u32 = 10_000;
     /// A window of sixteen hours passes in so many of them.
-    const WINDOW: u32 = 16 * 12;
-    let mut choices = Random::new(seed("crash_again_and_again"));
-    let mut rig = Rig::new(mapped);
+    const WINDOW: u32 = 16 * 3;
+    let mut choices = Random::new(seed("ten_thousand_crashes_leave_no_heap_of_segments"));
+    let mut rig = Rig::new(false);
     let mut most = 0;
     for number in 0..CRASHES {
         // The ledger is read whole at every opening: two days of it are enough.
         let builder = on_memory(&rig.disk, &rig.clock).ledger_retention(hours(48));
-        let store = open(builder, mapped);
+        let store = open(builder, number % 2 == 0);
         let images = images(&store);
         match number % 8 {
             0 => put(&images, "key", &format!("value-{number}"), &["tag"]),
@@ -213,8 +215,8 @@ fn crash_again_and_again(mapped: bool) {
         if number % 3 == 0 {
             store.sync().unwrap();
         }
-        rig.clock.advance(minutes(5));
-        if number % 2 == 0 {
+        rig.clock.advance(minutes(20));
+        if number % 5 < 2 {
             store.maintain().unwrap();
         }
         let disk = match choices.below(3) {
@@ -237,16 +239,6 @@ fn crash_again_and_again(mapped: bool) {
     store.maintain().unwrap();
     assert!(rig.files(".seg").is_empty() && rig.files(".idx").is_empty());
     assert_sound(&store);
-}
-
-#[test]
-fn ten_thousand_crashes_by_position_leave_no_heap_of_segments() {
-    crash_again_and_again(false);
-}
-
-#[test]
-fn ten_thousand_crashes_mapped_leave_no_heap_of_segments() {
-    crash_again_and_again(true);
 }
 
 /// Crashes so close together that no window helps: those that leave nothing to keep leave no files, and
