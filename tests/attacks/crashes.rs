@@ -202,7 +202,7 @@ fn ten_thousand_crashes_leave_no_heap_of_segments() {
     for number in 0..CRASHES {
         // The ledger is read whole at every opening: two days of it are enough.
         let builder = on_memory(&rig.disk, &rig.clock).ledger_retention(hours(48));
-        let store = open(builder, number % 2 == 0);
+        let store = open(builder, number / 8 % 2 == 0);
         let images = images(&store);
         match number % 8 {
             0 => put(&images, "key", &format!("value-{number}"), &["tag"]),
