@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 use crate::store::StoreCore;
 use crate::sync::{Condvar, Mutex};
 
+/// The longest time without a look at whether the engine's time must be written down.
+const LONGEST_REST: Duration = Duration::from_secs(15);
+
 /// A running background thread.
 #[derive(Debug)]
 pub(crate) struct Janitor {
@@ -66,8 +69,20 @@ fn run(core: &StoreCore, signal: &Signal) {
                 return;
             }
         }
-        if signal.wait(interval.saturating_sub(started.elapsed())) {
+        if rest(core, signal, interval.saturating_sub(started.elapsed())) {
             return;
         }
     }
+}
+
+/// Waits for so long, and only keeps the time meanwhile; true if it is time to stop.
+fn rest(core: &StoreCore, signal: &Signal, mut left: Duration) -> bool {
+    while left > LONGEST_REST {
+        if signal.wait(LONGEST_REST) {
+            return true;
+        }
+        let _ = core.keep_time();
+        left -= LONGEST_REST;
+    }
+    signal.wait(left)
 }

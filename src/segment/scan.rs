@@ -1,7 +1,7 @@
 //! Walking a segment's records from its start: what recovery, `verify` and `dump` see of it.
 //!
-//! The walk goes from each record to the next by its checked length and never looks for a magic
-//! further on, since an image may hold anything. It works on any [`Source`], a byte slice included.
+//! The walk goes from each record to the next by its checked length and takes up nothing behind a place
+//! where that ends, since an image may hold anything. It works on any [`Source`], a byte slice included.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::io;
@@ -9,7 +9,7 @@ use std::io;
 use crate::disk::{DiskFile, read_full_at};
 use crate::format::Unreadable;
 use crate::format::checksum::Seed;
-use crate::format::record::{HEAD_LEN, RecordHead, RecordKind};
+use crate::format::record::{ALIGN, HEAD_LEN, RecordHead, RecordKind};
 use crate::format::rows::{decode_directory, is_unfinished};
 use crate::format::segment_header::HEADER_LEN;
 use crate::format::sidecar::{Listing, SidecarEntry, UNFINISHED_ROWS};
@@ -86,6 +86,31 @@ impl<S: Source> Walker<S> {
             Ok(Found { offset, head })
         });
         Ok(Some(found))
+    }
+
+    /// The highest durable mark in what follows, wherever a header stands there that belongs to this place
+    /// in this segment. It only tells how much had been durable: nothing is taken up for it.
+    fn mark_ahead(&self) -> io::Result<u64> {
+        let mut highest = 0;
+        let mut start = self.offset;
+        while start < self.end {
+            let bytes = self.at(start, CHUNK_LEN.min((self.end - start) as usize))?;
+            let step = ALIGN as usize;
+            for (window, offset) in
+                bytes.windows(HEAD_LEN).step_by(step).zip((start..).step_by(step))
+            {
+                // Most of what is no header is told by less than a checksum.
+                if RecordHead::parse(window).is_err() {
+                    continue;
+                }
+                if let Ok(head) = RecordHead::decode(window, self.seed, offset) {
+                    highest = highest.max(head.durable_mark.min(offset));
+                }
+            }
+            // A header that reaches into the next piece is looked at there.
+            start += (CHUNK_LEN - HEAD_LEN) as u64;
+        }
+        Ok(highest)
     }
 
     /// Compares a record's checksums; it was given by this walk.
@@ -208,7 +233,8 @@ pub(crate) struct Scanned {
 }
 
 /// Walks a segment. Above the durable mark a record counts only if all of its checksums match,
-/// and nothing behind one that does not.
+/// and nothing behind one that does not. Where the walk ends early, what lies behind is asked for its
+/// mark alone: a record that is damaged below it was no torn end.
 pub(crate) fn scan<S: Source>(source: S, seed: Seed, len: u64) -> io::Result<Scanned> {
     let mut walker = Walker::new(source, seed, len);
     let mut found = Vec::new();
@@ -223,6 +249,7 @@ pub(crate) fn scan<S: Source>(source: S, seed: Seed, len: u64) -> io::Result<Sca
             }
             Err(unreadable) => {
                 stopped = Some(reason(unreadable));
+                mark = mark.max(walker.mark_ahead()?);
                 break;
             }
         }

@@ -73,8 +73,8 @@ impl StoreBuilder {
 
     /// Whether a background thread does the upkeep; it does unless set. Without it,
     /// [`Store::maintain`] must be called. What is past its deadline is invisible either way. The
-    /// upkeep also writes the engine's time down, once a minute: without it, a power cut together
-    /// with a wall clock that goes back can undo the time that passed since.
+    /// upkeep also writes the engine's time down, at least once a minute: without it, a power cut
+    /// together with a wall clock that goes back can undo the time that passed since.
     pub fn background(mut self, on: bool) -> Self {
         self.background = on;
         self

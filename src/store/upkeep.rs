@@ -6,10 +6,19 @@ use crate::error::{Error, Result};
 use crate::recovery::write_snapshot;
 use crate::time::{SAVE_INTERVAL_MS, Timestamp};
 
+/// The engine's time is written down after half of what a power cut may hide, so that no round of upkeep
+/// that comes within that time comes too late.
+const SAVE_AFTER_MS: u64 = SAVE_INTERVAL_MS / 2;
+
 /// When the slower parts of the upkeep were done last, by the engine's time.
 #[derive(Debug, Default)]
 pub(super) struct Due {
     saved_at: Timestamp,
+    settled_at: Timestamp,
+}
+
+fn has_passed(since: Timestamp, now: Timestamp, ms: u64) -> bool {
+    now.since(since).as_millis() >= u128::from(ms)
 }
 
 /// Keeps the first error of several steps that are all to be done.
@@ -76,15 +85,35 @@ impl StoreCore {
             core.seal_past(now);
         }
         first.note(self.scrub(now, false));
-        if now.since(due.saved_at).as_millis() >= u128::from(SAVE_INTERVAL_MS) {
-            due.saved_at = now;
+        let settles = has_passed(due.settled_at, now, SAVE_INTERVAL_MS);
+        if settles {
+            due.settled_at = now;
             // What the ledger holds is in what is saved, and counted before it is forgotten.
             first.note(or_later(self.engine.settle_ledger()));
-            first.note(self.engine.save_time());
+        }
+        first.note(self.save_time(&mut due, now));
+        if settles {
             first.note(self.forget());
             first.note(self.shorten_ledger(now));
         }
         first.into_result()
+    }
+
+    /// Writes the time down if that is due: where rounds of upkeep are far apart, between them too.
+    pub(crate) fn keep_time(&self) -> Result<()> {
+        let mut due = self.upkeep.lock();
+        if self.engine.is_closed() || self.engine.is_read_only() {
+            return Ok(());
+        }
+        self.save_time(&mut due, self.engine.trusted_now())
+    }
+
+    fn save_time(&self, due: &mut Due, now: Timestamp) -> Result<()> {
+        if !has_passed(due.saved_at, now, SAVE_AFTER_MS) {
+            return Ok(());
+        }
+        due.saved_at = now;
+        self.engine.save_time()
     }
 
     /// Erases dead records where that is due, or everywhere.

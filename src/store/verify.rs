@@ -152,16 +152,28 @@ impl Verify<'_> {
         if owner.kind == RecordKind::Rows {
             let buckets: Vec<_> = owner.buckets.read().values().cloned().collect();
             for bucket in buckets {
-                self.twin(&bucket.dir().join(KEYS_FILE), keys::MAGIC);
+                let path = bucket.dir().join(KEYS_FILE);
+                self.twin(&path, keys::MAGIC);
+                if !owner.buckets.read().contains_key(&bucket.start) || self.has_left(&path) {
+                    self.report.problems.retain(|problem| problem.path != path);
+                }
             }
         }
         for segment in owner.segments() {
             self.segment(owner, &segment);
             // A bucket may have left while it was walked.
-            if owner.segment(segment.number()).is_none() {
+            if owner.segment(segment.number()).is_none() || self.has_left(segment.path()) {
                 self.report.problems.retain(|problem| problem.path != segment.path());
             }
         }
+    }
+
+    /// True if a file that was there when this store was opened to be looked at is there no more: the
+    /// process that writes has dropped or evicted it.
+    fn has_left(&self, path: &Path) -> bool {
+        let opened =
+            || self.disk().open(path, Access::Read).map_err(|e| Error::io("open", path, e));
+        self.engine.is_read_only() && opened().is_err_and(|e| e.is_not_found())
     }
 
     fn segment(&mut self, owner: &Owner, segment: &Segment) {

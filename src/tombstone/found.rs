@@ -62,10 +62,15 @@ impl FoundLog {
         super::denials(self.scan.tombstones.iter()).collect()
     }
 
-    /// Offsets in the first region of entries that the two regions do not agree about.
+    /// Offsets in the first region of entries that the two regions do not agree about. One that is in
+    /// one of them only, and that no later entry calls durable, is just being written.
     pub(crate) fn differences(&self) -> Vec<u64> {
+        let is_blank = |entry: &[u8]| entry.iter().all(|byte| *byte == 0);
+        let differs = |(at, (first, second)): &(usize, (&[u8], &[u8]))| {
+            first != second && (*at < self.scan.mark || !(is_blank(first) || is_blank(second)))
+        };
         let pairs = self.first.chunks(ENTRY_LEN).zip(self.second.chunks(ENTRY_LEN));
-        let differing = pairs.enumerate().filter(|(_, (first, second))| first != second);
+        let differing = pairs.enumerate().filter(differs);
         differing.map(|(at, _)| REGION_HEADER_LEN + (at * ENTRY_LEN) as u64).collect()
     }
 }

@@ -1,0 +1,26 @@
+//! Attacks that succeeded on paper, played step by step: ways in which what was gone could come back,
+//! and in which bytes could be shown or lost that must not be.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "attacks/crashes.rs"]
+mod crashes;
+#[path = "attacks/fills.rs"]
+mod fills;
+#[path = "common/fixture.rs"]
+mod fixture;
+#[path = "attacks/identity.rs"]
+mod identity;
+#[path = "attacks/logs.rs"]
+mod logs;
+#[path = "attacks/readers.rs"]
+mod readers;
+#[path = "attacks/rig.rs"]
+mod rig;
+#[path = "attacks/scrubbing.rs"]
+mod scrubbing;
+#[path = "attacks/time.rs"]
+mod time;
+#[path = "attacks/tombstones.rs"]
+mod tombstones;
+#[path = "attacks/versions.rs"]
+mod versions;

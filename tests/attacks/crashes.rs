@@ -1,0 +1,309 @@
+//! What a crash leaves lying about, and what must not be believed of it.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use ebbtide::disk::{Disk, Fault};
+use ebbtide::{Durability, KeyspaceOptions, Outcome, Retention, Store};
+
+use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, seed};
+use crate::rig::{Rig, access, assert_sound, each_mode, images, options, put, row, seen};
+
+const INDEX: &str = "/data/keyspaces/images/INDEX";
+const STATE: &str = "/data/STATE";
+const SLOT: usize = 4096;
+
+/// Closed in order, opened, changed, and killed.
+fn changed_since_the_snapshot(rig: &Rig) -> (Vec<u8>, Rig) {
+    let store = rig.open();
+    for key in ["replaced", "purged", "purged-by-tag", "erased", "kept"] {
+        put(&images(&store), key, "before the close", &[key]);
+    }
+    store.close().unwrap();
+    let snapshot = rig.disk.read_file(Path::new(INDEX)).unwrap();
+    let store = rig.open();
+    put(&images(&store), "replaced", "after the close", &[]);
+    images(&store).invalidate("purged").unwrap();
+    images(&store).invalidate_tag("purged-by-tag").unwrap();
+    images(&store).erase("erased").commit().unwrap();
+    store.scrub().unwrap();
+    put(&images(&store), "new", "after the close", &[]);
+    store.sync().unwrap();
+    (snapshot, rig.kill())
+}
+
+fn assert_as_changed(store: &Store, what: &str) {
+    let of = |key: &str| seen(store, key);
+    assert_ne!(of("replaced").as_deref(), Some("before the close"), "{what}");
+    for key in ["purged", "purged-by-tag", "erased"] {
+        assert_eq!(of(key), None, "{what}: {key}");
+    }
+}
+
+/// The removal of the snapshot was not durable, and a power cut has brought it back.
+#[test]
+fn a_stale_index_snapshot_is_not_believed_after_a_crash() {
+    each_mode(|rig| {
+        let (snapshot, crashed) = changed_since_the_snapshot(rig);
+        let check = |rig: &Rig, what: &str| {
+            rig.disk.write_file(Path::new(INDEX), &snapshot).unwrap();
+            let store = rig.open();
+            assert_as_changed(&store, what);
+            assert_eq!(seen(&store, "replaced").as_deref(), Some("after the close"), "{what}");
+            assert_eq!(seen(&store, "new").as_deref(), Some("after the close"), "{what}");
+            assert_eq!(seen(&store, "kept").as_deref(), Some("before the close"), "{what}");
+            assert_sound(&store);
+        };
+        check(&crashed.kill(), "killed");
+        check(&crashed.cut(0), "cut");
+        // Closed in order once more, with another snapshot in the place of its own.
+        let closed = crashed.kill();
+        closed.open().close().unwrap();
+        check(&closed, "closed");
+    });
+}
+
+/// Beside it, the slot of STATE is lost that says that the store was opened since.
+#[test]
+fn a_stale_index_snapshot_is_not_believed_with_half_of_state_lost() {
+    each_mode(|rig| {
+        let (snapshot, crashed) = changed_since_the_snapshot(rig);
+        for slot in [0, SLOT] {
+            for at in [0, 12, 40, 500] {
+                let rig = crashed.kill();
+                rig.disk.write_file(Path::new(INDEX), &snapshot).unwrap();
+                rig.change(Path::new(STATE), |bytes| bytes[slot + at] ^= 1);
+                assert_as_changed(&rig.open(), "half of STATE");
+                assert_as_changed(&rig.open(), "half of STATE, opened again");
+            }
+        }
+    });
+}
+
+/// The machine goes on, and so does its page cache: what a failed sync left there is seen by the next
+/// process, and must be durable by the time it can be built upon.
+#[test]
+fn what_is_served_after_a_failed_sync_and_a_reopen_outlasts_a_power_cut() {
+    let faults = [Fault::Error(ErrorKind::Other), Fault::ErrorAfter(ErrorKind::Other)];
+    for fault in faults {
+        for call in 1..8 {
+            each_mode(|rig| {
+                let (disk, store) = rig.open_faulty();
+                put(&images(&store), "key", "durable", &[]);
+                row(&access(&store), "durable", &[]);
+                store.sync().unwrap();
+                put(&images(&store), "key", "after", &[]);
+                put(&images(&store), "other", "after", &[]);
+                row(&access(&store), "after", &[]);
+                disk.inject(disk.calls() + call, fault);
+                let failed = store.sync().is_err();
+                disk.clear();
+                if failed {
+                    // A sync is not tried again, since it could only lie.
+                    assert!(store.sync().is_err() && images(&store).insert("x", "y").is_err());
+                    images(&store).invalidate("other").unwrap();
+                }
+                let rig = rig.kill();
+                drop(store);
+                let store = rig.open();
+                assert_eq!(store.stats().poisoned, None);
+                let served = ["key", "other"].map(|key| seen(&store, key));
+                assert!(served[0].is_some());
+                assert!(!failed || served[1].is_none(), "what was purged is back");
+                let rows = crate::rig::rows(&access(&store));
+                for seed in 0..4 {
+                    let store = rig.cut(seed).open();
+                    assert_eq!(["key", "other"].map(|key| seen(&store, key)), served);
+                    assert_eq!(crate::rig::rows(&access(&store)), rows);
+                }
+            });
+        }
+    }
+}
+
+/// A write breaks off, by any fault after which writing goes on, and the record after it is acknowledged
+/// as durable: nothing that was not finished may stand between it and the recovery.
+#[test]
+fn a_hole_from_an_unfinished_write_does_not_hide_an_acknowledged_record() {
+    let faults = [
+        Fault::Torn(ErrorKind::StorageFull),
+        Fault::Error(ErrorKind::StorageFull),
+        Fault::ErrorAfter(ErrorKind::StorageFull),
+        Fault::Torn(ErrorKind::Interrupted),
+        Fault::Torn(ErrorKind::Other),
+        Fault::Short,
+    ];
+    let unfinished: [fn(&Store) -> bool; 3] = [
+        |store| images(store).insert("first", vec![1; 1500]).is_ok(),
+        |store| {
+            let batch = (0..5).map(|number| (format!("batch-{number}"), vec![1; 700]));
+            images(store).insert_batch(batch).is_ok()
+        },
+        |store| {
+            let fill = images(store).fill("first").memory_limit_bytes(100);
+            let mut writer = fill.into_writer().unwrap();
+            let written = (0..15).all(|_| writer.write_all(&[1; 100]).is_ok());
+            written && writer.commit().is_ok_and(|outcome| outcome == Outcome::Stored)
+        },
+    ];
+    let mut acknowledged = 0;
+    for fault in faults {
+        for (at, write) in unfinished.iter().enumerate() {
+            for call in 1..8 {
+                each_mode(|rig| {
+                    let (disk, store) = rig.open_faulty();
+                    put(&images(&store), "before", "value", &[]);
+                    store.sync().unwrap();
+                    disk.inject(disk.calls() + call, fault);
+                    write(&store);
+                    disk.clear();
+                    // One that is still being written, and takes its place in the order before.
+                    let fill = images(&store).fill("open").memory_limit_bytes(1);
+                    let mut unfinished = fill.into_writer();
+                    if let Ok(writer) = &mut unfinished {
+                        let _ = writer.write_all(b"not finished");
+                    }
+                    let fill = images(&store).fill("second").durability(Durability::Sync);
+                    let Ok(Outcome::Stored) = fill.commit("acknowledged") else { return };
+                    for stopped in (0..6).map(|seed| rig.cut(seed)).chain([rig.kill()]) {
+                        let what = format!("{fault:?} at {call}, write {at}");
+                        let store = stopped.open();
+                        let second = seen(&store, "second");
+                        assert_eq!(second.as_deref(), Some("acknowledged"), "{what}");
+                        assert_eq!(seen(&store, "before").as_deref(), Some("value"), "{what}");
+                        assert_eq!(seen(&store, "open"), None, "{what}");
+                        let first = images(&store).get("first").unwrap();
+                        assert!(first.is_none_or(|first| first[..] == [1; 1500]), "{what}");
+                        assert!(store.recovery_report().corrupt_records.is_empty(), "{what}");
+                    }
+                });
+                acknowledged += 1;
+            }
+        }
+    }
+    assert!(acknowledged > 100);
+}
+
+/// What lies in the store, but for the ledger, which is kept for years.
+fn files(rig: &Rig) -> usize {
+    rig.disk.all_files().iter().filter(|path| !path.starts_with("/data/ledger")).count()
+}
+
+/// Power cuts and kills, one after the other, some of them with something stored or purged before, by
+/// position and mapped in turn.
+#[test]
+fn ten_thousand_crashes_leave_no_heap_of_segments() {
+    const CRASHES: u32 = 10_000;
+    /// A window of sixteen hours passes in so many of them.
+    const WINDOW: u32 = 16 * 3;
+    let mut choices = Random::new(seed("ten_thousand_crashes_leave_no_heap_of_segments"));
+    let mut rig = Rig::new(false);
+    let mut most = 0;
+    for number in 0..CRASHES {
+        // The ledger is read whole at every opening: two days of it are enough.
+        let builder = on_memory(&rig.disk, &rig.clock).ledger_retention(hours(48));
+        let store = open(builder, number / 8 % 2 == 0);
+        let images = images(&store);
+        match number % 8 {
+            0 => put(&images, "key", &format!("value-{number}"), &["tag"]),
+            1 => row(&access(&store), "row", &["tag"]),
+            2 => drop(images.invalidate("key").unwrap()),
+            3 => put(&images, &format!("key-{number}"), "value", &[]),
+            4 => drop(images.fill("unfinished").memory_limit_bytes(1).into_writer().unwrap()),
+            _ => {}
+        }
+        if number % 3 == 0 {
+            store.sync().unwrap();
+        }
+        rig.clock.advance(minutes(20));
+        if number % 5 < 2 {
+            store.maintain().unwrap();
+        }
+        let disk = match choices.below(3) {
+            0 => rig.disk.kill(),
+            1 => rig.disk.crash(&mut |_: u32| 0),
+            _ => rig.disk.crash(&mut choices.choices()),
+        };
+        drop(store);
+        rig = rig.with(disk);
+        most = most.max(files(&rig));
+        // At most a segment and its sidecar for every opening that stored something, and three for each
+        // bucket of the log, within the window.
+        let bound = (2 * WINDOW / 4 + 3 * 17 + 40) as usize;
+        assert!(files(&rig) < bound, "{} files after {number} crashes", files(&rig));
+    }
+    println!("at most {most} files");
+    // Once nothing is stored any more, nothing is left.
+    rig.clock.advance(hours(17));
+    let store = rig.open();
+    store.maintain().unwrap();
+    assert!(rig.files(".seg").is_empty() && rig.files(".idx").is_empty());
+    assert_sound(&store);
+}
+
+/// Crashes so close together that no window helps: those that leave nothing to keep leave no files, and
+/// those that do are held to the capacity.
+#[test]
+fn crashes_one_after_the_other_are_held_to_the_capacity() {
+    const CAPACITY: u64 = 256 * 1024;
+    for mapped in MODES {
+        for stores in [false, true] {
+            let mut rig = Rig::new(mapped);
+            let mut first = 0;
+            for number in 0..500_u64 {
+                let store = rig.open();
+                let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(4096);
+                let keyspace = store.keyspace("images", options.capacity_bytes(CAPACITY)).unwrap();
+                if stores {
+                    put(&keyspace, &format!("key-{number}"), &format!("value-{number}"), &[]);
+                    let disk = rig.disk.kill();
+                    drop(store);
+                    rig = rig.with(disk);
+                    let store = rig.look();
+                    assert!(store.stats().keyspaces[0].used_bytes <= CAPACITY);
+                    let newest = seen(&store, &format!("key-{number}"));
+                    assert_eq!(newest, Some(format!("value-{number}")));
+                } else {
+                    put(&keyspace, "key", "value", &[]);
+                    let disk = rig.disk.crash(&mut |_: u32| 0);
+                    drop(store);
+                    rig = rig.with(disk);
+                    if number == 10 {
+                        first = files(&rig);
+                    }
+                    assert!(number < 10 || files(&rig) <= first + 2, "crash {number}");
+                }
+            }
+            assert!(files(&rig) < 100, "{} files", files(&rig));
+        }
+    }
+}
+
+/// The rest of the trash directory's life is in the hands of whoever opens next.
+#[test]
+fn a_bucket_that_a_power_cut_brings_back_from_the_trash_is_dropped_again() {
+    each_mode(|rig| {
+        let store = rig.open();
+        put(&images(&store), "key", "value to be gone", &[]);
+        store.sync().unwrap();
+        let before = rig.kill();
+        rig.clock.advance(hours(16));
+        store.maintain().unwrap();
+        assert!(!rig.on_disk(b"value to be gone"));
+        // The directory entry is back with all of its bytes; STATE knows how late it is.
+        let path = before.files(".seg").remove(0);
+        let bytes = before.disk.read_file(&path).unwrap();
+        let after = rig.kill();
+        let bucket = path.parent().unwrap();
+        after.disk.create_dir(bucket).unwrap();
+        after.disk.write_file(&path, &bytes).unwrap();
+        let clock = ebbtide::ManualClock::new(ebbtide::Timestamp::from_millis(0));
+        clock.reboot(minutes(1));
+        let after = Rig { clock, ..after };
+        let store = after.open();
+        assert_eq!(seen(&store, "key"), None);
+        store.maintain().unwrap();
+        assert!(!after.on_disk(b"value to be gone"));
+        store.keyspace("images", options()).unwrap();
+    });
+}

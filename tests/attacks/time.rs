@@ -1,0 +1,280 @@
+//! Clocks that step, stand still, or were wrong from the beginning.
+
+use std::time::Duration;
+
+use ebbtide::{Clock, Keyspace, KeyspaceOptions, Outcome, Retention, Row, Store, Timestamp};
+
+use crate::fixture::{START, hours, minutes};
+use crate::rig::{
+    Rig, access, assert_sound, each_mode, images, put, rows, seen, stopped_at_each_call,
+};
+
+const YEAR_2099: Timestamp = Timestamp::from_millis(4_070_908_800_000);
+const YEAR_1970: Timestamp = Timestamp::from_millis(0);
+
+/// A value and a row that say when they were written.
+fn write(store: &Store, name: &str) {
+    put(&images(store), name, &format!("value of {name}"), &[]);
+    let visitor = access(store).pseudonym("198.18.0.7".parse().unwrap(), store.now()).unwrap();
+    access(store).append(Row::new(visitor).payload(format!("row of {name}"))).unwrap();
+}
+
+fn is_seen(store: &Store, name: &str) -> bool {
+    let value = seen(store, name).is_some();
+    let log = store.existing_log("access").unwrap();
+    let row = rows(&log).contains(&format!("row of {name}"));
+    assert_eq!(value, row, "{name}");
+    value
+}
+
+fn is_on_disk(rig: &Rig, name: &str) -> bool {
+    let value = rig.on_disk(format!("value of {name}").as_bytes());
+    let row = rig.on_disk(format!("row of {name}").as_bytes());
+    assert_eq!(value, row, "{name}");
+    value
+}
+
+/// Values that are kept for two weeks.
+fn fortnightly(store: &Store) -> Keyspace {
+    store.keyspace("fortnightly", KeyspaceOptions::new(Retention::days(14))).unwrap()
+}
+
+/// What of the days before must and must not be there, after ten minutes of a day.
+fn check_days(rig: &Rig, store: &Store, day: u32) {
+    for written in 0..day {
+        let (age, name) = (day - written, format!("day-{written:02}"));
+        assert!(!is_seen(store, &name), "{name} on day {day}");
+        // An hour of agreement is six times ten minutes; a kill may take a little of it.
+        let there = is_on_disk(rig, &name);
+        assert!(there || day > 4, "{name} was destroyed on suspicion, day {day}");
+        assert!(!there || age <= 6, "{name} is kept on day {day}");
+        // What is written while the time lags behind lives shorter by the lag, and never longer.
+        let seen = fortnightly(store).contains(&name).unwrap();
+        let there = rig.on_disk(format!("fortnight of {name}").as_bytes());
+        assert!(if age < 7 { seen } else { !seen || age < 14 }, "{name} for long on day {day}");
+        assert!(if age < 7 { there } else { !there || age < 21 }, "{name} for long on day {day}");
+    }
+}
+
+/// Each day the wall clock shows a step that nobody has confirmed, and the store is closed again before
+/// an hour has passed.
+#[test]
+fn a_store_that_is_open_ten_minutes_a_day_forgets_all_the_same() {
+    for mapped in crate::fixture::MODES {
+        let mut rig = Rig::new(mapped);
+        for day in 0_u32..30 {
+            let store = rig.open();
+            let today = format!("day-{day:02}");
+            write(&store, &today);
+            assert!(is_seen(&store, &today));
+            fortnightly(&store).insert(&today, format!("fortnight of {today}")).unwrap();
+            for _ in 0..10 {
+                rig.clock.advance(minutes(1));
+                store.maintain().unwrap();
+            }
+            check_days(&rig, &store, day);
+            // Not every day ends in order.
+            if day % 3 == 1 {
+                rig = rig.kill();
+            } else {
+                store.close().unwrap();
+            }
+            drop(store);
+            rig.clock.reboot(hours(24) - minutes(10));
+        }
+    }
+}
+
+#[test]
+fn a_store_first_opened_in_2099_keeps_nothing_longer_once_the_clock_is_right() {
+    for reboots in [false, true] {
+        each_mode(|rig| {
+            rig.clock.set_wall(YEAR_2099);
+            let store = rig.open();
+            write(&store, "future");
+            store.close().unwrap();
+            if reboots {
+                rig.clock.reboot(minutes(1));
+            }
+            rig.clock.set_wall(START);
+            let store = rig.open();
+            assert!(store.now() >= YEAR_2099, "time does not go back by itself");
+            store.reset_clock().unwrap();
+            assert_eq!(store.now(), START);
+            assert!(is_seen(&store, "future"), "a wrong year loses nothing");
+            write(&store, "present");
+            store.sync().unwrap();
+            rig.everywhere(&store, |store| {
+                assert_eq!(store.now(), START);
+                assert!(is_seen(store, "future") && is_seen(store, "present"));
+            });
+            rig.clock.advance(hours(16));
+            rig.everywhere(&store, |store| {
+                assert!(!is_seen(store, "future") && !is_seen(store, "present"));
+            });
+            store.maintain().unwrap();
+            assert!(!is_on_disk(rig, "future") && !is_on_disk(rig, "present"));
+            assert_sound(&store);
+        });
+    }
+}
+
+/// Nobody resets the clock: what is measured is how long it has been there, not which year it is.
+#[test]
+fn a_store_first_opened_in_2099_forgets_in_time_though_nobody_resets_its_clock() {
+    each_mode(|rig| {
+        rig.clock.set_wall(YEAR_2099);
+        let store = rig.open();
+        write(&store, "future");
+        rig.clock.set_wall(START);
+        write(&store, "present");
+        assert!(is_seen(&store, "future") && is_seen(&store, "present"));
+        rig.clock.advance(hours(16));
+        assert!(!is_seen(&store, "future") && !is_seen(&store, "present"));
+        store.maintain().unwrap();
+        assert!(!is_on_disk(rig, "future") && !is_on_disk(rig, "present"));
+    });
+}
+
+/// The power goes while deadlines are being brought forward.
+#[test]
+fn a_power_cut_while_2099_is_corrected_keeps_nothing_longer() {
+    for mapped in crate::fixture::MODES {
+        stopped_at_each_call(
+            || {
+                let rig = Rig::new(mapped);
+                rig.clock.set_wall(YEAR_2099);
+                let (disk, store) = rig.open_faulty();
+                write(&store, "future");
+                store.sync().unwrap();
+                rig.clock.set_wall(START);
+                (rig, disk, store)
+            },
+            |store| drop(store.reset_clock()),
+            |rig, what| {
+                let store = rig.open();
+                store.reset_clock().unwrap();
+                assert_eq!(store.now(), START, "{what}");
+                write(&store, "present");
+                // The clock is shared with all the other stops.
+                let clock = ebbtide::ManualClock::new(START + hours(16));
+                let later = Rig { clock, ..rig.kill() };
+                let store = later.open();
+                store.confirm_clock().unwrap();
+                store.maintain().unwrap();
+                assert!(!is_seen(&store, "future") && !is_seen(&store, "present"), "{what}");
+                assert!(!is_on_disk(&later, "future"), "{what}");
+            },
+        );
+    }
+}
+
+/// Each step alone would be within what is believed at once; the budget is for a day of them.
+#[test]
+fn fifty_nine_minutes_every_minute_destroy_nothing() {
+    for restarts in [false, true] {
+        for mapped in crate::fixture::MODES {
+            let mut rig = Rig::new(mapped);
+            let mut store = rig.open();
+            write(&store, "early");
+            store.sync().unwrap();
+            for minute in 0..50 {
+                rig.clock.set_wall(rig.clock.wall() + minutes(59));
+                store.maintain().unwrap();
+                rig.clock.advance(minutes(1));
+                store.maintain().unwrap();
+                if restarts && minute % 5 == 0 {
+                    let next = rig.kill();
+                    drop(store);
+                    rig = next;
+                    store = rig.open();
+                }
+            }
+            let now = store.now();
+            assert!(now <= START + minutes(50) + minutes(62), "{now} after fifty minutes");
+            assert!(!is_seen(&store, "early"), "hidden, in case the clock is right");
+            assert!(is_on_disk(&rig, "early"));
+            rig.clock.set_wall(START + minutes(50));
+            assert!(is_seen(&store, "early"), "the clock was wrong, and nothing is lost");
+            store.maintain().unwrap();
+            assert!(is_on_disk(&rig, "early"));
+            // And it is not kept for longer than its window either.
+            rig.clock.advance(hours(15) + minutes(10));
+            assert!(!is_seen(&store, "early"));
+            store.maintain().unwrap();
+            assert!(!is_on_disk(&rig, "early"));
+        }
+    }
+}
+
+/// The time was last written down at the last upkeep. Whenever the power goes, what had expired by then
+/// is not read again, whatever the wall clock says after.
+#[test]
+fn what_had_expired_stays_so_after_a_power_cut_with_the_clock_at_1970() {
+    // Upkeep comes as often as it should, or as seldom as it may.
+    for pause in [20, 31, 45, 59, 60] {
+        each_mode(|rig| {
+            let store = rig.open();
+            let pause = Duration::from_secs(pause);
+            for round in 0_u32..64 {
+                let key = format!("key-{round}");
+                let almost = pause - Duration::from_millis(1);
+                let fill = images(&store).fill(&key).expires_at(store.now() + almost);
+                assert_eq!(fill.commit("value").unwrap(), Outcome::Stored);
+                store.sync().unwrap();
+                rig.clock.advance(almost);
+                assert_eq!(seen(&store, &key), None);
+                let stopped = rig.cut(u64::from(round % 3));
+                let clock = ebbtide::ManualClock::new(YEAR_1970);
+                clock.reboot(Duration::ZERO);
+                let after = Rig { clock, ..stopped }.open();
+                assert!(after.now() >= store.now(), "{pause:?}: {} was reached", store.now());
+                assert_eq!(seen(&after, &key), None, "{pause:?}, round {round}");
+                rig.clock.advance(Duration::from_millis(1));
+                store.maintain().unwrap();
+            }
+        });
+    }
+}
+
+/// The wall clock says 2099 while things are stored. They go to the bucket of the time that is trusted.
+#[test]
+fn what_is_put_while_the_clock_is_suspect_lives_no_longer_than_its_window() {
+    for believed in [false, true] {
+        each_mode(|rig| {
+            let store = rig.open();
+            write(&store, "before");
+            rig.clock.set_wall(YEAR_2099);
+            assert!(!is_seen(&store, "before"), "hidden, in case the clock is right");
+            write(&store, "while");
+            let late = access(&store).append(Row::anonymous().at(YEAR_2099).payload("claimed"));
+            assert!(access(&store).get(late.unwrap()).unwrap().unwrap().time() <= store.now());
+            assert!(is_seen(&store, "while"), "it was born after the step");
+            assert_eq!(store.now(), START);
+            let gone_at = images(&store).stat("while").unwrap().unwrap().gone_at();
+            assert!(gone_at <= START + hours(16), "{gone_at}");
+            let of_the_future =
+                |path: &std::path::PathBuf| path.to_str().unwrap().contains("/2099");
+            assert!(!rig.disk.all_files().iter().any(of_the_future));
+            store.sync().unwrap();
+            // Opened again, nobody knows how long the clock has been there: more is hidden then.
+            rig.everywhere(&store, |store| assert!(!is_seen(store, "before")));
+            if believed {
+                store.confirm_clock().unwrap();
+            } else {
+                rig.clock.set_wall(START);
+                rig.everywhere(&store, |store| {
+                    assert!(is_seen(store, "before") && is_seen(store, "while"));
+                });
+                rig.clock.advance(hours(16));
+            }
+            rig.everywhere(&store, |store| {
+                assert!(!is_seen(store, "before") && !is_seen(store, "while"));
+            });
+            store.maintain().unwrap();
+            assert!(!is_on_disk(rig, "before") && !is_on_disk(rig, "while"));
+            write(&store, "after");
+            assert!(is_seen(&store, "after"));
+        });
+    }
+}
