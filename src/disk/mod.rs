@@ -100,6 +100,10 @@ pub trait DiskFile: Debug + Send + Sync {
     fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     /// Makes contents and length durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
+    /// Counts what was changed since the last sync as written, though it is not, as Linux does after
+    /// a write-back that failed: it stays visible, and no later sync makes it durable, unless it is
+    /// written once more. Only a disk for tests can do so.
+    fn lose_unsynced(&self) {}
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// True if the length is 0.
