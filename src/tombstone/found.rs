@@ -62,6 +62,12 @@ impl FoundLog {
         super::denials(self.scan.tombstones.iter()).collect()
     }
 
+    /// True if its writer may have given it up in the middle of an entry: it has room left, or the
+    /// regions do not agree.
+    pub(super) fn may_have_a_torn_end(&self) -> bool {
+        self.scan.end < self.first.len() / ENTRY_LEN || !self.differences().is_empty()
+    }
+
     /// Offsets in the first region of entries that the two regions do not agree about.
     pub(crate) fn differences(&self) -> Vec<u64> {
         let pairs = self.first.chunks(ENTRY_LEN).zip(self.second.chunks(ENTRY_LEN));
