@@ -7,6 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use crate::format::sidecar::tag_fingerprint;
 use crate::format::tombstone::{Tombstone, TombstoneMode, TombstoneScope};
 use crate::hash::KeyedHash;
+use crate::planted::{Bug, is_planted};
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -83,7 +84,8 @@ impl Floor {
     }
 
     fn raise(&mut self, other: Self) {
-        if other.seq > self.seq {
+        let is_older = is_planted(Bug::TombstonesByTime) && other.at_ms <= self.at_ms;
+        if other.seq > self.seq && !is_older {
             *self = other;
         }
     }

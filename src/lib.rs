@@ -59,6 +59,7 @@ mod map;
 mod options;
 mod owner;
 mod parallel;
+mod planted;
 mod pseudonym;
 mod receipt;
 mod recovery;
@@ -96,6 +97,9 @@ pub use ledger::{
 };
 pub use log::{Appender, Log, LogRow, Row, RowId, Scan};
 pub use options::{KeyspaceOptions, LogOptions};
+#[cfg(planted)]
+#[doc(hidden)]
+pub use planted::{Bug, plant};
 pub use pseudonym::Pseudonym;
 pub use receipt::{Level, Receipt, Target};
 pub use report::{Problem, RecoveryReport, VerifyReport};

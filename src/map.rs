@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::disk::DiskLock;
+use crate::planted::{Bug, is_planted};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
@@ -39,6 +40,8 @@ struct HeapMemory {
     /// Held while bytes change and while a window is formed, which for an instant is a slice of all
     /// durable bytes, erased ones among them.
     turn: Mutex<()>,
+    /// How far windows reach that have been formed.
+    shown: AtomicUsize,
 }
 
 // SAFETY: the pointer is the only reference to an allocation this value owns; access to it follows
@@ -52,7 +55,7 @@ unsafe impl Sync for HeapMemory {}
 impl HeapMemory {
     fn new(len: usize) -> Self {
         let start = Box::into_raw(vec![0_u8; len].into_boxed_slice()).cast::<u8>();
-        Self { start, len, turn: Mutex::new(()) }
+        Self { start, len, turn: Mutex::new(()), shown: AtomicUsize::new(0) }
     }
 }
 
@@ -92,6 +95,11 @@ impl Map {
         }
         let count = bytes.len().min(heap.len - offset);
         let _turn = heap.turn.lock();
+        let is_erased = offset + count <= self.durable_len.load(Ordering::Acquire);
+        debug_assert!(
+            is_erased || offset >= heap.shown.load(Ordering::Acquire),
+            "a window shows bytes that are not written yet"
+        );
         // SAFETY: `offset + count <= len`, so the destination lies inside the allocation. No slice
         // overlaps it: slices are formed below `durable_len` only (`Window::as_ref`), and it is
         // raised only after the writes it covers have returned; what is written below it afterwards
@@ -121,7 +129,13 @@ impl Map {
             Memory::File(_) => None,
             Memory::Heap(heap) => Some(heap.turn.lock()),
         };
-        let len = self.durable_len.load(Ordering::Acquire);
+        let mut len = self.durable_len.load(Ordering::Acquire);
+        if is_planted(Bug::SliceBeyondDurable) {
+            len = self.capacity();
+        }
+        if let Memory::Heap(heap) = &self.memory {
+            heap.shown.fetch_max(len, Ordering::AcqRel);
+        }
         Bytes::from_owner(Window { map: Arc::clone(self), len, _pin: pin })
     }
 

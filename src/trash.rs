@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::disk::{Access, Disk, EntryKind};
 use crate::error::{Error, Result};
 use crate::format::keys;
+use crate::planted::{Bug, is_planted};
 use crate::pseudonym::KEYS_FILE;
 use crate::segment::Segment;
 use crate::segment::writer::segment_name;
@@ -306,7 +307,10 @@ impl Trash {
     /// Overwrites the keys and unlinks them, durably, before anything else of a bucket goes.
     fn destroy_keys(&self, bucket: &Path) -> Result<()> {
         let path = bucket.join(KEYS_FILE);
-        let wiped = TwinFile::open(&*self.disk, &path, keys::MAGIC).and_then(|(t, _)| t.wipe());
+        let mut wiped = Ok(());
+        if !is_planted(Bug::KeyOutlivesBucket) {
+            wiped = TwinFile::open(&*self.disk, &path, keys::MAGIC).and_then(|(t, _)| t.wipe());
+        }
         let removed = self.disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e));
         wiped.and(removed)?;
         self.disk.sync_dir(bucket).map_err(|e| Error::io("sync", bucket, e))

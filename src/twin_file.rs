@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::disk::{Access, Disk, DiskFile, read_full_at, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::twin::{self, SLOT_LEN, Twin};
+use crate::planted::{Bug, is_planted};
 
 /// An open twin file.
 #[derive(Debug)]
@@ -67,7 +68,8 @@ impl TwinFile {
     /// Overwrites the older slot, durably: after any stop the file holds this payload or the one
     /// before.
     pub(crate) fn overwrite(&mut self, payload: &[u8]) -> Result<()> {
-        let slot = 1 - self.newest;
+        let other = 1 - self.newest;
+        let slot = if is_planted(Bug::SingleSlotState) { self.newest } else { other };
         self.write_slot(slot, self.counter + 1, payload)?;
         self.sync()?;
         self.counter += 1;

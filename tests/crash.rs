@@ -10,130 +10,39 @@
 mod common;
 
 use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::generate;
+use common::crashes::{self, check_state, config, with_seed};
+use common::generate::{self, Mood};
 use common::ops::{How, Key, Op, Target};
 use common::random::Random;
+use common::rot;
 use common::world::{Config, World, faulty};
 use ebbtide::disk::Fault;
 
 /// States gone through by default.
 const STATES: u64 = 20_000;
-/// How deep recoveries are cut short in turn.
-const DEPTH: u32 = 3;
+/// States with something rotten.
+const ROTTEN: u64 = 2_000;
 
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn config(random: &mut Random) -> Config {
-    Config {
-        mapped: random.once_in(2),
-        capacity: None,
-        segment_bytes: 4096 + 1024 * random.below(5),
-        verify_every_read: random.once_in(2),
-    }
-}
-
-/// Opens what a power cut left, checks it, and checks that opening again gives the same.
-fn check_state(mut world: World, random: &mut Random) {
-    world.open().expect("opens after a power cut");
-    if random.once_in(2) {
-        // What is written from here on is on top of it.
-        for op in generate::ops(random, 3) {
-            world.apply(&op);
-        }
-    }
-    world.kill();
-    world.open().expect("opens once more");
-    world.read_all();
-}
-
-/// Cuts the power at a random call of opening, and so on down; gives the number of states.
-fn cut_recovery(mut world: World, random: &mut Random, depth: u32) -> u64 {
-    let disk = faulty(&world.disk);
-    let call = 1 + random.below(70);
-    disk.inject(call, Fault::ErrorsFrom(ErrorKind::TimedOut));
-    world.fail_from(disk, call);
-    let opened = world.open();
-    if !world.has_failed() {
-        opened.expect("opens as long as no call fails");
-    }
-    // What opening made durable may not be known to the model: whatever it allows is right.
-    cut(&mut world, random, depth)
-}
-
-/// Goes through some states that a power cut may leave now.
-fn cut(world: &mut World, random: &mut Random, depth: u32) -> u64 {
-    let mut states = 0;
-    for _ in 0..3 {
-        let cut = world.cut(random);
-        check_state(cut, random);
-        states += 1;
-    }
-    check_state(world.killed_copy(), random);
-    states += 1;
-    if depth < DEPTH {
-        let cut = world.cut(random);
-        states += cut_recovery(cut, random, depth + 1);
-    }
-    world.drop_store();
-    states
-}
-
-/// Goes through the states of one seed: a workload in several lives, each ended by a power cut at
-/// some call of the disk.
-fn states_of(seed: u64) -> u64 {
-    let random = &mut Random::new(seed);
-    let mut world = World::new(config(random), seed);
-    let mut states = 0;
-    for _ in 0..3 {
-        let disk = faulty(&world.disk);
-        let call = 1 + random.below(300);
-        disk.inject(call, Fault::ErrorsFrom(ErrorKind::TimedOut));
-        world.fail_from(disk, call);
-        let opened = world.open();
-        if !world.has_failed() {
-            opened.expect("opens as long as no call fails");
-        }
-        for op in generate::ops(random, 40) {
-            if world.has_failed() || !world.is_open() {
-                break;
-            }
-            world.apply(&op);
-        }
-        states += cut(&mut world, random, 0);
-        world = world.cut(random);
-    }
-    states
-}
-
-/// Runs this with a seed, and names the seed if it fails.
-fn with_seed<T>(seed: u64, run: impl FnOnce(u64) -> T) -> T {
-    match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-        Ok(value) => value,
-        Err(panic) => {
-            eprintln!("to see this failure alone, set EBBTIDE_SEED={seed}");
-            resume_unwind(panic)
-        }
-    }
-}
-
-#[test]
-fn every_power_cut_leaves_a_store_that_keeps_its_word() {
-    if let Some(seed) = from_env("EBBTIDE_SEED") {
-        states_of(seed);
-        return;
-    }
-    let wanted = from_env("EBBTIDE_CRASH_STATES").unwrap_or(STATES);
+/// Runs this with one seed after the other until it has counted so many states, or with the one seed
+/// that is asked for.
+fn run_seeds(wanted: u64, run: impl Fn(u64, &AtomicU64) + Sync) {
     let (states, next_seed) = (AtomicU64::new(0), AtomicU64::new(1));
+    if let Some(seed) = from_env("EBBTIDE_SEED") {
+        return run(seed, &states);
+    }
+    let wanted = from_env("EBBTIDE_CRASH_STATES").unwrap_or(wanted);
     let work = || {
         while states.load(Ordering::Relaxed) < wanted {
             let seed = next_seed.fetch_add(1, Ordering::Relaxed);
-            states.fetch_add(with_seed(seed, states_of), Ordering::Relaxed);
+            with_seed(seed, |seed| run(seed, &states));
         }
     };
     std::thread::scope(|scope| {
@@ -144,13 +53,24 @@ fn every_power_cut_leaves_a_store_that_keeps_its_word() {
 }
 
 #[test]
+fn every_power_cut_leaves_a_store_that_keeps_its_word() {
+    run_seeds(STATES, |seed, states| crashes::run(seed, None, states));
+}
+
+#[test]
+fn what_rots_while_a_store_is_closed_hides_and_brings_nothing_back() {
+    run_seeds(ROTTEN, rot::run);
+}
+
+#[test]
 fn many_power_cuts_of_one_store_leave_no_heap_of_files() {
     let random = &mut Random::new(5);
-    let mut world = World::new(config(random), 5);
+    let config = Config { capacity: None, ..config(random) };
+    let mut world = World::new(config, 5);
     let mut most = 0;
     for cycle in 0..300 {
         world.open().unwrap();
-        for op in generate::ops(random, 12) {
+        for op in generate::ops(random, Mood::Mixed, 12) {
             world.apply(&op);
         }
         world.clock.advance(Duration::from_secs(1800));
@@ -256,6 +176,7 @@ fn any_one_failing_call_is_survived() {
         Fault::Torn(ErrorKind::TimedOut),
         Fault::Torn(ErrorKind::StorageFull),
         Fault::Short,
+        Fault::SyncLost(ErrorKind::TimedOut),
     ];
     let mut runs = 0;
     for fault in faults {
@@ -277,7 +198,8 @@ fn any_one_failing_call_is_survived() {
 #[test]
 fn any_one_failing_call_of_a_recovery_is_survived() {
     let random = &mut Random::new(3);
-    let mut before = World::new(config(random), 3);
+    let config = Config { capacity: None, ..config(random) };
+    let mut before = World::new(config, 3);
     before.open().unwrap();
     let key = |key| Key { space: 0, key };
     before.apply(&Op::Append { ip: 1, minutes_ago: 0, len: 64, tags: 1 });
@@ -285,8 +207,13 @@ fn any_one_failing_call_of_a_recovery_is_survived() {
         before.apply(&Op::Insert(key(at % 4), 900));
         before.apply(&Op::InvalidateKey(key(at % 3)));
     }
-    for fault in [Fault::Error(ErrorKind::TimedOut), Fault::Torn(ErrorKind::TimedOut), Fault::Short]
-    {
+    let faults = [
+        Fault::Error(ErrorKind::TimedOut),
+        Fault::Torn(ErrorKind::TimedOut),
+        Fault::Short,
+        Fault::SyncLost(ErrorKind::TimedOut),
+    ];
+    for fault in faults {
         for call in 1.. {
             if std::env::var_os("EBBTIDE_TRACE").is_some() {
                 eprintln!("{fault:?} at call {call}");

@@ -266,3 +266,19 @@ fn denials_survive_a_stop_while_their_log_is_forgotten() {
         clock.advance(hours(1));
     }
 }
+
+/// The second region of a log lacks its last entry when the log is given up.
+#[test]
+fn a_log_that_was_given_up_is_repaired_by_the_next_open() {
+    let clock = clock();
+    let (memory, disk, builder) = faulty(&clock);
+    let store = prepare(builder, false, 1);
+    store.maintain().unwrap();
+    disk.inject(disk.calls() + 2, Fault::Error(ErrorKind::Other));
+    keyspace(&store, "one").invalidate("t0").unwrap();
+    let problems = |store: &Store| store.verify().unwrap().problems;
+    assert_eq!(problems(&store).len(), 1);
+    let memory = memory.kill();
+    let store = open(on_memory(&memory, &clock), false);
+    assert!(problems(&store).is_empty(), "{:?}", problems(&store));
+}

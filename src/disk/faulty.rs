@@ -32,6 +32,9 @@ pub enum Fault {
     /// A write puts down its first half and then fails; other calls fail and nothing happens. A word
     /// of up to 4 bytes at a multiple of 4 has no halves: nothing of it is put down.
     Torn(io::ErrorKind),
+    /// The first sync of a file from this call on fails, and what was unsynced counts as written
+    /// from then on: see [`DiskFile::lose_unsynced`]. Other calls are unaffected.
+    SyncLost(io::ErrorKind),
     /// The process aborts before the call takes effect.
     Abort,
     /// The process aborts after a write put down its first half, or after another call took effect.
@@ -88,14 +91,19 @@ struct PlanState {
 }
 
 impl Plan {
-    /// Counts a call and gives what is to go wrong in it.
+    /// Counts a call that is not a sync of a file, and gives what is to go wrong in it.
     fn next(&self) -> Option<Fault> {
         let mut state = self.state.lock();
-        state.calls += 1;
-        let call = state.calls;
-        let lasting =
-            |(_, fault): (&u64, &Fault)| matches!(fault, Fault::ErrorsFrom(_)).then_some(*fault);
-        state.faults.get(&call).copied().or_else(|| state.faults.range(..call).find_map(lasting))
+        let fault = state.next();
+        let Some(waiting @ Fault::SyncLost(_)) = fault else { return fault };
+        let next = state.calls + 1;
+        state.faults.entry(next).or_insert(waiting);
+        None
+    }
+
+    /// The same for a sync of a file.
+    fn next_sync(&self) -> Option<Fault> {
+        self.state.lock().next()
     }
 
     /// Makes a call that is neither a read nor a write.
@@ -107,10 +115,20 @@ impl Plan {
     }
 }
 
+impl PlanState {
+    fn next(&mut self) -> Option<Fault> {
+        self.calls += 1;
+        let call = self.calls;
+        let lasting =
+            |(_, fault): (&u64, &Fault)| matches!(fault, Fault::ErrorsFrom(_)).then_some(*fault);
+        self.faults.get(&call).copied().or_else(|| self.faults.range(..call).find_map(lasting))
+    }
+}
+
 /// Makes a call that has no halves with this fault.
 fn spoil<T>(fault: Fault, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     match fault {
-        Fault::Short => call(),
+        Fault::Short | Fault::SyncLost(_) => call(),
         Fault::Error(kind) | Fault::ErrorsFrom(kind) | Fault::Torn(kind) => Err(injected(kind)),
         Fault::ErrorAfter(kind) => call().and_then(|_| Err(injected(kind))),
         Fault::Abort => std::process::abort(),
@@ -218,7 +236,18 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.plan.run(|| self.inner.sync_data())
+        match self.plan.next_sync() {
+            Some(Fault::SyncLost(kind)) => {
+                self.inner.lose_unsynced();
+                Err(injected(kind))
+            }
+            Some(fault) => spoil(fault, || self.inner.sync_data()),
+            None => self.inner.sync_data(),
+        }
+    }
+
+    fn lose_unsynced(&self) {
+        self.inner.lose_unsynced();
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -356,6 +385,25 @@ mod tests {
         disk.inject(2, Fault::ErrorAfter(KIND));
         assert_eq!(kind(file.write_at(&[IoSlice::new(b"ab")], 0)), KIND);
         assert_eq!(contents(&memory), b"ab");
+    }
+
+    #[test]
+    fn a_lost_sync_takes_what_was_unsynced_for_written() {
+        let (disk, memory, file) = wrapped();
+        let durable = || contents(&memory.fork().crash(&mut |_| 0));
+        disk.sync_dir(Path::new("/")).unwrap();
+        file.write_at(&[IoSlice::new(b"ab")], 0).unwrap();
+        file.sync_data().unwrap();
+        disk.inject(5, Fault::SyncLost(KIND));
+        file.write_at(&[IoSlice::new(b"cdef")], 0).unwrap();
+        assert_eq!(kind(file.sync_data()), KIND);
+        assert_eq!(contents(&memory), b"cdef");
+        file.sync_data().unwrap();
+        assert_eq!(durable(), b"ab", "the second sync succeeds and writes nothing");
+        file.write_at(&[IoSlice::new(b"D")], 1).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!((contents(&memory), durable()), (b"cDef".to_vec(), b"aD".to_vec()));
+        assert_eq!(contents(&memory.fork().crash(&mut |_| 1)), b"aD");
     }
 
     #[test]

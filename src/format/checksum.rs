@@ -2,6 +2,8 @@
 
 use crc32fast::Hasher;
 
+use crate::planted::{Bug, is_planted};
+
 /// Up to here an offset and what it is the offset of are checked in one go.
 const JOINED_LEN: usize = 128;
 
@@ -13,6 +15,9 @@ impl Seed {
     /// The seed of a file.
     pub(crate) fn of_file(salt: u64, number: u64) -> Self {
         let mut hasher = Hasher::new();
+        if is_planted(Bug::ChecksumUnsalted) {
+            return Self(hasher.finalize());
+        }
         hasher.update(&salt.to_le_bytes());
         hasher.update(&number.to_le_bytes());
         Self(hasher.finalize())

@@ -9,6 +9,7 @@ use crate::engine::{Engine, WriteSide, count};
 use crate::error::{Error, Result};
 use crate::format::tombstone::{Reach, Tombstone, TombstoneMode};
 use crate::owner::Owned;
+use crate::planted::{Bug, is_planted};
 use crate::receipt::Receipt;
 use crate::sequence::Ticket;
 use crate::time::Timestamp;
@@ -101,6 +102,9 @@ impl Hidden<'_> {
     fn commit_without_room(&self, mut error: Error, receipt: Receipt) -> Result<Receipt> {
         // Once the store is closed nothing may be written, manifests no more than the log.
         self.begun.engine.write_side()?;
+        if is_planted(Bug::FullDiskPoisons) {
+            return Err(self.begun.engine.poison(error));
+        }
         while matches!(error, Error::NoSpace { .. }) && self.give_up_oldest()? {
             match self.begun.side.tombstones.commit(self.tombstone.clone()) {
                 Ok(()) => return Ok(receipt),

@@ -12,6 +12,7 @@ use crate::floors::SharedFloors;
 use crate::format::record::{HEAD_LEN, STATE_OFFSET};
 use crate::format::sidecar::{Body, Listing, Remains, SidecarEntry};
 use crate::index::{Change, Location};
+use crate::planted::{Bug, is_planted};
 use crate::scrub::Pass;
 use crate::segment::erase::{Batch, Doomed};
 use crate::segment::{Damage, Segment};
@@ -84,7 +85,9 @@ impl KeyspaceCore {
         let mut batch = Batch::of(pass);
         for entry in listing.entries.iter().filter(|entry| entry.body != Body::Scrubbed) {
             let named = self.index.get(entry.hash.fingerprint());
-            if named == Some(Location { ordinal, position: entry.position }) {
+            let by_key =
+                is_planted(Bug::ReinsertedScrubbed) && self.floors.of_key(entry.hash, 0).is_some();
+            if named == Some(Location { ordinal, position: entry.position }) && !by_key {
                 continue;
             }
             let fate = self.fate(segment, entry, named, certain);

@@ -13,6 +13,7 @@ use crate::format::ledger::How;
 use crate::format::record::RecordKind;
 use crate::format::segment_header::CAP_OFFSET;
 use crate::ledger::{Counts, DropNote};
+use crate::planted::{Bug, is_planted};
 use crate::segment::Segment;
 use crate::time::Timestamp;
 use crate::trash::{TrashItem, trash_name};
@@ -44,6 +45,16 @@ impl Owner {
         let name = bucket.start.compact();
         let instance = self.engine.next_number();
         let to = side.trash.dir().join(trash_name(self.id, &name, instance));
+        let note = |counts, unsynced| DropNote {
+            bucket: self.in_ledger(bucket),
+            how: How::Witnessed,
+            instance,
+            counts,
+            unsynced,
+        };
+        if is_planted(Bug::LedgerBeforeDrop) {
+            side.ledger.bucket_dropped(self.engine.trusted_now(), note(Counts::default(), vec![]));
+        }
         let moved = self.engine.disk.rename(bucket.dir(), &to);
         if let Err(e) = moved {
             return Err(Error::io("rename", bucket.dir(), e));
@@ -59,19 +70,17 @@ impl Owner {
         let records = gone.iter().map(|segment| segment.records()).sum();
         let min_seq = gone.iter().map(|segment| segment.min_seq()).min();
         let dirs = [side.trash.dir().to_owned(), self.dir.clone()];
-        let synced = dirs.iter().try_for_each(|dir| self.engine.sync_dir(dir));
+        let mut to_sync = dirs.iter().filter(|_| !is_planted(Bug::DropNotSynced));
+        let synced = to_sync.try_for_each(|dir| self.engine.sync_dir(dir));
         let (owner_id, segments) = (self.id, gone);
         side.trash.push(TrashItem { path: to, owner_id, bytes, segments, scrubbed_through });
         count(&self.engine.counters.buckets_dropped);
         let counted = Counts { records: Some(records), bytes: Some(bytes) };
-        let note = DropNote {
-            bucket: self.in_ledger(bucket),
-            how: How::Witnessed,
-            instance,
-            counts: counts.unwrap_or(counted),
-            unsynced: if synced.is_ok() { Vec::new() } else { dirs.into() },
-        };
-        side.ledger.bucket_dropped(self.engine.trusted_now(), note);
+        let unsynced = if synced.is_ok() { Vec::new() } else { dirs.into() };
+        let note = note(counts.unwrap_or(counted), unsynced);
+        if !is_planted(Bug::LedgerBeforeDrop) {
+            side.ledger.bucket_dropped(self.engine.trusted_now(), note);
+        }
         synced.inspect_err(|_| self.note_undurable(min_seq))
     }
 

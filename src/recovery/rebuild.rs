@@ -8,6 +8,7 @@ use crate::format::sidecar::{Body, Listing, SidecarEntry};
 use crate::index::{Change, Index, Location, Span};
 use crate::owner::Owner;
 use crate::parallel;
+use crate::planted::{Bug, is_planted};
 use crate::segment::Segment;
 use crate::sync::Mutex;
 
@@ -98,6 +99,9 @@ fn fill_share(
             let Some(of_span) = at.and_then(|at| notes.get_mut(at)) else { continue };
             // One that was erased wins over older ones all the same.
             let gone = entry.body != Body::Whole || floors.of_key(entry.hash, entry.seq).is_some();
+            if gone && is_planted(Bug::InvisibleSkipped) {
+                continue;
+            }
             let location = Location { ordinal: *ordinal, position: entry.position };
             let change = if gone { Change::Remove } else { Change::Put(location) };
             of_span.push(Note { fingerprint, change });

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::record::STATE_ERASED;
 use crate::format::sidecar::Remains;
 use crate::map::Pin;
+use crate::planted::{Bug, is_planted};
 use crate::scrub::Pass;
 use crate::time::Timestamp;
 
@@ -141,7 +142,9 @@ impl Segment {
         can: &Capabilities,
     ) -> Result<Option<Batch>, Failed> {
         let mut waiting = self.waiting.lock();
-        let Some(held) = waiting.as_mut().filter(|held| are_released(&held.pins)) else {
+        let is_free =
+            |held: &Waiting| are_released(&held.pins) || is_planted(Bug::ScrubbedWhileHeld);
+        let Some(held) = waiting.as_mut().filter(|held| is_free(held)) else {
             return Ok(None);
         };
         if !held.erased {
@@ -205,8 +208,11 @@ pub(crate) enum Failed {
 
 /// The whole blocks between two places.
 fn blocks(doomed: &Doomed) -> Option<(u64, u64)> {
-    let (first, last) =
-        (doomed.start.next_multiple_of(BLOCK_LEN), doomed.end / BLOCK_LEN * BLOCK_LEN);
+    let first = doomed.start.next_multiple_of(BLOCK_LEN);
+    let mut last = doomed.end / BLOCK_LEN * BLOCK_LEN;
+    if is_planted(Bug::PageEndOffByOne) {
+        last = doomed.end.next_multiple_of(BLOCK_LEN);
+    }
     (first < last).then_some((first, last))
 }
 

@@ -12,6 +12,7 @@ use crate::format::record::Draft;
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
 use crate::format::sidecar::{self, Listing, Remains, SidecarEntry, SidecarHeader, encoded_len};
 use crate::format::state::MAX_GENERATION;
+use crate::planted::{Bug, is_planted};
 use crate::sync::atomic::Ordering;
 
 /// How far ahead of the writes blocks are set aside.
@@ -119,7 +120,11 @@ impl SegmentWriter {
             self.segment.min_seq.fetch_min(draft.seq, Ordering::AcqRel);
         }
         let (start, mut end) = (self.end, self.end);
-        self.reserve(drafts.iter().map(Draft::record_len).sum());
+        let len: u64 = drafts.iter().map(Draft::record_len).sum();
+        self.reserve(len);
+        if is_planted(Bug::PublishedBeforeWritten) {
+            self.segment.published.store(end + len, Ordering::Release);
+        }
         match drafts {
             [draft] => self.write_one(draft)?,
             drafts => {
@@ -335,5 +340,8 @@ fn write_header(
     write_all_at(file, &mut [IoSlice::new(&header.encode())], 0)
         .map_err(|e| Error::io("write", path, e.source))?;
     file.sync_data().map_err(|e| Error::io("sync", path, e))?;
+    if is_planted(Bug::BirthNotSynced) {
+        return Ok(());
+    }
     disk.sync_dir(bucket_dir).map_err(|e| Error::io("sync", bucket_dir, e))
 }

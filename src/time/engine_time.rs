@@ -7,6 +7,7 @@
 //! survive a restart is a [`SavedTime`].
 
 use super::BootId;
+use crate::planted::{Bug, is_planted};
 
 /// Steps kept apart; later ones are merged into the newest.
 pub(crate) const MAX_STEPS: usize = 16;
@@ -207,6 +208,9 @@ impl EngineTime {
     }
 
     fn believe_or_suspect(&mut self, by_ms: u64, last_seq: u64) {
+        if is_planted(Bug::ForwardStepBelieved) {
+            return self.advance(by_ms);
+        }
         if by_ms <= self.saved.earned_ms / BUDGET_RATE {
             self.saved.earned_ms -= by_ms * BUDGET_RATE;
             self.advance(by_ms);

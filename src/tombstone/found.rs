@@ -62,6 +62,12 @@ impl FoundLog {
         super::denials(self.scan.tombstones.iter()).collect()
     }
 
+    /// True if its writer may have given it up in the middle of an entry: it has room left, or the
+    /// regions are not the same.
+    pub(super) fn may_have_a_torn_end(&self) -> bool {
+        self.scan.end < self.first.len() / ENTRY_LEN || self.first != self.second
+    }
+
     /// Offsets in the first region of entries that the two regions do not agree about. One that is in
     /// one of them only, and that no later entry calls durable, is just being written.
     pub(crate) fn differences(&self) -> Vec<u64> {

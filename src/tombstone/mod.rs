@@ -20,6 +20,7 @@ use crate::format::tombstone::{
     self, ENTRY_LEN, REGION_HEADER_LEN, Tombstone, TombstoneHeader, TombstoneMode, entries_in_file,
     entries_of, hashes_in_file,
 };
+use crate::planted::{Bug, is_planted};
 use crate::spare::Spare;
 use crate::state::StateFile;
 use crate::sync::{Callers, Condvar, Gathering, Mutex, MutexGuard};
@@ -111,6 +112,9 @@ impl TombstoneLog {
         let mut logs = found.logs;
         let newest = logs.pop();
         for log in logs {
+            if log.may_have_a_torn_end() {
+                self.repair(&log)?;
+            }
             let (number, max_floor) = (log.number, log.max_floor());
             files.older.push_back(Older { number, max_floor, denials: log.denials() });
         }
@@ -131,7 +135,7 @@ impl TombstoneLog {
         let (number, max_floor) = (log.number, log.max_floor());
         let denials = log.denials();
         let current = Current { number, file, header, next: log.scan.mark, max_floor, denials };
-        if !bytes.is_empty() {
+        if !bytes.is_empty() && !is_planted(Bug::AppendedAfterTornTail) {
             current.write(&bytes).map_err(|e| Error::io("write", &log.path, e))?;
         }
         Ok(Some(Current { next: log.scan.end, ..current }))

@@ -1,5 +1,7 @@
 //! Forgetting in the world under test, in all ways, and looking for what is left of it on the disk.
 
+use std::path::PathBuf;
+
 use ebbtide::{Error, Receipt, Scope, Timestamp};
 
 use super::MINUTE;
@@ -190,7 +192,13 @@ impl World {
         };
         if let Some(trace) = found.in_place.iter().find(|trace| dead(trace)) {
             let written = self.model.written.get(trace.number as usize);
-            panic!("{trace:?} of {written:?} is on the disk after a scrub");
+            let files = self.disk.all_files().into_iter();
+            let holds = |path: &PathBuf| {
+                let bytes = self.disk.read_file(path).unwrap();
+                bytes.windows(8).any(|bytes| *bytes == trace.to_bytes())
+            };
+            let files: Vec<PathBuf> = files.filter(holds).collect();
+            panic!("{trace:?} is in {files:?} after a scrub: {written:?}");
         }
         let values = 0..self.model.written.len() as u32;
         let rows = 0..self.model.next_row;

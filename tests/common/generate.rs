@@ -39,7 +39,7 @@ fn row_tags(random: &mut Random) -> u8 {
     if random.once_in(2) { 0 } else { random.below(1 << TAGS) as u8 }
 }
 
-/// One operation that neither ends the process nor sets the clock back.
+/// One operation of any kind, but for those that set the clock or end the process.
 pub(crate) fn op(random: &mut Random) -> Op {
     let tag = random.below(TAGS.into()) as u8;
     let space = random.below(KEYSPACES.into()) as u8;
@@ -89,7 +89,95 @@ pub(crate) fn op(random: &mut Random) -> Op {
     }
 }
 
+/// What half of a workload is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// Nothing in particular.
+    Mixed,
+    /// Much is hidden, erased and held.
+    Forgetful,
+    /// The wall clock is set, and much time passes.
+    Restless,
+    /// There is no room on the disk.
+    Crowded,
+}
+
+impl Mood {
+    /// Any of them.
+    pub(crate) fn any(random: &mut Random) -> Self {
+        match random.below(6) {
+            0..2 => Self::Mixed,
+            2..4 => Self::Forgetful,
+            4 => Self::Restless,
+            _ => Self::Crowded,
+        }
+    }
+
+    fn op(self, random: &mut Random) -> Op {
+        match self {
+            Self::Mixed => op(random),
+            Self::Forgetful => forgetful(random),
+            Self::Restless => restless(random),
+            Self::Crowded => crowded(random),
+        }
+    }
+}
+
+fn begin(random: &mut Random) -> Op {
+    Op::Begin {
+        key: key(random),
+        tags: random.below(1 << TAGS) as u8,
+        metadata: random.once_in(2),
+        expires: None,
+        sync: random.once_in(2),
+        limit: 1440,
+    }
+}
+
+fn forgetful(random: &mut Random) -> Op {
+    match random.below(20) {
+        0..6 => Op::InvalidateKey(key(random)),
+        6..8 => Op::Forget(target(random), how(random)),
+        8 => {
+            Op::InvalidateTag(random.below(KEYSPACES.into()) as u8, random.below(TAGS.into()) as u8)
+        }
+        9..11 => begin(random),
+        11..13 => Op::Commit(random.below(4) as u8, len(random)),
+        13..15 => Op::Hold(key(random)),
+        15 => Op::LetGo,
+        16..18 => Op::Maintain,
+        18 => Op::Scrub,
+        _ => Op::Insert(key(random), len(random)),
+    }
+}
+
+fn restless(random: &mut Random) -> Op {
+    match random.below(10) {
+        0..2 => Op::SetWall(random.below(6000) as i32 - 3000),
+        2 => Op::ConfirmClock,
+        3..6 => Op::Advance(random.below(20 * 3600) as u32),
+        6..8 => Op::Maintain,
+        _ => Op::Append {
+            ip: random.below(4) as u8,
+            minutes_ago: 0,
+            len: len(random),
+            tags: row_tags(random),
+        },
+    }
+}
+
+fn crowded(random: &mut Random) -> Op {
+    match random.below(20) {
+        0..3 => Op::LimitDisk(random.below(3) as u8),
+        3 => Op::LiftLimit,
+        4..12 => Op::Forget(target(random), how(random)),
+        12..18 => Op::InvalidateKey(key(random)),
+        _ => Op::Maintain,
+    }
+}
+
 /// A workload.
-pub(crate) fn ops(random: &mut Random, count: usize) -> Vec<Op> {
-    (0..count).map(|_| op(random)).collect()
+pub(crate) fn ops(random: &mut Random, mood: Mood, count: usize) -> Vec<Op> {
+    let next = |random: &mut Random| if random.once_in(2) { mood.op(random) } else { op(random) };
+    (0..count).map(|_| next(random)).collect()
 }

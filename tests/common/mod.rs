@@ -3,15 +3,18 @@
 //!
 //! `ops` is what may be done, `world` does it to a store on a disk in memory and asks `keys`, `rows`
 //! and `denials` about every answer; `forget` is the part of it that forgets, and looks for `traces`.
+//! `crashes` and `rot` take a world through workloads from `generate` that end badly.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod crashes;
 pub(crate) mod denials;
 pub(crate) mod forget;
 pub(crate) mod generate;
 pub(crate) mod keys;
 pub(crate) mod ops;
 pub(crate) mod random;
+pub(crate) mod rot;
 pub(crate) mod rows;
 pub(crate) mod traces;
 pub(crate) mod world;

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ebbtide::disk::{FaultyDisk, MemoryDisk};
 use ebbtide::{
-    Appender, Clock, Durability, Error, Fill, Keyspace, KeyspaceOptions, Log, LogOptions, LogRow,
-    Lookup, ManualClock, Outcome, Retention, Row, Store, Timestamp, Value,
+    Appender, Clock, Durability, Error, Fill, Keyspace, KeyspaceOptions, LedgerKind, Log,
+    LogOptions, LogRow, Lookup, ManualClock, Outcome, Retention, Row, Store, Timestamp, Value,
 };
 
 use super::denials::DenialsModel;
@@ -20,7 +20,7 @@ use super::ops::{How, KEYS, KEYSPACES, Key, Op, TAGS, Target, bits};
 use super::random::Random;
 use super::rows::{RowModel, RowsModel, payload};
 use super::traces::{Stamp, Trace, find};
-use super::{MINUTE, START, WIDTH, WINDOW};
+use super::{HOUR, MINUTE, START, WIDTH, WINDOW};
 
 /// How long the bytes of what is dead may stay.
 const ERASE_WITHIN: Duration = Duration::from_millis(MINUTE);
@@ -56,6 +56,8 @@ pub(crate) struct Model {
     pub(super) highest_seq: u64,
     /// What was found to be on the disk no more.
     pub(super) erased: BTreeSet<Trace>,
+    /// The segments that have left their buckets for certain.
+    left: BTreeSet<PathBuf>,
     /// The disk was full at some time, so that anything may have been evicted.
     was_limited: bool,
     /// A call failed while the store was opened. What could not be read of the ledger then counts as
@@ -70,6 +72,7 @@ impl Model {
             rows: RowsModel::default(),
             denials: DenialsModel::default(),
             erased: BTreeSet::new(),
+            left: BTreeSet::new(),
             written: Vec::new(),
             next_row: 0,
             highest_seq: 0,
@@ -234,8 +237,20 @@ impl World {
     }
 
     /// Opens the store and settles what was in doubt.
-    #[allow(unsafe_code)]
     pub(crate) fn open(&mut self) -> Result<(), Error> {
+        self.start()?;
+        self.check_erased();
+        self.model.misread |= self.has_failed();
+        if !self.has_failed() {
+            self.check_reports();
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Opens the store, and no more.
+    #[allow(unsafe_code)]
+    pub(super) fn start(&mut self) -> Result<(), Error> {
         let builder = Store::builder("/data")
             .clock(self.clock.clone())
             .background(false)
@@ -269,12 +284,6 @@ impl World {
         self.last_now = store.now().as_millis();
         let (fills, appender, taken) = (Vec::new(), None, Vec::new());
         self.opened = Some(Opened { store, spaces, log, fills, appender, taken });
-        self.check_erased();
-        self.model.misread |= self.has_failed();
-        if !self.has_failed() {
-            self.check_reports();
-        }
-        self.settle();
         Ok(())
     }
 
@@ -288,6 +297,10 @@ impl World {
             let problems = problems.unwrap().problems;
             assert!(problems.iter().all(|problem| is_excused(&problem.path)), "{problems:?}");
         }
+        let Some(ledger) = self.good(self.store().ledger(), "read the ledger") else { return };
+        let is_found = |kind| matches!(kind, LedgerKind::BucketBorn { found: true });
+        let found = ledger.iter().find(|entry| is_found(entry.kind) && !self.model.misread);
+        assert_eq!(found, None, "a bucket is there that never was, or had left");
     }
 
     fn settle(&mut self) {
@@ -309,7 +322,7 @@ impl World {
     }
 
     /// What answers of a keyspace, or of the log, are judged by now.
-    fn moment(&self, space: u8) -> Moment {
+    pub(super) fn moment(&self, space: u8) -> Moment {
         let stats = self.store().stats();
         let lossy = self.model.was_limited || (space == 0 && self.config.capacity.is_some());
         Moment { now: stats.now.as_millis(), suspect: stats.suspect_ms > 0, lossy }
@@ -352,14 +365,8 @@ impl World {
         let name = key_bytes(key.key);
         let value = self.good(space.get(&name), "get")?;
         let id = value.as_ref().map(|value| self.identify(key, value));
-        let moment = self.moment(key.space);
         let model = &self.model.spaces[usize::from(key.space)];
-        let answer = match self.good(space.lookup(&name), "look up")? {
-            Lookup::Fresh(value) => Answer::Fresh(self.identify(key, &value)),
-            Lookup::Stale(value) => Answer::Stale(self.identify(key, &value)),
-            Lookup::Absent => Answer::Absent,
-        };
-        model.check(key.key, answer, moment);
+        let answer = self.look_up(key)?;
         let fresh = matches!(answer, Answer::Fresh(_)).then(|| answer.id()).flatten();
         assert_eq!(fresh, id, "get and lookup of {key:?} do not agree");
         if let Some(stat) = self.good(space.stat(&name), "stat") {
@@ -373,6 +380,19 @@ impl World {
             }
         }
         Some(answer.id())
+    }
+
+    /// What a look-up gives, checked; `None` if the disk refused.
+    pub(super) fn look_up(&self, key: Key) -> Option<Answer> {
+        let space = &self.opened().spaces[usize::from(key.space)];
+        let moment = self.moment(key.space);
+        let answer = match self.good(space.lookup(key_bytes(key.key)), "look up")? {
+            Lookup::Fresh(value) => Answer::Fresh(self.identify(key, &value)),
+            Lookup::Stale(value) => Answer::Stale(self.identify(key, &value)),
+            Lookup::Absent => Answer::Absent,
+        };
+        self.model.spaces[usize::from(key.space)].check(key.key, answer, moment);
+        Some(answer)
     }
 
     /// Which version a value is; fails if one byte of it is wrong.
@@ -443,7 +463,7 @@ impl World {
         true
     }
 
-    fn scan_all(&self) -> Option<Vec<LogRow>> {
+    pub(super) fn scan_all(&self) -> Option<Vec<LogRow>> {
         let scan = self.good(self.opened().log.scan(..), "scan")?;
         let rows: Result<Vec<LogRow>, Error> = scan.collect();
         self.good(rows, "scan")
@@ -524,8 +544,9 @@ impl World {
             Op::Advance(seconds) => self.clock.advance(Duration::from_secs((*seconds).into())),
             Op::SetWall(minutes) => {
                 let by = Duration::from_millis(u64::from(minutes.unsigned_abs()) * MINUTE);
-                let wall = self.clock.wall();
+                let (wall, before) = (self.clock.wall(), self.now());
                 self.clock.set_wall(if *minutes < 0 { wall - by } else { wall + by });
+                assert!(self.now() <= before + HOUR, "more was believed than the budget allows");
             }
             Op::Reopen => self.reopen(None),
             Op::Reboot(minutes) => self.reopen(Some(*minutes)),
@@ -712,8 +733,28 @@ impl World {
         }
     }
 
+    /// The segments in buckets.
+    fn segments(&self) -> BTreeSet<PathBuf> {
+        let is_segment = |path: &PathBuf| path.extension().is_some_and(|e| e == "seg");
+        let in_trash = |path: &PathBuf| path.starts_with("/data/trash");
+        let files = self.disk.all_files().into_iter();
+        files.filter(|path| is_segment(path) && !in_trash(path)).collect()
+    }
+
+    /// Fails if a segment is back in its bucket that had left for certain.
+    fn check_left(&self) {
+        let there = self.segments();
+        let back = there.intersection(&self.model.left).next();
+        assert_eq!(back, None, "it had left, and is back");
+    }
+
     fn maintain(&mut self) {
+        let before = self.segments();
         if self.good(self.store().maintain(), "maintain").is_some() {
+            if !self.has_failed() {
+                let after = self.segments();
+                self.model.left.extend(before.difference(&after).cloned());
+            }
             let stats = self.store().stats();
             // A store that writes no more does the rest of the upkeep all the same.
             if stats.poisoned.is_none() {
@@ -847,6 +888,21 @@ impl World {
         self.opened_mut().appender = Some(appender);
     }
 
+    /// Closes the store and leaves it so.
+    pub(crate) fn close(&mut self) {
+        self.model.highest_seq = self.model.highest_seq.max(self.highest_given());
+        self.check_held();
+        self.held.clear();
+        let opened = self.opened.take().expect("the store is open");
+        opened.store.close().expect("closes");
+        self.model.synced();
+    }
+
+    /// From here on anything may be missing.
+    pub(super) fn expect_losses(&mut self) {
+        self.model.was_limited = true;
+    }
+
     fn reopen(&mut self, off_minutes: Option<u16>) {
         let before = self.now();
         let opened = self.opened.take().expect("the store is open");
@@ -891,6 +947,7 @@ impl World {
         self.disk = self.disk.crash(&mut random.choices());
         self.opened = None;
         self.model.crashed();
+        self.check_left();
     }
 
     fn highest_given(&self) -> u64 {
@@ -907,7 +964,9 @@ impl World {
         config.mapped = random.once_in(2);
         let clock = ManualClock::new(self.clock.wall());
         clock.reboot(Duration::ZERO);
-        Self::of(config, model, disk, clock)
+        let cut = Self { limited: self.limited, ..Self::of(config, model, disk, clock) };
+        cut.check_left();
+        cut
     }
 
     /// The state of the disk as if the process were killed now, while this goes on.
@@ -917,12 +976,8 @@ impl World {
         model.highest_seq = model.highest_seq.max(self.highest_given());
         let clock = ManualClock::new(self.clock.wall());
         clock.reboot(Duration::ZERO);
-        Self::of(self.config, model, self.disk.fork(), clock)
-    }
-
-    /// Closes what is open without a word.
-    pub(crate) fn drop_store(&mut self) {
-        self.opened = None;
+        let copy = Self::of(self.config, model, self.disk.fork(), clock);
+        Self { limited: self.limited, ..copy }
     }
 
     pub(crate) fn is_open(&self) -> bool {

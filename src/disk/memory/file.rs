@@ -168,6 +168,16 @@ impl FileNode {
         self.durable_holes = self.holes.clone();
     }
 
+    /// Counts what was changed since the last sync as written, though it is not.
+    pub(super) fn lose_unsynced(&mut self) {
+        self.pending.clear();
+    }
+
+    /// What a power cut cannot take.
+    pub(super) fn durable(&self) -> &Arc<Vec<u8>> {
+        &self.durable
+    }
+
     pub(super) fn map(&mut self, len: usize) -> Arc<Map> {
         let map = Arc::new(Map::heap(len));
         map.write_heap(0, &self.live);
@@ -189,17 +199,15 @@ impl FileNode {
         });
     }
 
-    /// Becomes what a power cut leaves of the file.
-    pub(super) fn crash(&mut self, choice: &mut dyn CrashChoice) {
+    /// Becomes what a power cut leaves of the file. `others` are the bytes that files have on the
+    /// disk.
+    pub(super) fn crash(&mut self, others: &[Arc<Vec<u8>>], choice: &mut dyn CrashChoice) {
         if !self.pending.is_empty() {
             match pick(choice, 3) {
                 0 => {}
-                1 => {
-                    self.durable = Arc::clone(&self.live);
-                    self.durable_holes = self.holes.clone();
-                }
+                1 => self.sync(),
                 _ => {
-                    self.durable = Arc::new(self.mixed(choice));
+                    self.durable = Arc::new(self.mixed(others, choice));
                     self.durable_holes = self.mixed_holes();
                 }
             }
@@ -210,7 +218,7 @@ impl FileNode {
     }
 
     /// Some legal state between durable and live, with its length and each sector picked apart.
-    fn mixed(&self, choice: &mut dyn CrashChoice) -> Vec<u8> {
+    fn mixed(&self, others: &[Arc<Vec<u8>>], choice: &mut dyn CrashChoice) -> Vec<u8> {
         let mut contents = self.durable.to_vec();
         contents.resize(self.picked_len(choice), 0);
         for (number, changes) in self.touched_sectors() {
@@ -218,7 +226,7 @@ impl FileNode {
             if start >= contents.len() {
                 break;
             }
-            let sector = self.picked_sector(start, &changes, choice);
+            let sector = self.picked_sector(start, &changes, others, choice);
             let target = contents.get_mut(start..).unwrap_or_default();
             target.iter_mut().zip(sector).for_each(|(to, from)| *to = from);
         }
@@ -271,17 +279,25 @@ impl FileNode {
     }
 
     /// The sector after the first few of its changes; one that held nothing durable may also be
-    /// left with garbage.
+    /// left with garbage, or with what another file holds at its place.
     fn picked_sector(
         &self,
         start: usize,
         changes: &[&Change],
+        others: &[Arc<Vec<u8>>],
         choice: &mut dyn CrashChoice,
     ) -> [u8; SECTOR] {
         let mut sector = [0; SECTOR];
         let durable = self.durable.get(start..).unwrap_or_default();
-        let extra = usize::from(durable.is_empty());
-        let version = pick(choice, changes.len() + 1 + extra);
+        let is_fresh = durable.is_empty();
+        let stale = if is_fresh { sectors_at(others, start) } else { Vec::new() };
+        let (garbage, old) = (usize::from(is_fresh), usize::from(!stale.is_empty()));
+        let version = pick(choice, changes.len() + 1 + garbage + old);
+        if version == changes.len() + 2 {
+            let bytes = stale.get(pick(choice, stale.len())).copied().unwrap_or_default();
+            sector.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            return sector;
+        }
         if version > changes.len() {
             let seed = pick(choice, 4) as u64;
             Random::new(seed << 32 | (start / SECTOR) as u64).fill(&mut sector);
@@ -291,6 +307,13 @@ impl FileNode {
         changes.iter().take(version).for_each(|change| change.apply_to_sector(start, &mut sector));
         sector
     }
+}
+
+/// What files hold in the sector at `start`, but for nothing and zeros.
+fn sectors_at(files: &[Arc<Vec<u8>>], start: usize) -> Vec<&[u8]> {
+    let sectors = files.iter().filter_map(|bytes| bytes.get(start..));
+    let sectors = sectors.map(|bytes| bytes.get(..SECTOR).unwrap_or(bytes));
+    sectors.filter(|bytes| bytes.iter().any(|&byte| byte != 0)).collect()
 }
 
 /// The end of a range of `len` bytes at `offset`, if a file may be that long.

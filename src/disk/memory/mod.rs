@@ -76,9 +76,10 @@ impl MemoryDisk {
     /// this one and its files fails.
     ///
     /// A file that was not synced keeps its old contents, has the new ones, or is a mix: a length
-    /// from between, and each 512-byte sector as it was after some of the writes to it, or zeros or
-    /// garbage if it held nothing durable. An unsynced creation, removal or rename is there or not,
-    /// as a whole; a rename between directories counts as synced once both directories are.
+    /// from between, and each 512-byte sector as it was after some of the writes to it, or zeros,
+    /// garbage, or what another file holds at its place if it held nothing durable. An unsynced
+    /// creation, removal or rename is there or not, as a whole; a rename between directories counts
+    /// as synced once both directories are.
     pub fn crash(&self, choice: &mut dyn CrashChoice) -> Self {
         let mut state = self.take("the machine has lost power");
         state.tree.crash(choice);
@@ -352,6 +353,13 @@ impl DiskFile for MemoryFile {
     fn sync_data(&self) -> io::Result<()> {
         self.shared.alive()?.tree.file_mut(self.id)?.sync();
         Ok(())
+    }
+
+    fn lose_unsynced(&self) {
+        let mut state = self.shared.state.lock();
+        if let Ok(file) = state.tree.file_mut(self.id) {
+            file.lose_unsynced();
+        }
     }
 
     fn len(&self) -> io::Result<u64> {

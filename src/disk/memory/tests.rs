@@ -165,6 +165,42 @@ fn unsynced_data_is_kept_lost_cut_zeroed_or_garbage() {
 }
 
 #[test]
+fn a_fresh_sector_may_show_what_another_file_holds_there() {
+    let (disk, file) = with_file(&[1; SECTOR]);
+    let other = [vec![3; SECTOR], vec![4; SECTOR]].concat();
+    disk.write_file(path("/g"), &other).unwrap();
+    write(&file, 0, &[2; 2 * SECTOR]).unwrap();
+    let found = contents_after_crash(&disk);
+    assert!(found.contains(&[vec![2; SECTOR], vec![4; SECTOR]].concat()));
+    let durable = |contents: &Vec<u8>| contents[0] != 3;
+    assert!(found.iter().all(durable), "what was durable is old or new");
+    let outcomes = outcomes(&disk);
+    assert!(outcomes.iter().all(|disk| disk.read_file(path("/g")).unwrap() == other));
+}
+
+#[test]
+fn what_a_failed_sync_lost_stays_visible_until_the_power_is_cut() {
+    let (disk, file) = with_file(b"old");
+    let map = file.map(8).unwrap();
+    write(&file, 0, b"new!").unwrap();
+    file.lose_unsynced();
+    file.sync_data().unwrap();
+    let mut seen = [0; 4];
+    map.raise_durable_len(4);
+    assert!(map.copy(0, &mut seen) && &seen == b"new!");
+    assert_eq!(disk.read_file(path("/f")).unwrap(), b"new!");
+    assert_eq!(disk.kill().read_file(path("/f")).unwrap(), b"new!");
+    let (disk, file) = with_file(b"old");
+    write(&file, 0, b"new!").unwrap();
+    file.lose_unsynced();
+    file.sync_data().unwrap();
+    assert_eq!(contents_after_crash(&disk), BTreeSet::from([b"old".to_vec()]));
+    write(&file, 0, b"new!").unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(contents_after_crash(&disk), BTreeSet::from([b"new!".to_vec()]));
+}
+
+#[test]
 fn a_durable_sector_is_one_of_its_versions_whole() {
     let (disk, file) = with_file(&[1; 2 * SECTOR]);
     write(&file, 500, &[2; 100]).unwrap();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use super::crash::{CrashChoice, pick};
 use super::entry::{EntryChange, Slot};
@@ -263,9 +264,10 @@ impl Tree {
             }
         }
         self.detach();
+        let others: Vec<_> = self.files().map(|file| Arc::clone(file.durable())).collect();
         for file in self.files_mut() {
             file.linked = true;
-            file.crash(choice);
+            file.crash(&others, choice);
         }
     }
 

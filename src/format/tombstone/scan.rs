@@ -9,6 +9,7 @@ use super::{
 use crate::format::checksum::Seed;
 use crate::format::{Parsed, Unreadable, take};
 use crate::hash::KeyedHash;
+use crate::planted::{Bug, is_planted};
 
 /// What the two regions of a file hold together.
 #[derive(Debug, Default)]
@@ -33,8 +34,9 @@ impl Scan {
 /// never acknowledged and cannot be read becomes void.
 pub(crate) fn repaired(seed: Seed, first: &[u8], second: &[u8], scan: &Scan) -> Vec<u8> {
     let mut out = Vec::new();
+    let keeps = |index| !scan.holes.contains(&index) && !is_planted(Bug::RecoveryNotIdempotent);
     for index in scan.mark..scan.end {
-        match valid_entry(seed, first, second, index).filter(|_| !scan.holes.contains(&index)) {
+        match valid_entry(seed, first, second, index).filter(|_| keeps(index)) {
             Some(mut fields) => push_entry(seed, index, &mut fields, &mut out),
             None => out.extend_from_slice(&encode_void(seed, index)),
         }
@@ -79,7 +81,9 @@ pub(crate) fn scan(seed: Seed, first: &[u8], second: &[u8]) -> Scan {
             }
             Some(Ok(Entry::Void)) => 1,
             Some(Err(_)) | None => {
-                scan.holes.push(index);
+                if !is_planted(Bug::TombstoneTakenAsEmpty) {
+                    scan.holes.push(index);
+                }
                 1
             }
         };

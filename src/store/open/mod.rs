@@ -21,6 +21,7 @@ use crate::format::state::State;
 use crate::hash::Hasher;
 use crate::janitor::Janitor;
 use crate::ledger::{Ledger, LedgerParts, mark_of};
+use crate::planted::{Bug, is_planted};
 use crate::recovery::{Owners, Recovery};
 use crate::report::RecoveryReport;
 use crate::segment::{Descriptors, Lease, SegmentHost};
@@ -43,7 +44,8 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
         read => read?,
     };
     let found = find(&builder, &paths, &manifest)?;
-    let generation = found.generation + 1;
+    let is_reused = is_planted(Bug::SequenceReused) && found.generation > 0;
+    let generation = found.generation + u64::from(!is_reused);
     let last_seq = first_of(generation) - 1;
     let time = resume_time(&builder, &found, last_seq);
     let (oldest_log, newest_log) = found.log_range();

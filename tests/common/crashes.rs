@@ -1,0 +1,118 @@
+//! Random workloads, each life of which ends in a power cut, and recoveries that are cut short in
+//! turn.
+
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ebbtide::disk::Fault;
+
+use super::generate::{self, Mood};
+use super::random::Random;
+use super::world::{Config, World, faulty};
+
+/// How deep recoveries are cut short in turn.
+const DEPTH: u32 = 3;
+
+/// How to open the store of a run.
+pub(crate) fn config(random: &mut Random) -> Config {
+    Config {
+        mapped: random.once_in(2),
+        // Room for 16 of the longest segments at least.
+        capacity: random.once_in(4).then(|| 8192 * (16 + random.below(8))),
+        segment_bytes: 4096 + 1024 * random.below(5),
+        verify_every_read: random.once_in(2),
+    }
+}
+
+/// Opens what a power cut left, checks it, and checks that opening again gives the same.
+pub(crate) fn check_state(mut world: World, random: &mut Random) {
+    world.open().expect("opens after a power cut");
+    if random.once_in(2) {
+        // What is written from here on is on top of it.
+        for op in generate::ops(random, Mood::Mixed, 3) {
+            world.apply(&op);
+        }
+    }
+    world.kill();
+    world.open().expect("opens once more");
+    world.read_all();
+}
+
+/// Cuts the power at a random call of opening, and so on down.
+fn cut_recovery(mut world: World, random: &mut Random, depth: u32, states: &AtomicU64) {
+    let disk = faulty(&world.disk);
+    let call = 1 + random.below(70);
+    disk.inject(call, Fault::ErrorsFrom(ErrorKind::TimedOut));
+    world.fail_from(disk, call);
+    let opened = world.open();
+    if !world.has_failed() {
+        opened.expect("opens as long as no call fails");
+    }
+    // What opening made durable may not be known to the model: whatever it allows is right.
+    cut(&world, random, depth, states);
+}
+
+/// Goes through some states that a power cut may leave now.
+fn cut(world: &World, random: &mut Random, depth: u32, states: &AtomicU64) {
+    for _ in 0..3 {
+        check_state(world.cut(random), random);
+        states.fetch_add(1, Ordering::Relaxed);
+    }
+    check_state(world.killed_copy(), random);
+    states.fetch_add(1, Ordering::Relaxed);
+    if depth < DEPTH {
+        let cut = world.cut(random);
+        cut_recovery(cut, random, depth + 1, states);
+    }
+}
+
+/// What goes wrong in a life: mostly the power at some call, else a call and then nothing more until
+/// the life ends.
+fn fault(random: &mut Random) -> Fault {
+    match random.below(12) {
+        0 => Fault::Error(ErrorKind::TimedOut),
+        1 => Fault::Error(ErrorKind::StorageFull),
+        2 => Fault::Torn(ErrorKind::StorageFull),
+        3 => Fault::Short,
+        4..6 => Fault::SyncLost(ErrorKind::TimedOut),
+        _ => Fault::ErrorsFrom(ErrorKind::TimedOut),
+    }
+}
+
+/// Goes through the states of one seed, and counts them: a workload in several lives.
+pub(crate) fn run(seed: u64, mood: Option<Mood>, states: &AtomicU64) {
+    let random = &mut Random::new(seed);
+    let mood = mood.unwrap_or_else(|| Mood::any(random));
+    let mut world = World::new(config(random), seed);
+    for _ in 0..3 {
+        let disk = faulty(&world.disk);
+        let (call, fault) = (1 + random.below(300), fault(random));
+        let is_end = matches!(fault, Fault::ErrorsFrom(_));
+        disk.inject(call, fault);
+        world.fail_from(disk, call);
+        let opened = world.open();
+        if !world.has_failed() {
+            opened.expect("opens as long as no call fails");
+        }
+        for op in generate::ops(random, mood, 40) {
+            if (world.has_failed() && is_end) || !world.is_open() {
+                break;
+            }
+            world.apply(&op);
+        }
+        cut(&world, random, 0, states);
+        world = world.cut(random);
+    }
+}
+
+/// Runs this with a seed, and names the seed if it fails.
+pub(crate) fn with_seed<T>(seed: u64, run: impl FnOnce(u64) -> T) -> T {
+    match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+        Ok(value) => value,
+        Err(panic) => {
+            eprintln!("to see this failure alone, set EBBTIDE_SEED={seed}");
+            resume_unwind(panic)
+        }
+    }
+}
