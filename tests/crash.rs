@@ -2,8 +2,8 @@
 //! fail: whatever is left, the store opens, gives nothing that was invalidated or is past its time,
 //! and has everything that was acknowledged as durable.
 //!
-//! `EBBTIDE_CRASH_STATES` sets the number of states; `EBBTIDE_SEED` goes through the states of one
-//! seed, as a failure prints it.
+//! `EBBTIDE_CRASH_STATES` sets the number of states, `EBBTIDE_FIRST_SEED` where to begin;
+//! `EBBTIDE_SEED` goes through the states of one seed, as a failure prints it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -34,7 +34,8 @@ fn from_env(name: &str) -> Option<u64> {
 /// Runs this with one seed after the other until it has counted so many states, or with the one seed
 /// that is asked for.
 fn run_seeds(wanted: u64, run: impl Fn(u64, &AtomicU64) + Sync) {
-    let (states, next_seed) = (AtomicU64::new(0), AtomicU64::new(1));
+    let first = from_env("EBBTIDE_FIRST_SEED").unwrap_or(1);
+    let (states, next_seed) = (AtomicU64::new(0), AtomicU64::new(first));
     if let Some(seed) = from_env("EBBTIDE_SEED") {
         return run(seed, &states);
     }
@@ -49,7 +50,8 @@ fn run_seeds(wanted: u64, run: impl Fn(u64, &AtomicU64) + Sync) {
         scope.spawn(work);
         scope.spawn(work);
     });
-    println!("{} states from {} seeds", states.into_inner(), next_seed.into_inner() - 1);
+    let seeds = next_seed.into_inner() - first;
+    println!("{} states from {seeds} seeds, from {first} on", states.into_inner());
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod span;
 
 use crate::hash::FINGERPRINT_BITS;
 use crate::sync::RwLock;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub(crate) use line::Line;
 use line::{ORDINAL_BITS, Slot, TAG_BITS};
 use shard::Shard;
@@ -79,6 +79,8 @@ pub(crate) struct Index {
     /// A [`Window`], looked at under a shard's lock only: an ordinal's lowest bits are given out again
     /// once no slot of any shard names the ordinal that had them before.
     window: AtomicU64,
+    /// The lines of all shards together, counted when a shard has grown or shrunk.
+    lines: AtomicUsize,
 }
 
 impl Index {
@@ -105,8 +107,14 @@ impl Index {
 
     fn of(first_live: u32, mut shard: impl FnMut() -> Shard) -> Self {
         let window = Window { lowest: first_live, first_live }.pack();
-        let shards = (0..SHARDS).map(|_| RwLock::new(shard())).collect();
-        Self { shards, window: AtomicU64::new(window) }
+        let mut lines = 0;
+        let mut shard = || {
+            let shard = shard();
+            lines += shard.lines.len();
+            RwLock::new(shard)
+        };
+        let shards = (0..SHARDS).map(|_| shard()).collect();
+        Self { shards, window: AtomicU64::new(window), lines: AtomicUsize::new(lines) }
     }
 
     /// Slots that name an ordinal below this one are free from now on.
@@ -136,7 +144,7 @@ impl Index {
         for shard in &self.shards {
             let mut shard = shard.write();
             let window = self.window();
-            shard.shrink(window);
+            counting(&self.lines, &mut shard, |shard| shard.shrink(window));
         }
     }
 
@@ -157,14 +165,15 @@ impl Index {
         let Some(shard) = self.shard(fingerprint) else { return (None, Change::Keep) };
         let mut shard = shard.write();
         let window = self.window();
-        shard.change(tag(fingerprint), window, decide)
+        counting(&self.lines, &mut shard, |shard| shard.change(tag(fingerprint), window, decide))
     }
 
     /// All shards, so many at a time.
     pub(crate) fn spans(&mut self, len: usize) -> Vec<Span<'_>> {
         let window = self.window();
+        let lines = &self.lines;
         let spans = self.shards.chunks_mut(len).enumerate();
-        spans.map(|(at, shards)| Span::new(at * len, shards, window)).collect()
+        spans.map(|(at, shards)| Span::new(at * len, shards, window, lines)).collect()
     }
 
     /// The shard of a fingerprint.
@@ -191,7 +200,7 @@ impl Index {
 
     /// Bytes of memory it takes.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let lines: usize = self.shards.iter().map(|shard| shard.read().lines.len()).sum();
+        let lines = self.lines.load(Ordering::Relaxed);
         (lines * size_of::<Line>() + self.shards.len() * size_of::<RwLock<Shard>>()) as u64
     }
 
@@ -210,6 +219,18 @@ impl Index {
     fn shard(&self, fingerprint: u64) -> Option<&RwLock<Shard>> {
         self.shards.get(Self::shard_of(fingerprint))
     }
+}
+
+/// Does something to a shard that may change how many lines it has, and counts them.
+fn counting<T>(lines: &AtomicUsize, shard: &mut Shard, work: impl FnOnce(&mut Shard) -> T) -> T {
+    let before = shard.lines.len();
+    let done = work(shard);
+    let after = shard.lines.len();
+    if after != before {
+        // Wraps where there are fewer now.
+        lines.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
+    done
 }
 
 /// What tells the keys of one shard apart.
@@ -253,6 +274,17 @@ mod tests {
         }
         assert_eq!(count(&index), 400_000);
         assert!(index.memory_bytes() < 400_000 * 13, "{}", index.memory_bytes());
+        assert_eq!(index.lines.load(Ordering::Relaxed), lines(&index));
+        for i in 0..300_000 {
+            index.change(spread(i), |_| Change::Remove);
+        }
+        index.shrink();
+        assert_eq!(index.lines.load(Ordering::Relaxed), lines(&index));
+        assert!(index.memory_bytes() < 100_000 * 20, "{}", index.memory_bytes());
+    }
+
+    fn lines(index: &Index) -> usize {
+        index.shards.iter().map(|shard| shard.read().lines.len()).sum()
     }
 
     #[test]

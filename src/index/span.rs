@@ -1,8 +1,9 @@
 //! Shards that one thread fills without locks, while nobody else has the index.
 
 use super::shard::Shard;
-use super::{Change, Index, Location, Window, tag};
+use super::{Change, Index, Location, Window, counting, tag};
 use crate::sync::RwLock;
+use crate::sync::atomic::AtomicUsize;
 
 /// Some shards that lie side by side.
 #[derive(Debug)]
@@ -10,11 +11,18 @@ pub(crate) struct Span<'a> {
     first_shard: usize,
     shards: &'a mut [RwLock<Shard>],
     window: Window,
+    /// Of the whole index.
+    lines: &'a AtomicUsize,
 }
 
 impl<'a> Span<'a> {
-    pub(super) fn new(first_shard: usize, shards: &'a mut [RwLock<Shard>], window: Window) -> Self {
-        Self { first_shard, shards, window }
+    pub(super) fn new(
+        first_shard: usize,
+        shards: &'a mut [RwLock<Shard>],
+        window: Window,
+        lines: &'a AtomicUsize,
+    ) -> Self {
+        Self { first_shard, shards, window, lines }
     }
 
     /// The first of the shards.
@@ -26,6 +34,7 @@ impl<'a> Span<'a> {
     pub(crate) fn change(&mut self, fingerprint: u64, change: Change) -> Option<Location> {
         let at = Index::shard_of(fingerprint).checked_sub(self.first_shard)?;
         let shard = self.shards.get_mut(at)?.get_mut();
-        shard.change(tag(fingerprint), self.window, |_| change).0
+        let window = self.window;
+        counting(self.lines, shard, |shard| shard.change(tag(fingerprint), window, |_| change)).0
     }
 }
