@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ebbtide::disk::{Disk, EntryKind, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{
@@ -21,6 +22,9 @@ use ebbtide::{
 use fixture::{Random, START, clock, hours, minutes, on_memory, open, quiet, seed};
 
 const DIR: &str = "/data/ledger";
+/// Bytes before the first entry of a file, and of an entry.
+const HEADER_LEN: usize = 512;
+const ENTRY_LEN: usize = 160;
 const VISITOR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 77));
 
 fn images(store: &Store) -> Keyspace {
@@ -511,6 +515,30 @@ fn invalidations_are_counted_exactly_whenever_the_process_ends() {
         assert_eq!(scopes.map(|scope| counted(&store, scope)), expected, "{steps} steps");
         assert_whole(&store);
     }
+}
+
+/// STATE names the newest entry, so that it is missed if it is gone. The time may have been written down
+/// shortly before, which is no reason to wait.
+#[test]
+fn state_names_what_was_counted_before_its_tombstones_are_forgotten() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    let images = images(&store);
+    for rest_s in [0, 35, 26] {
+        clock.advance(Duration::from_secs(rest_s));
+        images.invalidate("cat.jpg").unwrap();
+        store.maintain().unwrap();
+    }
+    assert_eq!(counted(&store, InvalidatedScope::Key), 3);
+    let newest = store.ledger().unwrap().last().unwrap().number;
+    let disk = disk.crash(&mut |_: u32| 0);
+    let path = log_file(1);
+    let mut bytes = disk.read_file(&path).unwrap();
+    let mut entries = bytes[HEADER_LEN..].chunks_mut(ENTRY_LEN);
+    entries.rfind(|entry| entry.iter().any(|byte| *byte != 0)).unwrap().fill(0);
+    disk.write_file(&path, &bytes).unwrap();
+    let store = open(on_memory(&disk, &clock), false);
+    assert!(!store.verify_ledger().unwrap().problems.is_empty(), "entry {newest} is not missed");
 }
 
 #[test]

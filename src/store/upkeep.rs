@@ -17,6 +17,12 @@ pub(super) struct Due {
     settled_at: Timestamp,
 }
 
+impl Due {
+    fn must_save(&self, now: Timestamp) -> bool {
+        has_passed(self.saved_at, now, SAVE_AFTER_MS)
+    }
+}
+
 fn has_passed(since: Timestamp, now: Timestamp, ms: u64) -> bool {
     now.since(since).as_millis() >= u128::from(ms)
 }
@@ -91,7 +97,9 @@ impl StoreCore {
             // What the ledger holds is in what is saved, and counted before it is forgotten.
             first.note(or_later(self.engine.settle_ledger()));
         }
-        first.note(self.save_time(&mut due, now));
+        if settles || due.must_save(now) {
+            first.note(self.save_time(&mut due, now));
+        }
         if settles {
             first.note(self.forget());
             first.note(self.shorten_ledger(now));
@@ -105,15 +113,14 @@ impl StoreCore {
         if self.engine.is_closed() || self.engine.is_read_only() {
             return Ok(());
         }
-        self.save_time(&mut due, self.engine.trusted_now())
+        let now = self.engine.trusted_now();
+        if due.must_save(now) { self.save_time(&mut due, now) } else { Ok(()) }
     }
 
     fn save_time(&self, due: &mut Due, now: Timestamp) -> Result<()> {
-        if !has_passed(due.saved_at, now, SAVE_AFTER_MS) {
-            return Ok(());
-        }
+        self.engine.save_time()?;
         due.saved_at = now;
-        self.engine.save_time()
+        Ok(())
     }
 
     /// Erases dead records where that is due, or everywhere.
