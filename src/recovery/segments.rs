@@ -123,12 +123,11 @@ impl Recovery<'_> {
     /// Notes which segments of a bucket are to be taken up, unless it is past its deadline.
     fn bucket(&mut self, owner: &Owner, bucket: Bucket, waiting: &mut Vec<Waiting>) -> Result<()> {
         let disk = &*self.engine.disk;
-        let read_only = self.engine.is_read_only();
         let now = self.engine.trusted_now();
         let listing = match disk.read_dir(bucket.dir()) {
             Ok(listing) => listing,
             // Dropped by the process that owns the store while we were looking.
-            Err(e) if read_only && e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(_) if self.has_left(bucket.dir()) => return Ok(()),
             Err(e) => return Err(Error::io("list", bucket.dir(), e)),
         };
         let mut numbers: Vec<u64> =
@@ -155,6 +154,17 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// True if a file or directory that is only looked at is there no more. What the process that writes
+    /// drops or evicts leaves its place before anything in it changes, so if something is wrong with it
+    /// and it is still there, that is damage.
+    fn has_left(&self, path: &Path) -> bool {
+        let disk = &*self.engine.disk;
+        let is_missing = |e: std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+        self.engine.is_read_only()
+            && disk.open(path, Access::Read).is_err_and(is_missing)
+            && disk.read_dir(path).is_err_and(is_missing)
+    }
+
     /// What a segment file says of itself, and its length.
     fn stated(&self, path: &Path) -> Option<(SegmentHeader, u64)> {
         let file = self.engine.disk.open(path, Access::Read).ok()?;
@@ -174,7 +184,7 @@ impl Recovery<'_> {
             // What the system refuses to read, or another version wrote, is not condemned.
             Err(e) if !e.is_not_found() && !matches!(e, Error::Corrupt { .. }) => Err(e),
             Err(_) => {
-                if !numbers.is_empty() {
+                if !numbers.is_empty() && !self.has_left(bucket.dir()) {
                     self.report.corrupt_records.push(bucket.dir().to_owned());
                 }
                 Ok(false)
@@ -220,6 +230,9 @@ impl Recovery<'_> {
         found: &mut Found,
     ) -> Result<()> {
         let Waiting { bucket, number, path, .. } = waiting;
+        if self.has_left(&path) {
+            return Ok(());
+        }
         let loaded = match loaded {
             Ok(loaded) if belongs(&loaded.header, owner, &bucket, number) => loaded,
             Ok(_) | Err(LoadError::Damaged(_)) => {
@@ -234,9 +247,6 @@ impl Recovery<'_> {
             Err(LoadError::Version(_)) => {
                 self.report.unknown_versions.push(path);
                 found.foreign = true;
-                return Ok(());
-            }
-            Err(LoadError::Failed(e)) if self.engine.is_read_only() && e.is_not_found() => {
                 return Ok(());
             }
             Err(LoadError::Failed(e)) => return Err(e),

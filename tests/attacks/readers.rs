@@ -4,18 +4,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use ebbtide::disk::FaultyDisk;
 use ebbtide::{BootId, Clock, Lookup, ManualClock, Store, StoreBuilder, Timestamp};
 
 use crate::fixture::{MODES, hours, quiet};
 use crate::rig::{Rig, access, images, put, row};
 
-/// A clock that does something else at one of its readings: so a reader is interrupted between finding
-/// and showing what it found.
+/// A clock that lets the other process work at one of its readings: so a reader is interrupted between
+/// finding and showing what it found.
 #[derive(Debug, Clone)]
 struct Interrupted {
     clock: ManualClock,
     left: Arc<AtomicU64>,
-    rig: Arc<Writer>,
+    writer: Arc<Writer>,
 }
 
 /// The process that writes, and what it does next.
@@ -24,6 +25,25 @@ struct Writer {
     clock: ManualClock,
     step: Step,
     done: AtomicBool,
+}
+
+impl Writer {
+    fn new(rig: &Rig, step: Step) -> Self {
+        let store = rig.open();
+        fill(&store);
+        // There is a tombstone log that can be forgotten.
+        images(&store).invalidate("another").unwrap();
+        Self { store, clock: rig.clock.clone(), step, done: AtomicBool::new(false) }
+    }
+
+    fn work(&self) {
+        (self.step)(&self.store, &self.clock);
+        self.done.store(true, Ordering::SeqCst);
+    }
+
+    fn is_done(&self) -> bool {
+        self.done.load(Ordering::SeqCst)
+    }
 }
 
 impl std::fmt::Debug for Writer {
@@ -93,8 +113,7 @@ impl Clock for Interrupted {
         let before =
             self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if before == Ok(1) {
-            (self.rig.step)(&self.rig.store, &self.rig.clock);
-            self.rig.done.store(true, Ordering::SeqCst);
+            self.writer.work();
         }
         self.clock.wall()
     }
@@ -204,33 +223,52 @@ fn reading_commands_show_nothing_that_is_gone_after_a_drop_a_scrub_and_a_forget(
 
 /// The other process comes in between, at each look at the clock that opening and reading take.
 #[test]
-fn reading_commands_interrupted_anywhere_show_nothing_that_is_gone() {
+fn reading_commands_interrupted_at_the_clock_show_nothing_that_is_gone() {
     for (name, step) in STEPS {
         for call in 1.. {
             let rig = Rig::new(call % 2 == 0);
-            let store = rig.open();
-            fill(&store);
-            let writer = Arc::new(Writer {
-                store,
-                clock: rig.clock.clone(),
-                step,
-                done: AtomicBool::new(false),
-            });
+            let writer = Arc::new(Writer::new(&rig, step));
             let clock = Interrupted {
                 clock: rig.clock.clone(),
                 left: Arc::new(AtomicU64::new(call)),
-                rig: Arc::clone(&writer),
+                writer: Arc::clone(&writer),
             };
-            let is_gone = || writer.done.load(Ordering::SeqCst);
             println!("{name} at {call}");
-            let looking = reader(&rig, clock).open_read_only().unwrap();
-            read_everything(&looking, &is_gone);
-            if !is_gone() {
+            look(&writer, reader(&rig, clock));
+            if !writer.is_done() {
                 assert!(call > 20, "{name}: {call} looks at the clock");
                 break;
             }
-            read_everything(&looking, &is_gone);
         }
+    }
+}
+
+/// The same at each call on the disk.
+#[test]
+fn reading_commands_interrupted_at_the_disk_show_nothing_that_is_gone() {
+    for (name, step) in STEPS {
+        for call in 1.. {
+            let rig = Rig::new(call % 2 == 0);
+            let writer = Arc::new(Writer::new(&rig, step));
+            let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
+            let other = Arc::clone(&writer);
+            disk.interrupt(call, move || other.work());
+            println!("{name} at {call}");
+            look(&writer, reader(&rig, rig.clock.clone()).disk(disk));
+            if !writer.is_done() {
+                assert!(call > 100, "{name}: {call} calls on the disk");
+                break;
+            }
+        }
+    }
+}
+
+/// Opens a reader, reads, and once more if the other process came in between.
+fn look(writer: &Writer, reader: StoreBuilder) {
+    let looking = reader.open_read_only().unwrap();
+    read_everything(&looking, &|| writer.is_done());
+    if writer.is_done() {
+        read_everything(&looking, &|| true);
     }
 }
 

@@ -41,7 +41,7 @@ impl Found {
     pub(super) fn log_range(&self) -> (u64, u64) {
         // Without a record of them, those that are there.
         let present = || self.logs.range().unwrap_or((1, 0));
-        self.last_state().map_or_else(present, |state| (state.oldest_log, state.newest_log))
+        log_range(self.state.as_ref()).unwrap_or_else(present)
     }
 
     /// How far the wall clock was ahead by steps that were not believed.
@@ -65,22 +65,24 @@ pub(super) fn find(
     manifest: &StoreManifest,
 ) -> Result<Found> {
     let disk = &*builder.disk;
-    let state = match StateFile::read(disk, &paths.state()) {
-        Ok(found) => Some(found),
-        Err(e) if e.is_not_found() => None,
-        Err(e) => return Err(e),
-    };
-    if let Some(found) = state.as_ref().and_then(|found| found.foreign_version) {
-        return Err(Error::UnknownVersion { path: paths.state(), found, known: VERSION });
-    }
     let identity = LogIdentity {
         store_id: manifest.store_id,
         generation: 0,
         check_value: hasher(manifest).check_value(),
     };
-    let last = state.as_ref().and_then(|found| found.state.as_ref());
-    let expected = last.map(|state| (state.oldest_log, state.newest_log));
-    let logs = read_logs(disk, &paths.tombstones(), expected, identity)?;
+    let mut state = find_state(disk, paths)?;
+    let logs = loop {
+        let expected = log_range(state.as_ref());
+        let logs = read_logs(disk, &paths.tombstones(), expected, identity)?;
+        if logs.damaged.is_empty() {
+            break logs;
+        }
+        // A process that writes may have forgotten logs meanwhile: then STATE has said so before.
+        state = find_state(disk, paths)?;
+        if log_range(state.as_ref()) == expected {
+            break logs;
+        }
+    };
     let (from_segments, newest_bucket) = survey(disk, &paths.root)?;
     let from_state = state.as_ref().map_or(0, |found| found.generation);
     let generation = from_state.max(logs.generation).max(from_segments);
@@ -88,6 +90,24 @@ pub(super) fn find(
         return Err(Error::Unsupported { what: "more than 16 million openings for writing" });
     }
     Ok(Found { state, logs, identity, generation, newest_bucket })
+}
+
+fn find_state(disk: &dyn Disk, paths: &Paths) -> Result<Option<FoundState>> {
+    let path = paths.state();
+    let found = match StateFile::read(disk, &path) {
+        Err(e) if e.is_not_found() => return Ok(None),
+        found => found?,
+    };
+    match found.foreign_version {
+        Some(found) => Err(Error::UnknownVersion { path, found, known: VERSION }),
+        None => Ok(Some(found)),
+    }
+}
+
+/// The first and the last tombstone log that must be there.
+fn log_range(state: Option<&FoundState>) -> Option<(u64, u64)> {
+    let state = state?.state.as_ref()?;
+    Some((state.oldest_log, state.newest_log))
 }
 
 /// Reads the ledger as it was left. After a clean close nothing stands behind what STATE names.
