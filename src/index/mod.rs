@@ -79,7 +79,8 @@ pub(crate) struct Index {
     /// A [`Window`], looked at under a shard's lock only: an ordinal's lowest bits are given out again
     /// once no slot of any shard names the ordinal that had them before.
     window: AtomicU64,
-    /// The lines of all shards together, counted when a shard has grown or shrunk.
+    /// The lines of all shards together, counted when one has grown or shrunk: whoever asks for the memory
+    /// need not take the locks of all.
     lines: AtomicUsize,
 }
 

@@ -55,7 +55,16 @@ fn fill(index: &mut Index, floors: &Floors, listed: &[Listed], threads: usize) -
         shares.push(Mutex::new(std::mem::replace(&mut spans, rest)));
     }
     let fill = |share: &Mutex<Vec<Span<'_>>>| {
-        fill_share(&mut share.lock(), floors, listed, MAX_NOTES / threads.max(1))
+        let first_ordinal = listed.first().map_or(0, |(ordinal, ..)| *ordinal);
+        let mut spans = share.lock();
+        let mut share = Share {
+            notes: spans.iter().map(|_| Vec::new()).collect(),
+            spans: &mut spans,
+            first_ordinal,
+            live: vec![0; listed.len()],
+        };
+        share.fill(floors, listed, MAX_NOTES / threads.max(1));
+        share.live
     };
     let mut live = vec![0; listed.len()];
     for share in parallel::map(&shares, threads, fill) {
@@ -64,54 +73,61 @@ fn fill(index: &mut Index, floors: &Floors, listed: &[Listed], threads: usize) -
     live
 }
 
-fn fill_share(
-    spans: &mut [Span<'_>],
-    floors: &Floors,
-    listed: &[Listed],
-    max_notes: usize,
-) -> Vec<u64> {
-    let first = spans.first().map_or(0, Span::first_shard);
-    let first_ordinal = listed.first().map_or(0, |(ordinal, ..)| *ordinal);
-    let mut notes: Vec<Vec<Note>> = spans.iter().map(|_| Vec::new()).collect();
-    let mut noted = 0;
-    let mut live = vec![0_u64; listed.len()];
-    let mut make = |notes: &mut [Vec<Note>]| {
-        for (span, notes) in spans.iter_mut().zip(notes) {
-            for Note { fingerprint, change } in notes.drain(..) {
-                let before = span.change(fingerprint, change);
-                let mut count = |location: Location, add: fn(u64, u64) -> u64| {
-                    let at = (location.ordinal - first_ordinal) as usize;
-                    live.get_mut(at).into_iter().for_each(|live| *live = add(*live, 1));
-                };
-                if let Some(before) = before {
-                    count(before, u64::saturating_sub);
+/// What one thread fills.
+struct Share<'a, 'i> {
+    spans: &'a mut [Span<'i>],
+    /// What is to become of slots of each span.
+    notes: Vec<Vec<Note>>,
+    first_ordinal: u32,
+    /// How many records of each segment the spans name.
+    live: Vec<u64>,
+}
+
+impl Share<'_, '_> {
+    fn fill(&mut self, floors: &Floors, listed: &[Listed], max_notes: usize) {
+        let first_shard = self.spans.first().map_or(0, Span::first_shard);
+        let mut noted = 0;
+        for (ordinal, _, listing) in listed {
+            for entry in &listing.entries {
+                let fingerprint = entry.hash.fingerprint();
+                let at = Index::shard_of(fingerprint).checked_sub(first_shard);
+                let notes = at.and_then(|at| self.notes.get_mut(at / SPAN_SHARDS));
+                let Some(notes) = notes else { continue };
+                // One that was erased wins over older ones all the same.
+                let gone =
+                    entry.body != Body::Whole || floors.of_key(entry.hash, entry.seq).is_some();
+                if gone && is_planted(Bug::InvisibleSkipped) {
+                    continue;
                 }
-                if let Change::Put(location) = change {
-                    count(location, u64::saturating_add);
+                let location = Location { ordinal: *ordinal, position: entry.position };
+                let change = if gone { Change::Remove } else { Change::Put(location) };
+                notes.push(Note { fingerprint, change });
+                noted += 1;
+                if noted == max_notes {
+                    self.change_slots();
+                    noted = 0;
                 }
             }
         }
-    };
-    for (ordinal, _, listing) in listed {
-        for entry in &listing.entries {
-            let fingerprint = entry.hash.fingerprint();
-            let at = Index::shard_of(fingerprint).checked_sub(first).map(|at| at / SPAN_SHARDS);
-            let Some(of_span) = at.and_then(|at| notes.get_mut(at)) else { continue };
-            // One that was erased wins over older ones all the same.
-            let gone = entry.body != Body::Whole || floors.of_key(entry.hash, entry.seq).is_some();
-            if gone && is_planted(Bug::InvisibleSkipped) {
-                continue;
-            }
-            let location = Location { ordinal: *ordinal, position: entry.position };
-            let change = if gone { Change::Remove } else { Change::Put(location) };
-            of_span.push(Note { fingerprint, change });
-            noted += 1;
-            if noted == max_notes {
-                make(&mut notes);
-                noted = 0;
+        self.change_slots();
+    }
+
+    /// Does what has been noted down, one span after the other.
+    fn change_slots(&mut self) {
+        let at = |location: Location| (location.ordinal - self.first_ordinal) as usize;
+        for (span, notes) in self.spans.iter_mut().zip(&mut self.notes) {
+            for Note { fingerprint, change } in notes.drain(..) {
+                if let Some(before) = span.change(fingerprint, change)
+                    && let Some(live) = self.live.get_mut(at(before))
+                {
+                    *live -= 1;
+                }
+                if let Change::Put(location) = change
+                    && let Some(live) = self.live.get_mut(at(location))
+                {
+                    *live += 1;
+                }
             }
         }
     }
-    make(&mut notes);
-    live
 }

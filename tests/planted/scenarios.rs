@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{
-    Durability, KeyspaceOptions, LedgerEntry, LedgerKind, LogOptions, ManualClock, Outcome,
+    Durability, KeyspaceOptions, LedgerEntry, LedgerKind, LogOptions, ManualClock, Outcome, Result,
     Retention, Row, Store, Timestamp,
 };
 
@@ -107,28 +107,26 @@ pub(crate) fn many_tombstones(seed: u64, states: &AtomicU64) {
     assert!(images.get("key").unwrap().is_none(), "what was invalidated is back");
 }
 
-/// The power fails at each call while a version and the one it replaced are erased.
-pub(crate) fn versions_at_a_scrub(seed: u64, states: &AtomicU64) {
+/// Prepares a store, lets the power fail at each call of an action, and has a look at what is left.
+fn at_each_call(
+    seed: u64,
+    states: &AtomicU64,
+    prepare: impl Fn(&Store, &ManualClock),
+    act: impl Fn(&Store) -> Result<()>,
+    look: impl Fn(&Store, u64),
+) {
     let random = &mut Random::new(seed);
-    let options = KeyspaceOptions::new(Retention::hours(16));
     for call in 1.. {
         let (memory, clock) = (MemoryDisk::new(seed), clock());
         let disk = FaultyDisk::new(Arc::new(memory.clone()));
         let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock), false);
-        let images = store.keyspace("images", options).unwrap();
-        images.insert("key", [1; 600]).unwrap();
-        let fill = images.fill("key").tag("tag").durability(Durability::Sync);
-        assert_eq!(fill.commit([2; 600]).unwrap(), Outcome::Stored);
-        images.invalidate_tag("tag").unwrap();
+        prepare(&store, &clock);
         let stop = disk.calls() + call;
         disk.inject(stop, Fault::ErrorsFrom(ErrorKind::TimedOut));
-        let _ = store.scrub();
+        let _ = act(&store);
         for _ in 0..CUTS {
             let left = memory.fork().crash(&mut random.choices());
-            let store = open(on_memory(&left, &clock), false);
-            let images = store.keyspace("images", options).unwrap();
-            let back = images.get("key").unwrap().is_some();
-            assert!(!back, "a version is back that was replaced, at call {call} of a scrub");
+            look(&open(on_memory(&left, &clock), false), call);
             states.fetch_add(1, Ordering::Relaxed);
         }
         if disk.calls() < stop {
@@ -137,32 +135,37 @@ pub(crate) fn versions_at_a_scrub(seed: u64, states: &AtomicU64) {
     }
 }
 
+/// The power fails at each call while a version and the one it replaced are erased.
+pub(crate) fn versions_at_a_scrub(seed: u64, states: &AtomicU64) {
+    let images = |store: &Store| {
+        store.keyspace("images", KeyspaceOptions::new(Retention::hours(16))).unwrap()
+    };
+    let prepare = |store: &Store, _: &ManualClock| {
+        let images = images(store);
+        images.insert("key", [1; 600]).unwrap();
+        let fill = images.fill("key").tag("tag").durability(Durability::Sync);
+        assert_eq!(fill.commit([2; 600]).unwrap(), Outcome::Stored);
+        images.invalidate_tag("tag").unwrap();
+    };
+    at_each_call(seed, states, prepare, Store::scrub, |store, call| {
+        let back = images(store).get("key").unwrap().is_some();
+        assert!(!back, "a version is back that was replaced, at call {call} of a scrub");
+    });
+}
+
 /// The power fails at each call while a bucket is dropped: the ledger never has it leave twice.
 pub(crate) fn ledger_at_a_drop(seed: u64, states: &AtomicU64) {
-    let random = &mut Random::new(seed);
-    let options = KeyspaceOptions::new(Retention::hours(16));
-    for call in 1.. {
-        let (memory, clock) = (MemoryDisk::new(seed), clock());
-        let disk = FaultyDisk::new(Arc::new(memory.clone()));
-        let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock), false);
+    let prepare = |store: &Store, clock: &ManualClock| {
+        let options = KeyspaceOptions::new(Retention::hours(16));
         store.keyspace("images", options).unwrap().insert("key", "value").unwrap();
         store.sync().unwrap();
         clock.advance(hours(18));
-        let stop = disk.calls() + call;
-        disk.inject(stop, Fault::ErrorsFrom(ErrorKind::TimedOut));
-        let _ = store.maintain();
-        for _ in 0..CUTS {
-            let left = memory.fork().crash(&mut random.choices());
-            let store = open(on_memory(&left, &clock), false);
-            let dropped = |entry: &LedgerEntry| matches!(entry.kind, LedgerKind::BucketDropped(_));
-            let drops = store.ledger().unwrap().into_iter().filter(dropped).count();
-            assert!(drops < 2, "a bucket left twice, at call {call} of its drop");
-            states.fetch_add(1, Ordering::Relaxed);
-        }
-        if disk.calls() < stop {
-            return;
-        }
-    }
+    };
+    at_each_call(seed, states, prepare, Store::maintain, |store, call| {
+        let dropped = |entry: &LedgerEntry| matches!(entry.kind, LedgerKind::BucketDropped(_));
+        let drops = store.ledger().unwrap().into_iter().filter(dropped).count();
+        assert!(drops < 2, "a bucket left twice, at call {call} of its drop");
+    });
 }
 
 /// A sync fails, and what it was to write counts as written: nothing is acknowledged.
