@@ -3,15 +3,6 @@
 mod baseline;
 #[cfg(feature = "cacache")]
 mod cacache;
-#[cfg(any(
-    feature = "cacache",
-    feature = "fjall",
-    feature = "lmdb",
-    feature = "redb",
-    feature = "rocksdb",
-    feature = "sled",
-    feature = "sqlite"
-))]
 mod days;
 mod ebbtide;
 mod files;
