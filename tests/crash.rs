@@ -23,7 +23,7 @@ use common::world::{Config, World, faulty};
 use ebbtide::disk::Fault;
 
 /// States gone through by default.
-const STATES: u64 = 20_000;
+const STATES: u64 = 10_000;
 /// States with something rotten.
 const ROTTEN: u64 = 2_000;
 
