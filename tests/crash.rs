@@ -174,6 +174,8 @@ fn any_one_failing_call_is_survived() {
     let faults = [
         Fault::Error(ErrorKind::TimedOut),
         Fault::Error(ErrorKind::StorageFull),
+        Fault::Error(ErrorKind::QuotaExceeded),
+        Fault::Error(ErrorKind::Interrupted),
         Fault::ErrorAfter(ErrorKind::TimedOut),
         Fault::Torn(ErrorKind::TimedOut),
         Fault::Torn(ErrorKind::StorageFull),
