@@ -7,7 +7,6 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
 
 use common::exhaustive::{Tally, explore, kinds, workloads};
 

@@ -163,7 +163,7 @@ impl Cut<'_> {
         let hash = hash_of(&left.disk, &self.model);
         if self.seen.insert(hash) {
             self.tally.states.fetch_add(1, Ordering::Relaxed);
-            left.config.mapped = hash % 2 == 0;
+            left.config.mapped = hash.is_multiple_of(2);
             check_and_go_on(left, &[]);
         }
     }

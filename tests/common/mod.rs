@@ -10,6 +10,7 @@
 
 pub(crate) mod crashes;
 pub(crate) mod denials;
+pub(crate) mod everything;
 pub(crate) mod exhaustive;
 pub(crate) mod forget;
 pub(crate) mod generate;
