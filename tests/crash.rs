@@ -15,15 +15,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::crashes::{self, check_state, config, with_seed};
+use common::everything;
 use common::generate::{self, Mood};
-use common::ops::{How, Key, Op, Target};
+use common::ops::{Key, Op};
 use common::random::Random;
 use common::rot;
 use common::world::{Config, World, faulty};
 use ebbtide::disk::Fault;
 
 /// States gone through by default.
-const STATES: u64 = 20_000;
+const STATES: u64 = 5_000;
 /// States with something rotten.
 const ROTTEN: u64 = 2_000;
 
@@ -90,66 +91,14 @@ fn many_power_cuts_of_one_store_leave_no_heap_of_files() {
     world.finish();
 }
 
-/// A workload that goes through everything once.
-fn fixed_workload() -> Vec<Op> {
-    let key = |key| Key { space: 0, key };
-    let begin = |at: u8, tags| Op::Begin {
-        key: key(at),
-        tags,
-        metadata: true,
-        expires: None,
-        sync: at == 1,
-        limit: 10,
-    };
-    let mut ops = vec![
-        Op::Insert(key(0), 64),
-        begin(1, 1),
-        Op::Commit(0, 300),
-        Op::Batch(0, vec![(2, 900), (3, 900), (4, 900), (5, 900), (6, 900)]),
-        Op::Sync,
-        Op::InvalidateKey(key(2)),
-        begin(3, 2),
-        Op::InvalidateTag(0, 0),
-        Op::Commit(0, 2500),
-        Op::Append { ip: 1, minutes_ago: 0, len: 64, tags: 1 },
-        Op::AppendMany(2, 3, 0),
-        Op::Buffer(2, 2, 2),
-        Op::Insert(key(7), 2500),
-        begin(5, 4),
-        Op::Stream(0, 900, 64),
-        Op::Forget(Target::Everywhere(0b11, true), How::Hide),
-        Op::Flush,
-        Op::Maintain,
-        Op::Forget(Target::Tags(0, 0b100), How::Soften),
-        Op::Forget(Target::Keys(0, 0b1000), How::Deny(30)),
-        Op::Scrub,
-        Op::Insert(key(3), 64),
-        Op::Reopen,
-        Op::Insert(key(7), 64),
-    ];
-    ops.extend((0..30).map(|at| Op::InvalidateKey(key(at % 3))));
-    ops.extend([
-        Op::InvalidateAll(0),
-        Op::Maintain,
-        Op::Advance(17 * 3600),
-        Op::Insert(key(0), 64),
-        Op::Maintain,
-        Op::ReadAll,
-        Op::Reopen,
-        Op::ReadAll,
-    ]);
-    ops
-}
-
 /// Runs the workload with one fault, then without: first as the process goes on, then opened again.
 fn survive(fault: Fault, call: u64, mapped: bool) -> bool {
-    let config = Config { mapped, capacity: None, segment_bytes: 4096, verify_every_read: false };
-    let mut world = World::new(config, 1);
+    let mut world = World::new(everything::config(mapped), 1);
     let disk = faulty(&world.disk);
     disk.inject(call, fault);
     world.fail_from(disk.clone(), call);
     let _ = world.open();
-    for op in fixed_workload() {
+    for op in everything::ops() {
         if !world.is_open() {
             break;
         }
@@ -174,41 +123,41 @@ fn any_one_failing_call_is_survived() {
     let faults = [
         Fault::Error(ErrorKind::TimedOut),
         Fault::Error(ErrorKind::StorageFull),
+        Fault::Error(ErrorKind::Interrupted),
         Fault::ErrorAfter(ErrorKind::TimedOut),
         Fault::Torn(ErrorKind::TimedOut),
         Fault::Torn(ErrorKind::StorageFull),
         Fault::Short,
         Fault::SyncLost(ErrorKind::TimedOut),
     ];
-    let mut runs = 0;
-    for fault in faults {
-        for call in 1.. {
-            let reached = catch_unwind(|| survive(fault, call, call % 2 == 0));
-            let reached = reached.unwrap_or_else(|panic| {
-                eprintln!("{fault:?} at call {call}");
-                resume_unwind(panic)
-            });
-            runs += 1;
-            if !reached {
-                break;
+    let (runs, next) = (AtomicU64::new(0), AtomicU64::new(0));
+    let work = || {
+        while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+            for call in 1.. {
+                let reached = catch_unwind(|| survive(*fault, call, call % 2 == 0));
+                let reached = reached.unwrap_or_else(|panic| {
+                    eprintln!("{fault:?} at call {call}");
+                    resume_unwind(panic)
+                });
+                runs.fetch_add(1, Ordering::Relaxed);
+                if !reached {
+                    break;
+                }
             }
         }
-    }
-    println!("{runs} runs");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    println!("{} runs", runs.into_inner());
 }
 
 #[test]
 fn any_one_failing_call_of_a_recovery_is_survived() {
     let random = &mut Random::new(3);
     let config = Config { capacity: None, ..config(random) };
-    let mut before = World::new(config, 3);
-    before.open().unwrap();
-    let key = |key| Key { space: 0, key };
-    before.apply(&Op::Append { ip: 1, minutes_ago: 0, len: 64, tags: 1 });
-    for at in 0..30 {
-        before.apply(&Op::Insert(key(at % 4), 900));
-        before.apply(&Op::InvalidateKey(key(at % 3)));
-    }
+    let before = everything::killed(config);
     let faults = [
         Fault::Error(ErrorKind::TimedOut),
         Fault::Torn(ErrorKind::TimedOut),
@@ -229,7 +178,7 @@ fn any_one_failing_call_of_a_recovery_is_survived() {
                 break;
             }
             if opened.is_ok() {
-                world.apply(&Op::Insert(key(5), 64));
+                world.apply(&Op::Insert(Key { space: 0, key: 5 }, 64));
                 world.apply(&Op::Sync);
                 world.apply(&Op::InvalidateTag(0, 1));
             }

@@ -15,11 +15,12 @@ mod fixture;
 mod scenarios;
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::crashes;
+use common::exhaustive::{Tally, explore, workloads};
 use common::generate::Mood;
 use common::rot;
 use ebbtide::{Bug, plant};
@@ -52,6 +53,19 @@ fn restless(seed: u64, states: &AtomicU64) {
 
 fn crowded(seed: u64, states: &AtomicU64) {
     crashes::run(seed, Some(Mood::Crowded), states);
+}
+
+/// A workload of two steps for each seed.
+fn short(seed: u64, states: &AtomicU64) {
+    let tally = Tally::default();
+    let workloads: Vec<_> = workloads(2).into_iter().filter(|steps| steps.len() == 2).collect();
+    // Neighbours have little to do with each other.
+    let workload = &workloads[seed as usize * 29 % workloads.len()];
+    let explored = catch_unwind(AssertUnwindSafe(|| {
+        explore(workload, &tally);
+    }));
+    states.fetch_add(tally.states.into_inner(), Ordering::Relaxed);
+    explored.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
 const RUNS: [Run; 7] =
@@ -110,10 +124,12 @@ finds! {
     finds_a_sync_that_was_only_said_to_be_done: AcknowledgedUnsynced, mixed;
     finds_a_birth_that_was_not_synced: BirthNotSynced, mixed;
     finds_a_drop_that_was_not_synced: DropNotSynced, restless;
+    finds_a_drop_that_was_not_synced_in_short_workloads: DropNotSynced, short;
     finds_tombstones_ordered_by_time: TombstonesByTime, invalidated_twice;
     finds_a_tombstone_that_was_forgotten_early: TombstoneForgottenEarly, many_tombstones;
     finds_a_tombstone_that_was_taken_as_empty: TombstoneTakenAsEmpty, rot::run;
     finds_a_number_that_was_used_again: SequenceReused, mixed;
+    finds_a_number_that_was_used_again_in_short_workloads: SequenceReused, short;
     finds_a_record_that_was_published_before_it_was_written: PublishedBeforeWritten, crowded;
     finds_a_slice_beyond_what_is_durable: SliceBeyondDurable, mixed;
     finds_a_sync_that_was_tried_again: SyncRetried, sync_that_is_lost;

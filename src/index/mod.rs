@@ -95,8 +95,7 @@ impl Index {
 
     /// An empty index with room for so many keys.
     pub(crate) fn with_room(keys: usize) -> Self {
-        // Shards differ by chance: the smaller half of them would grow otherwise.
-        Self::of(1, || Shard::with_room(keys.div_ceil(SHARDS)))
+        Self::of(1, || Shard::with_room(keys / SHARDS))
     }
 
     /// The index that another one has left, whose first live ordinal was this one. What does not look

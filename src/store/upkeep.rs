@@ -320,3 +320,37 @@ impl StoreCore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::store::Store;
+    use crate::time::ManualClock;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_267_800_000);
+
+    fn open(disk: &MemoryDisk, clock: &ManualClock) -> Store {
+        let builder = Store::builder("/data").disk(disk.clone()).clock(clock.clone());
+        builder.background(false).open().unwrap()
+    }
+
+    #[test]
+    fn a_power_cut_hides_little_of_the_time_though_there_was_no_upkeep() {
+        let (disk, clock) = (MemoryDisk::new(1), ManualClock::new(NOW));
+        let store = open(&disk, &clock);
+        for _ in 0..240 {
+            clock.advance(Duration::from_secs(15));
+            store.shared.core.keep_time().unwrap();
+        }
+        let reached = store.now();
+        let disk = disk.crash(&mut |_: u32| 0);
+        clock.set_wall(Timestamp::default());
+        clock.reboot(Duration::ZERO);
+        let hidden = reached.since(open(&disk, &clock).now());
+        assert!(hidden <= Duration::from_millis(SAVE_INTERVAL_MS), "{hidden:?} are hidden");
+        assert_eq!(reached.since(NOW), Duration::from_secs(3600));
+    }
+}

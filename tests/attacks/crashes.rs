@@ -84,7 +84,8 @@ fn a_stale_index_snapshot_is_not_believed_with_half_of_state_lost() {
 /// process, and must be durable by the time it can be built upon.
 #[test]
 fn what_is_served_after_a_failed_sync_and_a_reopen_outlasts_a_power_cut() {
-    let faults = [Fault::Error(ErrorKind::Other), Fault::ErrorAfter(ErrorKind::Other)];
+    let kind = ErrorKind::Other;
+    let faults = [Fault::Error(kind), Fault::ErrorAfter(kind), Fault::SyncLost(kind)];
     for fault in faults {
         for call in 1..8 {
             each_mode(|rig| {

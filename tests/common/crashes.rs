@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ebbtide::disk::Fault;
 
 use super::generate::{self, Mood};
+use super::ops::Op;
 use super::random::Random;
 use super::world::{Config, World, faulty};
 
@@ -26,17 +27,20 @@ pub(crate) fn config(random: &mut Random) -> Config {
 }
 
 /// Opens what a power cut left, checks it, and checks that opening again gives the same.
-pub(crate) fn check_state(mut world: World, random: &mut Random) {
+pub(crate) fn check_state(world: World, random: &mut Random) {
+    // What is written from here on is on top of it.
+    let more = if random.once_in(2) { 3 } else { 0 };
+    check_and_go_on(world, &generate::ops(random, Mood::Mixed, more));
+}
+
+/// The same, with these steps in between.
+pub(crate) fn check_and_go_on(mut world: World, ops: &[Op]) {
     world.open().expect("opens after a power cut");
-    if random.once_in(2) {
-        // What is written from here on is on top of it.
-        for op in generate::ops(random, Mood::Mixed, 3) {
-            world.apply(&op);
-        }
+    for op in ops {
+        world.apply(op);
     }
     world.kill();
     world.open().expect("opens once more");
-    world.read_all();
 }
 
 /// Cuts the power at a random call of opening, and so on down.

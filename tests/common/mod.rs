@@ -3,12 +3,15 @@
 //!
 //! `ops` is what may be done, `world` does it to a store on a disk in memory and asks `keys`, `rows`
 //! and `denials` about every answer; `forget` is the part of it that forgets, and looks for `traces`.
-//! `crashes` and `rot` take a world through workloads from `generate` that end badly.
+//! `crashes` and `rot` take a world through workloads from `generate` that end badly, `exhaustive` through
+//! all short ones.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub(crate) mod crashes;
 pub(crate) mod denials;
+pub(crate) mod everything;
+pub(crate) mod exhaustive;
 pub(crate) mod forget;
 pub(crate) mod generate;
 pub(crate) mod keys;

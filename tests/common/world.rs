@@ -956,12 +956,17 @@ impl World {
 
     /// The state of the disk as if the power were cut now, while this goes on.
     pub(crate) fn cut(&self, random: &mut Random) -> Self {
+        let mut choices = random.choices();
+        self.cut_by(&mut choices, random.once_in(2))
+    }
+
+    /// The same with what is left chosen by these answers.
+    pub(crate) fn cut_by(&self, choices: &mut dyn FnMut(u32) -> u32, mapped: bool) -> Self {
         let mut model = self.model.clone();
         model.crashed();
         model.highest_seq = model.highest_seq.max(self.highest_given());
-        let disk = self.disk.fork().crash(&mut random.choices());
-        let mut config = self.config;
-        config.mapped = random.once_in(2);
+        let disk = self.disk.fork().crash(&mut |options: u32| choices(options));
+        let config = Config { mapped, ..self.config };
         let clock = ManualClock::new(self.clock.wall());
         clock.reboot(Duration::ZERO);
         let cut = Self { limited: self.limited, ..Self::of(config, model, disk, clock) };

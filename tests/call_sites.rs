@@ -1,0 +1,169 @@
+//! The places in the engine that call the disk are met by the workloads each call of which is failed in
+//! turn, in `tests/crash.rs`; those that are not are listed here.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::backtrace::Backtrace;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use common::everything;
+use common::world::{World, faulty};
+use ebbtide::disk::FaultyDisk;
+
+/// Calls that are followed; the workload takes fewer.
+const CALLS: u64 = 5_000;
+/// What a call on the disk looks like in the source.
+const CALLS_ON: [&str; 3] = ["disk.", "disk().", "file."];
+const METHODS: [&str; 14] = [
+    "create_dir",
+    "read_dir",
+    "open",
+    "create",
+    "rename",
+    "remove_file",
+    "remove_dir",
+    "sync_dir",
+    "lock",
+    "read_at",
+    "write_at",
+    "sync_data",
+    "punch_hole",
+    "set_len",
+];
+/// The disk itself, the command, and what the fuzzer calls.
+const NOT_OURS: [&str; 3] = ["bin/", "disk/", "fuzzing.rs"];
+const FUNCTIONS: [&str; 2] = ["read_full_at", "write_all_at"];
+
+/// How many places of a file are not met, and when they are.
+const NOT_MET: [(&str, usize, &str); 17] = [
+    ("dump.rs", 2, "a segment is printed"),
+    (
+        "ledger/writer.rs",
+        2,
+        "a file that was to be removed, a directory that was to be synced, once more",
+    ),
+    ("owner/drops.rs", 4, "an empty bucket is removed; the clock is reset"),
+    ("owner/eviction.rs", 2, "a segment that cannot be read is discarded"),
+    (
+        "recovery/segments.rs",
+        8,
+        "leftovers of births, parts and owners; what left while it was looked at",
+    ),
+    ("segment/part.rs", 2, "a part is given up"),
+    ("segment/writer.rs", 2, "an end that a failed write has left is cut off"),
+    ("spare.rs", 1, "the spare was taken away"),
+    ("store/mod.rs", 1, "a leftover of an owner's birth"),
+    ("store/open/identity.rs", 1, "the directory above is missing too"),
+    ("store/open/mod.rs", 1, "a log that was to be removed, once more"),
+    ("store/reconcile.rs", 1, "an owner without a manifest"),
+    ("store/residue/walk.rs", 4, "every file is listed"),
+    ("store/verify.rs", 1, "what left while it was looked at"),
+    ("tombstone/found.rs", 3, "another process writes"),
+    ("tombstone/mod.rs", 1, "tombstones were lost"),
+    ("trash.rs", 4, "segments and directories in the trash that were found there; keys are listed"),
+];
+
+/// A file below `src`, and a line.
+type Site = (String, u32);
+
+/// The place in the engine that this backtrace was taken below.
+fn site(backtrace: &Backtrace) -> Option<Site> {
+    let text = backtrace.to_string();
+    let mut places = text.lines().filter_map(|line| line.trim().strip_prefix("at "));
+    places.find_map(|place| {
+        let (_, rest) = place.rsplit_once("/src/").or_else(|| place.split_once("src/"))?;
+        let mut parts = rest.split(':');
+        let (file, line) = (parts.next()?, parts.next()?.parse().ok()?);
+        let is_ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(file).exists();
+        (is_ours && !file.starts_with("disk/")).then(|| (file.to_owned(), line))
+    })
+}
+
+/// Notes down where this world calls the disk from, from now on.
+fn follow(world: &mut World, met: &Arc<Mutex<BTreeSet<Site>>>) -> FaultyDisk {
+    let disk = faulty(&world.disk);
+    for call in 1..CALLS {
+        let met = Arc::clone(met);
+        disk.interrupt(call, move || {
+            met.lock().unwrap().extend(site(&Backtrace::force_capture()));
+        });
+    }
+    world.fail_from(disk.clone(), u64::MAX);
+    disk
+}
+
+/// The places that the workloads call the disk from.
+fn met() -> BTreeSet<Site> {
+    let met = Arc::new(Mutex::new(BTreeSet::new()));
+    for mapped in [false, true] {
+        let mut world = World::new(everything::config(mapped), 1);
+        let disk = follow(&mut world, &met);
+        world.open().unwrap();
+        for op in everything::ops() {
+            world.apply(&op);
+        }
+        let mut killed = everything::killed(everything::config(mapped)).killed_copy();
+        let recovering = follow(&mut killed, &met);
+        killed.open().unwrap();
+        assert!(disk.calls().max(recovering.calls()) < CALLS);
+    }
+    met.lock().unwrap().clone()
+}
+
+/// All source files of the engine, but the disk's own.
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The places in a source that call the disk.
+fn written(source: &str) -> Vec<u32> {
+    let shipped = source.split("#[cfg(test)]").next().unwrap();
+    let methods = METHODS.iter().flat_map(|method| CALLS_ON.map(|on| format!("{on}{method}(")));
+    let calls: Vec<String> =
+        methods.chain(FUNCTIONS.map(|function| format!("{function}("))).collect();
+    let has_call = |line: &str| {
+        let line = line.trim();
+        !line.starts_with("//") && !line.contains("fn ") && calls.iter().any(|c| line.contains(c))
+    };
+    let lines = shipped.lines().zip(1..);
+    lines.filter(|(line, _)| has_call(line)).map(|(_, number)| number).collect()
+}
+
+#[test]
+fn which_places_that_call_the_disk_are_met() {
+    let met = met();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    sources(&root, &mut paths);
+    paths.sort();
+    let mut missed: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    let mut count = 0;
+    for path in paths {
+        let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        if NOT_OURS.iter().any(|other| name.starts_with(other)) {
+            continue;
+        }
+        for line in written(&std::fs::read_to_string(&path).unwrap()) {
+            count += 1;
+            let near = (line.saturating_sub(3))..=(line + 3);
+            if !met.iter().any(|(file, at)| *file == name && near.contains(at)) {
+                missed.entry(name.clone()).or_default().push(line);
+            }
+        }
+    }
+    let missing = missed.values().map(Vec::len).sum::<usize>();
+    println!("{} of {count} places are met", count - missing);
+    let counts = missed.iter().map(|(name, lines)| (name.as_str(), lines.len()));
+    let expected = NOT_MET.map(|(name, count, _)| (name, count));
+    assert!(counts.eq(expected), "not met: {missed:#?}");
+}
