@@ -67,10 +67,10 @@ pub enum LockOutcome {
 pub trait Disk: Debug + Send + Sync {
     /// Creates one directory (mode 0700). `AlreadyExists` if there is anything of that name.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// The entries of a directory, ordered by name.
+    /// The entries of a directory, ordered by name. Of the path's last part no link is followed.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Opens an existing regular file; links are not followed, anything but a regular file is
-    /// `InvalidInput`.
+    /// `InvalidInput`, and for writing also a file that has another name besides.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
     /// Creates a new file (mode 0600) for reading and writing. `AlreadyExists` if there is anything
     /// of that name.
