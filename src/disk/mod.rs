@@ -19,6 +19,8 @@ pub use faulty::{Fault, FaultyDisk};
 pub use memory::{CrashChoice, MemoryDisk};
 pub use real::RealDisk;
 
+use rustix::io::Errno;
+
 use crate::map::Map;
 use crate::planted::{Bug, is_planted};
 
@@ -136,6 +138,11 @@ pub trait DiskFile: Debug + Send + Sync {
     fn map(&self, len: usize) -> io::Result<Arc<Map>>;
 }
 
+/// True if the error says that this process, or the system, may open no more files.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// Writes all of the buffers at an offset: short writes are continued, `EINTR` is retried.
 ///
 /// The error says how many bytes had been accepted before it.
@@ -191,4 +198,13 @@ pub(crate) fn read_full_at(
         }
     }
     Ok(filled)
+}
+
+/// The bytes of a file, but at most so many: a length that is wrong must not cost the memory of it.
+pub(crate) fn read_up_to(file: &dyn DiskFile, most: u64) -> io::Result<Vec<u8>> {
+    let len = file.len()?.min(most);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let read = read_full_at(file, &mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
 }
