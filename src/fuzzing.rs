@@ -173,7 +173,7 @@ fn take_up(header: &SegmentHeader, bytes: &[u8], mapped: bool) {
         lease: Arc::default(),
         read_at_ms: Arc::default(),
     };
-    let segment = Segment::new(header, path, host, &file, extent, false);
+    let segment = Segment::new(header, path, host, file.as_ref(), extent, false);
     for entry in listing.entries {
         let view = segment.read(entry.offset());
         match &view {

@@ -19,6 +19,8 @@ pub use faulty::{Fault, FaultyDisk};
 pub use memory::{CrashChoice, MemoryDisk};
 pub use real::RealDisk;
 
+use rustix::io::Errno;
+
 use crate::map::Map;
 use crate::planted::{Bug, is_planted};
 
@@ -67,10 +69,10 @@ pub enum LockOutcome {
 pub trait Disk: Debug + Send + Sync {
     /// Creates one directory (mode 0700). `AlreadyExists` if there is anything of that name.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// The entries of a directory, ordered by name.
+    /// The entries of a directory, ordered by name. Of the path's last part no link is followed.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Opens an existing regular file; links are not followed, anything but a regular file is
-    /// `InvalidInput`.
+    /// `InvalidInput`, and for writing also a file that has another name besides.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
     /// Creates a new file (mode 0600) for reading and writing. `AlreadyExists` if there is anything
     /// of that name.
@@ -136,6 +138,11 @@ pub trait DiskFile: Debug + Send + Sync {
     fn map(&self, len: usize) -> io::Result<Arc<Map>>;
 }
 
+/// True if the error says that this process, or the system, may open no more files.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// Writes all of the buffers at an offset: short writes are continued, `EINTR` is retried.
 ///
 /// The error says how many bytes had been accepted before it.
@@ -191,4 +198,13 @@ pub(crate) fn read_full_at(
         }
     }
     Ok(filled)
+}
+
+/// The bytes of a file, but at most so many: a length that is wrong must not cost the memory of it.
+pub(crate) fn read_up_to(file: &dyn DiskFile, most: u64) -> io::Result<Vec<u8>> {
+    let len = file.len()?.min(most);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let read = read_full_at(file, &mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
 }

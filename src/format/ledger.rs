@@ -23,6 +23,8 @@ pub(crate) const MAGIC: [u8; 8] = *b"ebb.ledg";
 pub(crate) const HEADER_LEN: u64 = 512;
 /// Bytes of an entry.
 pub(crate) const ENTRY_LEN: usize = 160;
+/// The longest file.
+pub(crate) const MAX_FILE_LEN: u64 = 64 << 20;
 /// Stands for a number of records or bytes that nobody counted.
 pub(crate) const NOT_COUNTED: u64 = u64::MAX;
 

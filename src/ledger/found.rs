@@ -8,7 +8,7 @@ use super::scan::{Around, Behind, Head, Scan, opening, scan};
 use crate::disk::{Access, Disk, EntryKind as DirEntryKind, read_full_at};
 use crate::error::{Error, Result};
 use crate::format::ledger::{
-    ChainedEntry, EntryKind, LedgerMark, Turn, entries_in_file, offset_of,
+    ChainedEntry, EntryKind, LedgerMark, MAX_FILE_LEN, Turn, entries_in_file, offset_of,
 };
 use crate::format::record::RecordKind;
 use crate::format::tombstone::TombstoneScope;
@@ -230,12 +230,13 @@ fn list(place: Place<'_>, found: &mut FoundLedger) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// A file's bytes; none if it cannot be read, which is as good as damaged. What is found damaged
-/// stays marked so for good, so a read that fails is tried once more.
+/// A file's bytes; none if it cannot be read or is longer than any file of a ledger, which is as good as
+/// damaged. What is found damaged stays marked so for good, so a read that fails is tried once more.
 fn read_whole(place: Place<'_>, number: u64) -> Result<Vec<u8>> {
     let path = place.dir.join(log_name(number));
     let file = place.disk.open(&path, Access::Read).map_err(|e| Error::io("open", &path, e))?;
     let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
+    let len = if len > MAX_FILE_LEN { 0 } else { len };
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     let mut read = || read_full_at(&*file, &mut bytes, 0);
     let read = read().or_else(|_| read()).unwrap_or(0);

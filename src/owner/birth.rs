@@ -50,10 +50,11 @@ impl Owner {
         ledger.bucket_born(self.engine.trusted_now(), self.in_ledger(&bucket))?;
         let disk = &*self.engine.disk;
         match disk.create_dir(bucket.dir()) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::io("create", bucket.dir(), e));
+            // Left by an attempt before, unless it is no directory but a link to one.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                disk.read_dir(bucket.dir()).map_err(|e| Error::io("list", bucket.dir(), e))?;
             }
-            _ => {}
+            made => made.map_err(|e| Error::io("create", bucket.dir(), e))?,
         }
         if self.kind == RecordKind::Rows {
             bucket.set_keys(Some(self.first_keys(&bucket)?));

@@ -32,6 +32,10 @@ pub(super) struct Taken {
 
 type LoadResult = std::result::Result<Loaded, LoadError>;
 
+/// Above so many segments of one owner, files are not kept open from when they are read until they are
+/// mapped, or an owner of many could not be opened by a process that may open few files.
+const MAX_KEPT_OPEN: usize = 64;
+
 /// All segments of an owner, in the order of their numbers.
 #[derive(Default)]
 pub(super) struct Found {
@@ -85,6 +89,7 @@ impl Recovery<'_> {
         let places: HashMap<u64, &SnapshotPlace> =
             known.places.iter().map(|place| (place.number, place)).collect();
         let disk = &*self.engine.disk;
+        let is_kept = waiting.len() <= MAX_KEPT_OPEN;
         let load = |waiting: &Waiting| {
             let place = places.get(&waiting.number).filter(|place| place.len > 0)?;
             let extent = Extent {
@@ -98,7 +103,8 @@ impl Recovery<'_> {
                 punched: place.punched,
                 sidecar_bytes: place.sidecar_bytes,
             };
-            load_known(disk, &waiting.path, place.salt, extent).transpose()
+            let loaded = load_known(disk, &waiting.path, place.salt, extent);
+            Some(loaded.transpose()?.map(|loaded| keep_open(loaded, is_kept)))
         };
         waiting.iter().map(load).collect()
     }
@@ -106,7 +112,10 @@ impl Recovery<'_> {
     fn load(&self, waiting: &[Waiting]) -> Vec<LoadResult> {
         let disk = &*self.engine.disk;
         let bytes = waiting.iter().map(|waiting| waiting.bytes).sum();
-        parallel::map(waiting, parallel::threads_for(bytes), |waiting| load(disk, &waiting.path))
+        let is_kept = waiting.len() <= MAX_KEPT_OPEN;
+        parallel::map(waiting, parallel::threads_for(bytes), |waiting| {
+            load(disk, &waiting.path).map(|loaded| keep_open(loaded, is_kept))
+        })
     }
 
     /// Removes values that were being written when the process stopped. One that stays is met again.
@@ -296,8 +305,9 @@ impl Recovery<'_> {
         let durable = durable.min(loaded.file_len);
         let extent = Extent { durable, ..loaded.extent };
         let host = self.engine.host.clone();
-        let (header, file) = (loaded.header, &loaded.file);
-        let segment = Segment::new(header, path, host, file, extent, false);
+        let open = || disk.open(&path, Access::Read).ok();
+        let file = loaded.file.or_else(|| host.mapped.then(open).flatten());
+        let segment = Segment::new(loaded.header, path, host, file.as_ref(), extent, false);
         if settled && !sealed {
             write_sidecar(disk, &segment, extent.published, &loaded.listing);
         }
@@ -352,6 +362,12 @@ impl Recovery<'_> {
         }
         Ok(())
     }
+}
+
+/// Lets go of the file, unless there are few.
+fn keep_open(loaded: Loaded, is_kept: bool) -> Loaded {
+    let file = loaded.file.filter(|_| is_kept);
+    Loaded { file, ..loaded }
 }
 
 /// How many records the sidecar of a segment says there are.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Access, Disk, DiskFile, is_out_of_descriptors};
 use crate::sync::Mutex;
 
 /// The most descriptors kept open for reading.
@@ -41,7 +41,15 @@ impl Descriptors {
                 return Ok(Arc::clone(file));
             }
         }
-        let file = self.disk.open(path, Access::Read)?;
+        let file = match self.disk.open(path, Access::Read) {
+            Err(e) if is_out_of_descriptors(&e) => {
+                // The process may open few, and this cache may hold them.
+                let held = std::mem::take(&mut self.open.lock().files);
+                drop(held);
+                self.disk.open(path, Access::Read)?
+            }
+            opened => opened?,
+        };
         let mut open = self.open.lock();
         let tick = open.tick;
         if open.files.len() >= MAX_DESCRIPTORS {

@@ -8,20 +8,23 @@ use std::sync::Arc;
 use super::Extent;
 use super::scan::{Scanned, scan};
 use super::writer::sidecar_path;
-use crate::disk::{Access, Disk, DiskFile, read_full_at, write_all_at};
+use crate::disk::{Access, Disk, DiskFile, read_full_at, read_up_to, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::Unreadable;
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
-use crate::format::sidecar::{self, Body, Listing, SidecarHeader};
+use crate::format::sidecar::{self, Body, Listing, SidecarHeader, encoded_len};
 
 /// What is copied in one go.
 const COPY_LEN: usize = 1 << 20;
+/// From here on a sidecar is asked for its length first.
+const LONG_SIDECAR_LEN: u64 = 1 << 20;
 
 /// A segment file as found.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) header: SegmentHeader,
-    pub(crate) file: Arc<dyn DiskFile>,
+    /// None if it is to be opened again, since there are too many to keep open.
+    pub(crate) file: Option<Arc<dyn DiskFile>>,
     pub(crate) file_len: u64,
     pub(crate) extent: Extent,
     pub(crate) listing: Listing,
@@ -81,9 +84,12 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
             punched: punched(&*file, file_len, &listing),
             sidecar_bytes,
         };
-        return Ok(Loaded { header, file, file_len, extent, listing, verdict: Verdict::Sealed });
+        let (file, verdict) = (Some(file), Verdict::Sealed);
+        return Ok(Loaded { header, file, file_len, extent, listing, verdict });
     }
-    let scanned = scan(&*file, header.seed(), file_len).map_err(|e| Error::io("read", path, e))?;
+    // Nothing is written behind the capacity, so nothing is looked for there.
+    let scanned = scan(&*file, header.seed(), file_len.min(header.capacity))
+        .map_err(|e| Error::io("read", path, e))?;
     let verdict = verdict(&scanned, has_sidecar);
     let listing = scanned.listing;
     let extent = Extent {
@@ -97,7 +103,7 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
         punched: punched(&*file, file_len, &listing),
         sidecar_bytes: 0,
     };
-    Ok(Loaded { header, file, file_len, extent, listing, verdict })
+    Ok(Loaded { header, file: Some(file), file_len, extent, listing, verdict })
 }
 
 /// Takes up a sealed segment file of which all is known but where its records are; nothing if the file
@@ -113,7 +119,7 @@ pub(crate) fn load_known(
     let header = read_header(&*file, path)?;
     let extent = Extent { durable: extent.published.min(file_len), ..extent };
     let (listing, verdict) = (Listing::default(), Verdict::Sealed);
-    let loaded = Loaded { header, file, file_len, extent, listing, verdict };
+    let loaded = Loaded { header, file: Some(file), file_len, extent, listing, verdict };
     let is_known = loaded.header.salt == salt && file_len <= loaded.extent.published;
     Ok(is_known.then_some(loaded))
 }
@@ -154,13 +160,22 @@ type ReadSidecar = (SidecarHeader, Listing, u64);
 fn read_sidecar(disk: &dyn Disk, segment: &Path) -> (Option<ReadSidecar>, bool) {
     let Ok(file) = disk.open(&sidecar_path(segment), Access::Read) else { return (None, false) };
     let read = || -> Option<ReadSidecar> {
-        let len = usize::try_from(file.len().ok()?).ok()?;
-        let mut bytes = vec![0; len];
-        let read = read_full_at(&*file, &mut bytes, 0).ok()?;
-        let (header, listing) = sidecar::decode(bytes.get(..read)?).ok()?;
-        Some((header, listing, len as u64))
+        let bytes = sidecar_bytes(&*file).ok()?;
+        let (header, listing) = sidecar::decode(&bytes).ok()?;
+        Some((header, listing, bytes.len() as u64))
     };
     (read(), true)
+}
+
+/// The bytes of a sidecar. Of one that is long, and not as long as it says, only the header.
+pub(crate) fn sidecar_bytes(file: &dyn DiskFile) -> std::io::Result<Vec<u8>> {
+    let len = file.len()?;
+    if len <= LONG_SIDECAR_LEN {
+        return read_up_to(file, len);
+    }
+    let header = read_up_to(file, sidecar::HEADER_LEN as u64)?;
+    let stated = sidecar::decode_header(&header).map(|s| encoded_len(s.count, s.tag_count));
+    if stated.is_ok_and(|stated| stated == len) { read_up_to(file, len) } else { Ok(header) }
 }
 
 /// Makes what counts of a segment durable for certain, and cuts off what does not.
@@ -191,4 +206,31 @@ pub(crate) fn settle(disk: &dyn Disk, path: &Path, loaded: &Loaded) -> Result<()
     // What stays set aside is given back when the bucket goes.
     let _ = file.release_reserved();
     file.sync_data().map_err(|e| Error::io("sync", path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+
+    #[test]
+    fn a_sidecar_that_has_grown_costs_no_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.create(&dir.path().join("x")).unwrap();
+        let header = SidecarHeader {
+            number: 1,
+            salt: 2,
+            segment_len: HEADER_LEN,
+            count: 0,
+            tag_count: 0,
+            min_seq: u64::MAX,
+            max_seq: 0,
+        };
+        let bytes = sidecar::encode(&header, &Listing::default());
+        write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0).unwrap();
+        assert_eq!(sidecar_bytes(&*file).unwrap(), bytes);
+        // More than there is memory; it takes no space.
+        file.set_len(4 << 40).unwrap();
+        assert_eq!(sidecar_bytes(&*file).unwrap(), bytes[..sidecar::HEADER_LEN]);
+    }
 }

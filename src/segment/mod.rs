@@ -147,18 +147,19 @@ impl Extent {
 }
 
 impl Segment {
-    /// Takes up a segment file. In mapped mode it is mapped for its capacity; where that fails it
-    /// is read by position.
+    /// Takes up a segment file. In mapped mode it is mapped for its capacity; where that fails, or no
+    /// file is given, it is read by position.
     pub(crate) fn new(
         header: SegmentHeader,
         path: PathBuf,
         host: SegmentHost,
-        file: &Arc<dyn DiskFile>,
+        file: Option<&Arc<dyn DiskFile>>,
         extent: Extent,
         written_here: bool,
     ) -> Self {
         let map_len = if written_here { header.capacity } else { extent.durable };
-        let map = host.mapped.then(|| map(file, map_len, extent.durable)).flatten();
+        let file = file.filter(|_| host.mapped);
+        let map = file.and_then(|file| map(file, map_len, extent.durable));
         Self {
             header,
             seed: header.seed(),

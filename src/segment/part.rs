@@ -115,7 +115,7 @@ impl Part {
             tags: listing.tags.len() as u64,
             ..Extent::EMPTY
         };
-        let segment = Segment::new(header, path, host.clone(), &self.file, extent, false);
+        let segment = Segment::new(header, path, host.clone(), Some(&self.file), extent, false);
         Ok(SegmentWriter::of_whole(segment, &self.file, listing))
     }
 

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use super::{Extent, Segment, SegmentHost};
 use crate::disk::{Access, Disk, DiskFile, write_all_at};
 use crate::error::{Error, Result};
-use crate::format::record::ALIGN;
-use crate::format::record::Draft;
+use crate::format::record::{ALIGN, Draft, HEAD_LEN};
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
 use crate::format::sidecar::{self, Listing, Remains, SidecarEntry, SidecarHeader, encoded_len};
 use crate::format::state::MAX_GENERATION;
@@ -65,7 +64,7 @@ impl SegmentWriter {
             let _ = disk.remove_file(&path);
             return Err(e);
         }
-        let segment = Segment::new(header, path, host.clone(), &file, Extent::EMPTY, true);
+        let segment = Segment::new(header, path, host.clone(), Some(&file), Extent::EMPTY, true);
         *segment.file.write() = Some(Arc::clone(&file));
         Ok(Self {
             segment: Arc::new(segment),
@@ -288,8 +287,10 @@ pub(crate) fn overwrite_sidecar(
     };
     let len = bytes.len() as u64;
     let len_before = file.len().map_err(|e| Error::io("measure", &path, e))?;
-    // One that could not be read may have listed more than can be found by walking the segment.
-    bytes.resize(usize::try_from(len_before.max(len)).unwrap_or(bytes.len()), 0);
+    // One that could not be read may have listed more than can be found by walking the segment, but
+    // not more than there can have been.
+    let overwritten = len_before.min(longest_sidecar(segment.published())).max(len);
+    bytes.resize(usize::try_from(overwritten).unwrap_or(bytes.len()), 0);
     // What records are gone first, durably: each block has a checksum of its own, and one that is
     // still called whole would not be found without its tags.
     let tags_at = encoded_len(listing.entries.len() as u64, 0);
@@ -306,6 +307,11 @@ pub(crate) fn overwrite_sidecar(
         file.set_len(len).map_err(|e| Error::io("shorten", &path, e))?;
     }
     file.sync_data().map_err(|e| Error::io("sync", &path, e))
+}
+
+/// No sidecar of a segment of this length is longer: a record takes a header, and a tag 16 bytes.
+fn longest_sidecar(segment_len: u64) -> u64 {
+    encoded_len(segment_len / HEAD_LEN as u64, segment_len / 16)
 }
 
 fn sidecar_bytes(segment: &Segment, segment_len: u64, listing: &Listing) -> Vec<u8> {

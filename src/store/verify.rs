@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Store;
-use crate::disk::{Access, Disk, read_full_at};
+use crate::disk::{Access, Disk, DiskFile, read_up_to};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::Unreadable;
@@ -12,12 +12,12 @@ use crate::format::manifest::STORE_MAGIC;
 use crate::format::record::RecordKind;
 use crate::format::sidecar;
 use crate::format::state::MAGIC as STATE_MAGIC;
-use crate::format::tombstone::TombstoneHeader;
+use crate::format::tombstone::{MAX_FILE_LEN, TombstoneHeader};
 use crate::owner::{Owner, manifest_file};
 use crate::pseudonym::KEYS_FILE;
 use crate::report::{Problem, RecoveryReport, VerifyReport};
 use crate::segment::Segment;
-use crate::segment::load::{LoadError, read_header};
+use crate::segment::load::{LoadError, read_header, sidecar_bytes};
 use crate::segment::scan::Walker;
 use crate::segment::writer::sidecar_path;
 use crate::tombstone::{LogIdentity, read_logs};
@@ -139,7 +139,8 @@ impl Verify<'_> {
 
     /// Compares the headers of both regions of a tombstone log.
     fn regions(&mut self, path: &Path) {
-        let Some(bytes) = self.read(path) else { return };
+        let whole = |file: &dyn DiskFile| read_up_to(file, MAX_FILE_LEN);
+        let Some(bytes) = self.read(path, whole) else { return };
         let half = bytes.len() / 2;
         for (offset, region) in [(0, bytes.get(..half)), (half, bytes.get(half..))] {
             if TombstoneHeader::decode(region.unwrap_or_default()).is_err() {
@@ -219,12 +220,7 @@ impl Verify<'_> {
         self.sidecar(owner, segment);
     }
 
-    fn records(
-        &mut self,
-        segment: &Segment,
-        file: &dyn crate::disk::DiskFile,
-        len: u64,
-    ) -> std::io::Result<()> {
+    fn records(&mut self, segment: &Segment, file: &dyn DiskFile, len: u64) -> std::io::Result<()> {
         let path = segment.path();
         let mut walker = Walker::new(file, segment.header.seed(), len);
         while let Some(step) = walker.next()? {
@@ -253,10 +249,12 @@ impl Verify<'_> {
             return;
         }
         self.report.files += 1;
-        let Some(mut bytes) = self.read(&path) else { return };
+        let Some(mut bytes) = self.read(&path, sidecar_bytes) else { return };
         if sidecar::decode(&bytes).is_err() {
             // It may have been overwritten meanwhile.
-            let Some(again) = owner.between_sealings(|| self.read(&path)) else { return };
+            let Some(again) = owner.between_sealings(|| self.read(&path, sidecar_bytes)) else {
+                return;
+            };
             bytes = again;
         }
         match sidecar::decode(&bytes) {
@@ -267,20 +265,14 @@ impl Verify<'_> {
         }
     }
 
-    fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
+    fn read(
+        &mut self,
+        path: &Path,
+        bytes_of: impl Fn(&dyn DiskFile) -> std::io::Result<Vec<u8>>,
+    ) -> Option<Vec<u8>> {
         let file = self.disk().open(path, Access::Read).ok()?;
-        let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
-        let read = read_full_at(&*file, &mut bytes, 0);
-        match read {
-            Ok(read) => {
-                bytes.truncate(read);
-                Some(bytes)
-            }
-            Err(e) => {
-                self.failed(path, &Error::io("read", path, e));
-                None
-            }
-        }
+        let read = bytes_of(&*file).map_err(|e| Error::io("read", path, e));
+        read.map_err(|e| self.failed(path, &e)).ok()
     }
 
     fn failed(&mut self, path: &Path, error: &Error) {

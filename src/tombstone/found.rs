@@ -7,7 +7,7 @@ use crate::disk::{Access, Disk, EntryKind, read_full_at};
 use crate::error::{Error, Result};
 use crate::format::state::MAX_LOG_NUMBER;
 use crate::format::tombstone::{
-    self, ENTRY_LEN, REGION_HEADER_LEN, Scan, Tombstone, TombstoneHeader,
+    self, ENTRY_LEN, MAX_FILE_LEN, REGION_HEADER_LEN, Scan, Tombstone, TombstoneHeader,
 };
 use crate::format::{Unreadable, VERSION};
 use crate::sequence::generation_of;
@@ -213,14 +213,18 @@ fn read_log(
     Ok(())
 }
 
-/// The file's bytes; a half that cannot be read is given as zeros, and none if neither can. A file
-/// that the system refuses to open is not damaged.
+/// The file's bytes; a half that cannot be read is given as zeros, and none if neither can, or if it is
+/// longer than any log. A file that the system refuses to open is not damaged.
 fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match disk.open(path, Access::Read) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
-    let len = usize::try_from(file.len()?).unwrap_or(0);
+    let len = file.len()?;
+    if len > MAX_FILE_LEN {
+        return Ok(None);
+    }
+    let len = usize::try_from(len).unwrap_or(0);
     let mut bytes = vec![0; len];
     let (first, second) = bytes.split_at_mut(len / 2);
     let reads = [

@@ -4,7 +4,7 @@ use std::fs;
 
 use std::os::unix::process::ExitStatusExt;
 
-use crate::child::{Child, opened};
+use crate::child::{Child, SEGMENT_BYTES, opened};
 use crate::fixture::{MODES, Random, seed};
 use crate::model::Model;
 
@@ -65,7 +65,13 @@ fn fail(calls: &str, before: u64, fault: &str, mapped: bool, choices: &mut Rando
     let dir = tempfile::tempdir().unwrap();
     let (data, notes) = (dir.path().join("data"), dir.path().join("notes"));
     let mut model = Model::default();
-    let child = Child { dir: &data, notes: &notes, mapped, operations: OPERATIONS };
+    let child = Child {
+        dir: &data,
+        notes: &notes,
+        mapped,
+        operations: OPERATIONS,
+        segment_bytes: SEGMENT_BYTES,
+    };
     assert!(child.command(&[], &model, choices).status().unwrap().success());
     model.take_notes(&fs::read_to_string(&notes).unwrap());
     fs::remove_file(&notes).unwrap();

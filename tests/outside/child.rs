@@ -1,12 +1,14 @@
 //! The process that writes: it notes what it begins, and what it was told.
 
+use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ebbtide::{
-    Durability, Error, Keyspace, KeyspaceOptions, Log, LogOptions, Outcome, Retention, Row, Store,
+    Durability, Error, Keyspace, KeyspaceOptions, Log, LogOptions, ManualClock, Outcome, Retention,
+    Row, Store, Value,
 };
 
 use crate::fixture::{Random, clock, open, quiet, try_open, value_of};
@@ -15,22 +17,39 @@ use crate::model::Model;
 pub(crate) const KEYS: u64 = 40;
 pub(crate) const LONGEST: u64 = 9000;
 pub(crate) const LONGEST_ROW: u64 = 300;
+pub(crate) const SEGMENT_BYTES: u64 = 65_536;
+/// How many values the process holds at a time.
+const HELD: usize = 3;
 /// A key that goes only with everything.
 const CANARY: &str = "canary";
 const DIR: &str = "EBBTIDE_OUTSIDE_DIR";
 
 pub(crate) fn images(store: &Store) -> Result<Keyspace, Error> {
-    let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(65_536);
+    images_in(store, SEGMENT_BYTES)
+}
+
+fn images_in(store: &Store, segment_bytes: u64) -> Result<Keyspace, Error> {
+    let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(segment_bytes);
     store.keyspace("images", options)
 }
 
 pub(crate) fn access(store: &Store) -> Result<Log, Error> {
-    store.log("access", LogOptions::new(Retention::hours(16)).segment_bytes(65_536))
+    access_in(store, SEGMENT_BYTES)
+}
+
+fn access_in(store: &Store, segment_bytes: u64) -> Result<Log, Error> {
+    let options = LogOptions::new(Retention::hours(16)).segment_bytes(segment_bytes);
+    store.log("access", options)
 }
 
 /// Opens a store that must open.
 pub(crate) fn opened(dir: &Path, mapped: bool) -> Store {
-    open(quiet(Store::builder(dir), &clock()), mapped)
+    opened_at(dir, mapped, &clock())
+}
+
+/// Opens it at another time.
+pub(crate) fn opened_at(dir: &Path, mapped: bool, clock: &ManualClock) -> Store {
+    open(quiet(Store::builder(dir), clock), mapped)
 }
 
 /// How to start the process.
@@ -39,6 +58,7 @@ pub(crate) struct Child<'a> {
     pub(crate) notes: &'a Path,
     pub(crate) mapped: bool,
     pub(crate) operations: u64,
+    pub(crate) segment_bytes: u64,
 }
 
 impl Child<'_> {
@@ -61,6 +81,7 @@ impl Child<'_> {
             .env("EBBTIDE_OUTSIDE_VERSION", (model.version + 1).to_string())
             .env("EBBTIDE_OUTSIDE_OPERATIONS", self.operations.to_string())
             .env("EBBTIDE_OUTSIDE_MAPPED", u8::from(self.mapped).to_string())
+            .env("EBBTIDE_OUTSIDE_SEGMENT_BYTES", self.segment_bytes.to_string())
             // Cargo names directories in which each library would be looked for first.
             .env_remove("LD_LIBRARY_PATH")
             .stdout(Stdio::null());
@@ -76,7 +97,10 @@ pub(crate) fn write() {
     let mut notes = OpenOptions::new().append(true).create(true).open(notes).unwrap();
     let mapped = number("EBBTIDE_OUTSIDE_MAPPED") == 1;
     let Ok(store) = try_open(quiet(Store::builder(&dir), &clock()), mapped) else { return };
-    let (Ok(images), Ok(access)) = (images(&store), access(&store)) else { return };
+    let segment_bytes = number("EBBTIDE_OUTSIDE_SEGMENT_BYTES");
+    let images = images_in(&store, segment_bytes);
+    let (Ok(images), Ok(access)) = (images, access_in(&store, segment_bytes)) else { return };
+    let mut held = Held::default();
     let mut choices = Random::new(number("EBBTIDE_OUTSIDE_SEED"));
     // An invalidation that cannot be written down may take segments away, or everything.
     let mut evicted = 0;
@@ -118,6 +142,7 @@ pub(crate) fn write() {
             90..97 => step("sync".to_owned(), &mut || store.sync().map(|()| durable.clone())),
             _ => step("maintain".to_owned(), &mut || store.maintain().map(|_| "done".to_owned())),
         }
+        held.look_up(&images, choices.below(KEYS));
     }
     let _ = store.close();
 }
@@ -125,4 +150,27 @@ pub(crate) fn write() {
 /// One tag for four keys.
 fn tag(key: u64) -> String {
     format!("tag-{}", key / 4)
+}
+
+/// Values that were read and are held for a while: their bytes are right, and do not change.
+#[derive(Default)]
+struct Held {
+    values: VecDeque<(Value, Vec<u8>)>,
+}
+
+impl Held {
+    /// Reads a key, and lets go of the value that was held longest. An error is an answer.
+    fn look_up(&mut self, images: &Keyspace, key: u64) {
+        if let Ok(Some(value)) = images.get(key.to_le_bytes()) {
+            let (number, _) = value.split_first_chunk::<8>().unwrap();
+            let expected = value_of(key, u64::from_le_bytes(*number), LONGEST);
+            assert!(value[..] == expected, "the bytes of another value");
+            self.values.push_back((value, expected));
+        }
+        if self.values.len() > HELD
+            && let Some((value, expected)) = self.values.pop_front()
+        {
+            assert!(value[..] == expected, "a value changed while it was held");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::child::{Child, opened};
+use crate::child::{Child, SEGMENT_BYTES, opened};
 use crate::fixture::{MODES, Random, seed};
 use crate::machine::{Machine, signal};
 use crate::model::Model;
@@ -34,7 +34,13 @@ fn cut_power(file_system: &str, mapped: bool, cuts: u32) {
     for cut in 0..cuts {
         let machine = Machine::start(dir.path());
         let data = machine.mounted.join("data");
-        let child = Child { dir: &data, notes: &notes, mapped, operations: u64::MAX };
+        let child = Child {
+            dir: &data,
+            notes: &notes,
+            mapped,
+            operations: u64::MAX,
+            segment_bytes: SEGMENT_BYTES,
+        };
         let mut child = child.command(&[], &model, &mut choices).spawn().unwrap();
         let until = Instant::now() + Duration::from_micros(20_000 + choices.below(300_000));
         while Instant::now() < until && child.try_wait().unwrap().is_none() {

@@ -1,8 +1,9 @@
 //! The operating system's file system, through plain Unix calls.
 //!
 //! Every file is opened without following links and is checked to be a regular file, so a link, a
-//! FIFO or a device planted in the store directory is refused and never waited for. It decides
-//! nothing about what is written, and retries nothing.
+//! FIFO or a device planted in the store directory is refused and never waited for. A file that has
+//! another name besides is not written to: it may be somebody else's, and its bytes would outlive the
+//! name that the engine removes. It decides nothing about what is written, and retries nothing.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Access, Capabilities, Disk, DiskFile, DiskLock, EntryKind, LockOutcome};
@@ -59,9 +60,16 @@ impl Disk for RealDisk {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<super::DirEntry>> {
-        let mut entries = std::fs::read_dir(path)?
-            .map(|entry| entry.and_then(|entry| describe(&entry)))
-            .collect::<io::Result<Vec<_>>>()?;
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::open(path, flags, Mode::empty());
+        let mut dir = Dir::new(rustix::io::retry_on_intr(open)?)?;
+        let mut entries = Vec::new();
+        while let Some(entry) = dir.read() {
+            let entry = entry?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                entries.push(describe(&dir, &entry)?);
+            }
+        }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
@@ -69,7 +77,11 @@ impl Disk for RealDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = guarded_options();
         options.write(access == Access::ReadWrite);
-        Ok(Arc::new(RealFile { file: open_regular(&options, path)? }))
+        let (file, names) = open_regular(&options, path)?;
+        if access == Access::ReadWrite {
+            check_sole_name(names)?;
+        }
+        Ok(Arc::new(RealFile { file }))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -100,7 +112,8 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
         let mut options = guarded_options();
         options.write(true).create(true).truncate(false);
-        let file = open_regular(&options, path)?;
+        let (file, names) = open_regular(&options, path)?;
+        check_sole_name(names)?;
         match file.try_lock() {
             Ok(()) => {
                 write_pid(&file)?;
@@ -216,10 +229,19 @@ pub(super) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
     })
 }
 
-/// Opens the file and refuses anything but a regular one.
-fn open_regular(options: &OpenOptions, path: &Path) -> io::Result<File> {
+/// Opens the file and refuses anything but a regular one; with the number of its names.
+fn open_regular(options: &OpenOptions, path: &Path) -> io::Result<(File, u64)> {
     let file = options.open(path).map_err(refusal)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+    let metadata = file.metadata()?;
+    if metadata.is_file() { Ok((file, metadata.nlink())) } else { Err(not_regular()) }
+}
+
+/// An error if a file has more names than the one by which it was opened.
+fn check_sole_name(names: u64) -> io::Result<()> {
+    if names <= 1 {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "the file has another name, by a hard link"))
 }
 
 /// Gives the errors by which `open` itself refuses links, directories and sockets the one kind
@@ -236,14 +258,17 @@ fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
-fn describe(entry: &std::fs::DirEntry) -> io::Result<super::DirEntry> {
-    let file_type = entry.file_type()?;
-    let kind = if file_type.is_file() {
-        EntryKind::File
-    } else if file_type.is_dir() {
-        EntryKind::Directory
-    } else {
-        EntryKind::Other
+fn describe(dir: &Dir, entry: &DirEntry) -> io::Result<super::DirEntry> {
+    let mut file_type = entry.file_type();
+    if file_type == FileType::Unknown {
+        // Not all file systems keep it in the directory.
+        let stat = rustix::fs::statat(dir.fd()?, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        file_type = FileType::from_raw_mode(stat.st_mode);
+    }
+    let kind = match file_type {
+        FileType::RegularFile => EntryKind::File,
+        FileType::Directory => EntryKind::Directory,
+        _ => EntryKind::Other,
     };
     Ok(super::DirEntry { name: entry.file_name().to_string_lossy().into_owned(), kind })
 }

@@ -94,6 +94,32 @@ fn links_are_refused() {
 }
 
 #[test]
+fn a_directory_is_not_listed_through_a_link() {
+    let (dir, path) = scratch();
+    RealDisk.create_dir(&path).unwrap();
+    RealDisk.create(&path.join("file")).unwrap();
+    let link = dir.path().join("link");
+    symlink(&path, &link).unwrap();
+    assert_eq!(kind(RealDisk.read_dir(&link)), io::ErrorKind::NotADirectory);
+    // Where it is meant to be followed, as the store's own path is, it is said so.
+    assert_eq!(RealDisk.read_dir(&link.join(".")).unwrap().len(), 1);
+}
+
+#[test]
+fn a_file_with_another_name_is_not_written_to() {
+    let (dir, path) = scratch();
+    let other = dir.path().join("other");
+    std::fs::write(&path, "somebody else's").unwrap();
+    std::fs::hard_link(&path, &other).unwrap();
+    assert_eq!(kind(RealDisk.open(&other, Access::ReadWrite)), io::ErrorKind::InvalidInput);
+    assert_eq!(kind(RealDisk.lock(&other)), io::ErrorKind::InvalidInput);
+    assert_eq!(std::fs::read(&path).unwrap(), b"somebody else's");
+    RealDisk.open(&other, Access::Read).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    RealDisk.open(&other, Access::ReadWrite).unwrap();
+}
+
+#[test]
 fn fifos_sockets_and_directories_are_refused_without_waiting() {
     let (dir, path) = scratch();
     let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();

@@ -27,6 +27,8 @@ pub(crate) use scan::{Scan, repaired, scan};
 pub(crate) const REGION_HEADER_LEN: u64 = 512;
 /// Bytes of an entry.
 pub(crate) const ENTRY_LEN: usize = 64;
+/// The longest file.
+pub(crate) const MAX_FILE_LEN: u64 = 64 << 20;
 
 /// The magic of the file.
 pub(crate) const MAGIC: [u8; 8] = *b"ebb.tomb";

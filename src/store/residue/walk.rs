@@ -96,7 +96,8 @@ impl Walk<'_> {
     fn root(&mut self) -> Result<()> {
         let root = self.engine.root.clone();
         let place = Place { owner: ResidueOwner::Store, bucket: None, until: None };
-        for entry in self.list(&root)? {
+        // The path of the store itself may be a link.
+        for entry in self.list(&root.join("."))? {
             let path = root.join(&entry.name);
             let is_dir = entry.kind == EntryKind::Directory;
             let kind = match entry.name.as_str() {
