@@ -1,8 +1,8 @@
 //! Every byte of a store flipped, every file cut at every length, and files made to hurt: errors and
 //! misses, never a wrong byte, an older version or an invalidated record.
 //!
-//! The default run takes every byte and every length of a closed store once, half of them in each
-//! mode, and a sample of a killed one that moves with the seed; `EBBTIDE_DAMAGE=all` takes all bytes
+//! The default run takes every byte of a closed store once, half of them in each mode, two lengths in
+//! seven, and a sample of a killed one that moves with the seed; `EBBTIDE_DAMAGE=all` takes all bytes
 //! twice, all lengths, and both in each mode.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -264,12 +264,12 @@ impl Sample {
     }
 }
 
-/// Which cases to take: the first one, and how far it is from each to the next. `whole` is the step
-/// with which the two modes together take every byte or length.
-fn cases(total: usize, whole: usize, closed: bool, mapped: bool) -> (usize, usize) {
+/// Which cases to take: the first one, and how far it is from each to the next, in a closed store
+/// `closed_step`, so that the two modes take different ones.
+fn cases(total: usize, closed_step: usize, closed: bool, mapped: bool) -> (usize, usize) {
     let step = match std::env::var("EBBTIDE_DAMAGE") {
         Ok(all) if all == "all" => 1,
-        _ if closed => return (if mapped { whole - 1 } else { 0 }, whole),
+        _ if closed => return (if mapped { closed_step - 1 } else { 0 }, closed_step),
         _ => total.div_ceil(SAMPLE),
     };
     (Random::new(seed("damage")).below(step as u64) as usize, step)
@@ -392,7 +392,7 @@ fn cut_everything(closed: bool, mapped: bool) {
     let sample = make(closed);
     let files = sample.files();
     let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
-    let (mut len, step) = cases(total, 2, closed, mapped);
+    let (mut len, step) = cases(total, 7, closed, mapped);
     let mut cuts = 0;
     for (path, bytes) in &files {
         while len < bytes.len() {
