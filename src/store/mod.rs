@@ -54,6 +54,8 @@ pub struct Store {
 struct Shared {
     core: Arc<StoreCore>,
     janitor: Mutex<Option<Janitor>>,
+    /// The process that has opened it.
+    process: u32,
 }
 
 /// What the handles and the background thread share.
@@ -288,6 +290,8 @@ impl Store {
     /// # Errors
     ///
     /// The first one met; the store is closed all the same, and the next open recovers.
+    /// [`Unsupported`](Error::Unsupported) in a child that a `fork` has made: the store is its parent's,
+    /// which a child that drops it leaves alone, and that no child may use.
     pub fn close(&self) -> Result<()> {
         self.shared.close()
     }
@@ -295,6 +299,9 @@ impl Store {
 
 impl Shared {
     fn close(&self) -> Result<()> {
+        if std::process::id() != self.process {
+            return Err(Error::Unsupported { what: "closing a store that the parent has opened" });
+        }
         if let Some(janitor) = self.janitor.lock().take() {
             janitor.stop();
         }

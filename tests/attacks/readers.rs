@@ -221,55 +221,42 @@ fn reading_commands_show_nothing_that_is_gone_after_a_drop_a_scrub_and_a_forget(
     }
 }
 
-/// The other process comes in between, at each look at the clock that opening and reading take.
+/// Lets the other process come in between at the first, second, third and so on of something that opening and
+/// reading take, and fails unless there are so many of them at least.
+fn interrupt_each(least: u64, reader: impl Fn(&Rig, &Arc<Writer>, u64) -> StoreBuilder) {
+    for (name, step) in STEPS {
+        for at in 1.. {
+            let rig = Rig::new(at % 2 == 0);
+            let writer = Arc::new(Writer::new(&rig, step));
+            println!("{name} at {at}");
+            let looking = reader(&rig, &writer, at).open_read_only().unwrap();
+            read_everything(&looking, &|| writer.is_done());
+            if !writer.is_done() {
+                assert!(at > least, "{name}: {at}");
+                break;
+            }
+            read_everything(&looking, &|| true);
+        }
+    }
+}
+
 #[test]
 fn reading_commands_interrupted_at_the_clock_show_nothing_that_is_gone() {
-    for (name, step) in STEPS {
-        for call in 1.. {
-            let rig = Rig::new(call % 2 == 0);
-            let writer = Arc::new(Writer::new(&rig, step));
-            let clock = Interrupted {
-                clock: rig.clock.clone(),
-                left: Arc::new(AtomicU64::new(call)),
-                writer: Arc::clone(&writer),
-            };
-            println!("{name} at {call}");
-            look(&writer, reader(&rig, clock));
-            if !writer.is_done() {
-                assert!(call > 20, "{name}: {call} looks at the clock");
-                break;
-            }
-        }
-    }
+    interrupt_each(20, |rig, writer, at| {
+        let left = Arc::new(AtomicU64::new(at));
+        let writer = Arc::clone(writer);
+        reader(rig, Interrupted { clock: rig.clock.clone(), left, writer })
+    });
 }
 
-/// The same at each call on the disk.
 #[test]
 fn reading_commands_interrupted_at_the_disk_show_nothing_that_is_gone() {
-    for (name, step) in STEPS {
-        for call in 1.. {
-            let rig = Rig::new(call % 2 == 0);
-            let writer = Arc::new(Writer::new(&rig, step));
-            let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
-            let other = Arc::clone(&writer);
-            disk.interrupt(call, move || other.work());
-            println!("{name} at {call}");
-            look(&writer, reader(&rig, rig.clock.clone()).disk(disk));
-            if !writer.is_done() {
-                assert!(call > 100, "{name}: {call} calls on the disk");
-                break;
-            }
-        }
-    }
-}
-
-/// Opens a reader, reads, and once more if the other process came in between.
-fn look(writer: &Writer, reader: StoreBuilder) {
-    let looking = reader.open_read_only().unwrap();
-    read_everything(&looking, &|| writer.is_done());
-    if writer.is_done() {
-        read_everything(&looking, &|| true);
-    }
+    interrupt_each(100, |rig, writer, at| {
+        let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
+        let writer = Arc::clone(writer);
+        disk.interrupt(at, move || writer.work());
+        reader(rig, rig.clock.clone()).disk(disk)
+    });
 }
 
 /// Both at work all the time, each round a window of its own.

@@ -42,15 +42,19 @@ struct RealFile {
 #[derive(Debug)]
 struct RealLock {
     file: File,
+    /// The process that took it.
+    process: u32,
 }
 
 impl DiskLock for RealLock {}
 
 impl Drop for RealLock {
     /// Closing would not do while another thread starts a process, which has a copy of the descriptor
-    /// until it runs its own program.
+    /// until it runs its own program. A child that only forked has the same lock, but it is not its own.
     fn drop(&mut self) {
-        let _ = self.file.unlock();
+        if std::process::id() == self.process {
+            let _ = self.file.unlock();
+        }
     }
 }
 
@@ -117,7 +121,8 @@ impl Disk for RealDisk {
         match file.try_lock() {
             Ok(()) => {
                 write_pid(&file)?;
-                Ok(LockOutcome::Acquired(Box::new(RealLock { file })))
+                let process = std::process::id();
+                Ok(LockOutcome::Acquired(Box::new(RealLock { file, process })))
             }
             Err(TryLockError::WouldBlock) => Ok(LockOutcome::Held(read_pid(&file))),
             Err(TryLockError::Error(error)) => Err(error),
@@ -241,7 +246,10 @@ fn check_sole_name(names: u64) -> io::Result<()> {
     if names <= 1 {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "the file has another name, by a hard link"))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the file has another name, by a hard link: copy it instead",
+    ))
 }
 
 /// Gives the errors by which `open` itself refuses links, directories and sockets the one kind

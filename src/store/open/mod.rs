@@ -222,5 +222,6 @@ fn start(
         max_pin: builder.max_pin,
     });
     let janitor = builder.background.then(|| Janitor::start(&core)).transpose()?;
-    Ok(Store { shared: Arc::new(Shared { core, janitor: Mutex::new(janitor) }) })
+    let process = std::process::id();
+    Ok(Store { shared: Arc::new(Shared { core, janitor: Mutex::new(janitor), process }) })
 }
