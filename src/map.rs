@@ -16,8 +16,8 @@ use bytes::Bytes;
 
 use crate::disk::DiskLock;
 use crate::planted::{Bug, is_planted};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// A read-only view of a file's bytes, or of heap memory standing in for one.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ enum Memory {
 struct HeapMemory {
     start: *mut u8,
     len: usize,
-    /// Held while bytes change and while a window is formed, which for an instant is a slice of all
-    /// durable bytes, erased ones among them.
+    /// Held while bytes change or are copied, and while a window is formed, which for an instant is a
+    /// slice of all durable bytes, erased ones among them.
     turn: Mutex<()>,
     /// How far windows reach that have been formed.
     shown: AtomicUsize,
@@ -125,10 +125,7 @@ impl Map {
 
     /// The durable bytes, shared: valid as long as the result or any slice of it lives.
     pub(crate) fn window(self: &Arc<Self>, pin: Arc<Pin>) -> Bytes {
-        let _turn = match &self.memory {
-            Memory::File(_) => None,
-            Memory::Heap(heap) => Some(heap.turn.lock()),
-        };
+        let _turn = self.turn();
         let mut len = self.durable_len.load(Ordering::Acquire);
         if is_planted(Bug::SliceBeyondDurable) {
             len = self.capacity();
@@ -145,10 +142,12 @@ impl Map {
         if offset.checked_add(to.len()).is_none_or(|end| end > durable_len) {
             return false;
         }
+        let _turn = self.turn();
         // SAFETY: the source lies below `durable_len` and so inside the memory, which lives as long
         // as `self`; the destination is a slice of this caller. No reference to the source is
-        // formed, so one byte of it may be overwritten at the same time, as a record's state is:
-        // either value of that byte is copied.
+        // formed, so the kernel may overwrite one byte of a file's page at the same time, as a
+        // record's state is: either value of that byte is copied. On the heap, where it would be this
+        // process that overwrites, the two take turns.
         #[allow(unsafe_code)]
         unsafe {
             std::ptr::copy_nonoverlapping(self.start().add(offset), to.as_mut_ptr(), to.len());
@@ -161,6 +160,14 @@ impl Map {
         if let Memory::File(raw) = &self.memory {
             // Advice only: a refusal costs speed, nothing else.
             let _ = raw.advise_range(memmap2::Advice::WillNeed, offset, len);
+        }
+    }
+
+    /// Keeps heap memory from being written meanwhile.
+    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match &self.memory {
+            Memory::File(_) => None,
+            Memory::Heap(heap) => Some(heap.turn.lock()),
         }
     }
 
@@ -214,5 +221,85 @@ impl AsRef<[u8]> for Window {
         unsafe {
             std::slice::from_raw_parts(self.map.start(), self.len)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEN: usize = 64;
+
+    #[test]
+    fn nothing_is_seen_beyond_what_is_durable() {
+        let map = Arc::new(Map::heap(LEN));
+        map.write_heap(0, &[1; LEN]);
+        assert!(map.window(Arc::default()).is_empty());
+        assert!(!map.copy(0, &mut [0; 1]) && map.copy(0, &mut []));
+        map.raise_durable_len(8);
+        map.raise_durable_len(4);
+        assert_eq!(map.window(Arc::default()), [1; 8][..]);
+        let mut bytes = [0; 4];
+        assert!(map.copy(4, &mut bytes) && bytes == [1; 4]);
+        assert!(!map.copy(5, &mut bytes) && !map.copy(usize::MAX, &mut bytes));
+        map.raise_durable_len(LEN + 1);
+        assert_eq!(map.window(Arc::default()).len(), LEN);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out() {
+        let map = Arc::new(Map::heap(4));
+        map.write_heap(2, b"abc");
+        map.write_heap(4, b"d");
+        map.write_heap(9, b"e");
+        map.raise_durable_len(4);
+        assert_eq!(map.window(Arc::default()), b"\0\0ab"[..]);
+    }
+
+    #[test]
+    fn a_slice_outlives_the_map_and_what_is_written_beside_it() {
+        let map = Arc::new(Map::heap(LEN));
+        map.write_heap(0, b"deadheld");
+        map.raise_durable_len(8);
+        let pin = Arc::new(Pin::default());
+        let held = map.window(Arc::clone(&pin)).slice(4..8);
+        map.write_heap(0, &[0; 4]);
+        map.write_heap(8, b"next");
+        map.raise_durable_len(12);
+        assert_eq!(map.window(Arc::default()), b"\0\0\0\0heldnext"[..]);
+        drop(map);
+        assert_eq!(held, b"held"[..]);
+        assert_eq!(Arc::strong_count(&pin), 2);
+        drop(held);
+        assert_eq!(Arc::strong_count(&pin), 1);
+    }
+
+    #[test]
+    fn readers_look_while_a_writer_appends_and_erases() {
+        const PIECE: usize = 4;
+        let map = Arc::new(Map::heap(LEN));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..LEN {
+                        let window = map.window(Arc::default());
+                        // The first piece is erased at some time, and so is never sliced.
+                        let rest = window.slice(PIECE.min(window.len())..);
+                        assert!(rest.iter().all(|byte| *byte == 7));
+                        let mut first = [0; PIECE];
+                        if map.copy(0, &mut first) {
+                            assert!(first == [7; PIECE] || first == [0; PIECE]);
+                        }
+                    }
+                });
+            }
+            for end in (PIECE..=LEN).step_by(PIECE) {
+                map.write_heap(end - PIECE, &[7; PIECE]);
+                map.raise_durable_len(end);
+                if end == LEN / 2 {
+                    map.write_heap(0, &[0; PIECE]);
+                }
+            }
+        });
     }
 }

@@ -265,10 +265,12 @@ impl Sample {
 }
 
 /// Which cases to take: the first one, and how far it is from each to the next, in a closed store
-/// `closed_step`, so that the two modes take different ones.
+/// `closed_step`, so that the two modes take different ones. `EBBTIDE_DAMAGE` asks for all of them, or for a
+/// number.
 fn cases(total: usize, closed_step: usize, closed: bool, mapped: bool) -> (usize, usize) {
     let step = match std::env::var("EBBTIDE_DAMAGE") {
         Ok(all) if all == "all" => 1,
+        Ok(few) => total.div_ceil(few.parse().unwrap()),
         _ if closed => return (if mapped { closed_step - 1 } else { 0 }, closed_step),
         _ => total.div_ceil(SAMPLE),
     };

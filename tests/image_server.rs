@@ -1,6 +1,7 @@
 //! The example server from outside: its answers, and what is left of them after it was killed.
 //!
 //! `cargo test` builds examples before it runs tests; `cargo test --test image_server` does not.
+#![cfg(not(lean))]
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -39,3 +39,21 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Parsed<Vec<NumberedKey>> {
     }
     Ok(keys)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_back_and_fewer_than_counted_are_not() {
+        for count in 0..3 {
+            let key = |number: u32| NumberedKey { number, key: [number as u8; 32] };
+            let keys: Vec<_> = (7..7 + count).map(key).collect();
+            let bytes = encode(&keys);
+            assert!(decode(&bytes) == Ok(keys));
+            for len in 0..bytes.len() {
+                assert!(decode(&bytes[..len]).is_err(), "cut at {len}");
+            }
+        }
+    }
+}

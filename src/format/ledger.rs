@@ -406,4 +406,25 @@ mod tests {
             assert_eq!(How::of_detail(how.detail(2)), how);
         }
     }
+
+    #[test]
+    fn details_are_read_back_and_unknown_ones_are_taken_with_care() {
+        for turn in [Turn::First, Turn::Full, Turn::GivenUp, Turn::Resumed] {
+            assert_eq!(Turn::from_detail(turn as u8), turn);
+        }
+        assert_eq!(Turn::from_detail(0), Turn::Resumed);
+        assert_eq!(Turn::from_detail(9), Turn::Resumed);
+        assert_eq!(How::Missing.detail(0x12), 0x22);
+        assert_eq!(How::of_detail(0x90), How::Emptied);
+    }
+
+    #[test]
+    fn a_file_holds_as_many_entries_as_fit_behind_its_header() {
+        assert_eq!(entries_in_file(0), 0);
+        assert_eq!(entries_in_file(HEADER_LEN + ENTRY_LEN as u64 - 1), 0);
+        assert_eq!(entries_in_file(HEADER_LEN + 3 * ENTRY_LEN as u64), 3);
+        assert_eq!((offset_of(0), offset_of(3)), (HEADER_LEN, 512 + 480));
+        assert_eq!(LedgerMark::default().oldest, LedgerMark::default().newest + 1, "no file");
+        assert_ne!(genesis([1; 16]), genesis([2; 16]));
+    }
 }

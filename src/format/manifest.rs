@@ -121,3 +121,60 @@ impl OwnerManifest {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> OwnerManifest {
+        OwnerManifest {
+            owner_id: 1,
+            window: Window { window_ms: 16 * 60_000, width_ms: 60_000 },
+            created_ms: 2,
+            segment_bytes: MIN_SEGMENT_BYTES,
+            capacity_bytes: 3,
+            max_value_bytes: 4,
+            erase_within_ms: 5,
+            floor: 6,
+            name: "images".to_owned(),
+        }
+    }
+
+    #[test]
+    fn manifests_are_read_back_and_shorter_ones_are_not() {
+        let store = StoreManifest {
+            store_id: [1; 16],
+            created_ms: 2,
+            key_secret: [3; SECRET_LEN],
+            tag_secret: [4; SECRET_LEN],
+        };
+        let bytes = store.encode();
+        assert!(StoreManifest::decode(&bytes) == Ok(store));
+        for len in 0..bytes.len() {
+            assert!(StoreManifest::decode(&bytes[..len]).is_err(), "cut at {len}");
+        }
+        let bytes = sample().encode();
+        assert_eq!(OwnerManifest::decode(&bytes), Ok(sample()));
+        for len in 0..bytes.len() {
+            assert!(OwnerManifest::decode(&bytes[..len]).is_err(), "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_breaks_the_rules_is_not_believed() {
+        let read = |manifest: OwnerManifest| OwnerManifest::decode(&manifest.encode());
+        for (segment_bytes, fits) in [
+            (MIN_SEGMENT_BYTES - 1, false),
+            (MIN_SEGMENT_BYTES, true),
+            (MAX_SEGMENT_BYTES, true),
+            (MAX_SEGMENT_BYTES + 1, false),
+        ] {
+            assert_eq!(read(OwnerManifest { segment_bytes, ..sample() }).is_ok(), fits);
+        }
+        let window = Window { window_ms: 16 * 60_000, width_ms: 59_999 };
+        assert!(read(OwnerManifest { window, ..sample() }).is_err());
+        let mut bytes = sample().encode();
+        *bytes.last_mut().unwrap() = 0xff;
+        assert!(OwnerManifest::decode(&bytes).is_err(), "a name that is no text");
+    }
+}

@@ -93,3 +93,27 @@ pub(crate) fn take_array<const N: usize>(bytes: &mut &[u8]) -> Parsed<[u8; N]> {
     bytes.try_copy_to_slice(&mut array)?;
     Ok(array)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_told_from_a_damaged_one() {
+        let bytes = with_preamble(*b"ebbtest\0", 7, b"body");
+        assert_eq!(split_preamble(*b"ebbtest\0", &bytes), Ok((7, &b"body"[..])));
+        assert!(matches!(split_preamble(*b"ebbtesT\0", &bytes), Err(Unreadable::Damaged(_))));
+        for version in [0, VERSION - 1, VERSION + 1, 0xffff] {
+            let mut other = bytes.clone();
+            other[8..12].copy_from_slice(&version_word(version).to_le_bytes());
+            let read = split_preamble(*b"ebbtest\0", &other);
+            assert_eq!(read, Err(Unreadable::Version(version)));
+        }
+        for bit in 64..96 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let read = split_preamble(*b"ebbtest\0", &damaged);
+            assert_eq!(read, Err(Unreadable::Damaged("version")), "bit {bit}");
+        }
+    }
+}

@@ -230,4 +230,65 @@ mod tests {
             }
         }
     }
+
+    fn block(payloads: &[&[u8]]) -> BlockBuilder {
+        let mut builder = BlockBuilder::default();
+        for payload in payloads {
+            builder.push(5, &RowBody { subject: None, tags: vec![KeyedHash(3)], payload });
+        }
+        builder
+    }
+
+    #[test]
+    fn a_builder_counts_what_it_holds() {
+        let mut builder = block(&[b"abc"]);
+        assert_eq!((builder.len(), builder.byte_len()), (1, ROW_HEAD_LEN + 16 + 3));
+        builder.push(4, &RowBody { subject: None, tags: vec![], payload: b"d" });
+        assert_eq!((builder.len(), builder.byte_len()), (2, 2 * ROW_HEAD_LEN + 16 + 4 + 1));
+        assert_eq!(builder.tags(), [KeyedHash(3)]);
+        assert_eq!(BlockBuilder::default().times(), (0, 0));
+    }
+
+    #[test]
+    fn a_directory_is_as_long_as_its_count_and_not_too_long() {
+        let (directory, _) = block(&[b"a", b"b"]).finish(Seed::of_file(1, 2), 0);
+        assert!(decode_directory(&directory).is_ok());
+        assert!(decode_directory(&directory[..directory.len() - 1]).is_err());
+        assert!(decode_directory(&[&directory[..], &[0]].concat()).is_err());
+        let of_count = |count: usize| {
+            let mut bytes = vec![CODEC_PLAIN, 0, 0, 0];
+            bytes.extend_from_slice(&(count as u32).to_le_bytes());
+            bytes.resize(DIRECTORY_HEAD_LEN + count * ENTRY_LEN, 0);
+            decode_directory(&bytes).map(|entries| entries.len())
+        };
+        assert_eq!(of_count(0), Ok(0));
+        assert_eq!(of_count(MAX_ROWS), Ok(MAX_ROWS));
+        assert!(of_count(MAX_ROWS + 1).is_err());
+        let other_codec = [&[CODEC_PLAIN + 1][..], &directory[1..]].concat();
+        assert!(decode_directory(&other_codec).is_err());
+    }
+
+    #[test]
+    fn a_row_that_lies_elsewhere_or_is_longer_does_not_pass() {
+        let seed = Seed::of_file(1, 2);
+        let builder = block(&[b"abcd", b"abcd"]);
+        let (directory, value) = builder.finish(seed, 0);
+        let entries = decode_directory(&directory).unwrap();
+        let (first, second) = (entries[0], entries[1]);
+        let moved = RowEntry { offset: second.offset, ..first };
+        assert!(moved.decode(moved.slice(value).unwrap(), seed, 0).is_err());
+        let longer = RowEntry { len: first.len + 1, ..first };
+        assert!(longer.decode(longer.slice(value).unwrap(), seed, 0).is_err());
+        assert!(longer.decode(first.slice(value).unwrap(), seed, 0).is_err());
+        assert!(RowEntry { len: second.len + 1, ..second }.slice(value).is_err());
+        assert!(RowEntry { offset: u32::MAX, len: u32::MAX, ..second }.slice(value).is_err());
+    }
+
+    #[test]
+    fn a_row_is_unfinished_if_it_is_given_up_and_something_is_left() {
+        assert!(is_unfinished(b"GONE\0\0\x01\0"));
+        assert!(!is_unfinished(b"GONE\0\0\0\0"));
+        assert!(!is_unfinished(b"LIVE\0\0\x01\0"));
+        assert!(!is_unfinished(b"GON"));
+    }
 }

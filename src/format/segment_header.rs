@@ -115,3 +115,82 @@ fn decode_cap(seed: Seed, mut bytes: &[u8]) -> Parsed<Option<u64>> {
     }
     Ok(Some(u64::from_le_bytes(deadline)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> SegmentHeader {
+        SegmentHeader {
+            store_id: [1; 16],
+            owner_id: 2,
+            number: 3,
+            generation: 4,
+            kind: RecordKind::Rows,
+            salt: 5,
+            bucket_start_ms: 600,
+            bucket_end_ms: 700,
+            deadline_ms: 800,
+            capacity: 4096,
+        }
+    }
+
+    fn with_cap(deadline_ms: u64) -> Vec<u8> {
+        let mut bytes = sample().encode();
+        let cap = sample().encode_cap(deadline_ms);
+        bytes[CAP_OFFSET as usize..][..cap.len()].copy_from_slice(&cap);
+        bytes
+    }
+
+    #[test]
+    fn a_header_is_read_back_and_no_changed_byte_passes() {
+        for kind in [RecordKind::Blob, RecordKind::Rows] {
+            let header = SegmentHeader { kind, ..sample() };
+            assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));
+        }
+        let bytes = sample().encode();
+        for at in 0..CAP_OFFSET as usize {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(SegmentHeader::decode(&changed).is_err(), "byte {at}");
+            assert!(SegmentHeader::decode(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_kind_without_a_meaning_does_not_pass() {
+        for kind in [0, 3] {
+            let mut bytes = sample().encode();
+            bytes[PREAMBLE_LEN + 40] = kind;
+            let crc = checksum::plain(&bytes[PREAMBLE_LEN..CAP_OFFSET as usize]);
+            bytes[12..PREAMBLE_LEN].copy_from_slice(&crc.to_le_bytes());
+            let damaged = Err(Unreadable::Damaged("kind of a segment"));
+            assert_eq!(SegmentHeader::decode(&bytes), damaged);
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_lowered_and_never_raised() {
+        for (cap, deadline_ms) in [(799, 799), (801, 800), (0, 0)] {
+            let read = SegmentHeader::decode(&with_cap(cap)).unwrap();
+            assert_eq!(read, SegmentHeader { deadline_ms, ..sample() });
+        }
+    }
+
+    #[test]
+    fn a_lowered_deadline_that_cannot_be_read_condemns_the_header() {
+        let bytes = with_cap(799);
+        // Behind the checksum come four bytes that mean nothing.
+        for at in (512..516).chain(520..528) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(SegmentHeader::decode(&changed).is_err(), "byte {at}");
+        }
+        for blanked in [512..516, 520..528] {
+            let mut changed = bytes.clone();
+            changed[blanked.clone()].fill(0);
+            assert!(SegmentHeader::decode(&changed).is_err(), "{blanked:?}");
+        }
+        assert!(SegmentHeader::decode(&bytes[..527]).is_err());
+    }
+}

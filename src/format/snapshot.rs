@@ -284,4 +284,32 @@ mod tests {
             assert!(read(&bytes[..at]).is_err(), "cut at {at}");
         }
     }
+
+    #[test]
+    fn a_head_that_would_reach_behind_the_end_is_not_read() {
+        let (snapshot, _, bytes) = file();
+        let head = snapshot.groups_at();
+        assert_eq!(Snapshot::head_len(&bytes, bytes.len() as u64), Ok(head as usize));
+        assert_eq!(Snapshot::head_len(&bytes, head), Ok(head as usize));
+        assert!(Snapshot::head_len(&bytes, head - 1).is_err());
+    }
+
+    #[test]
+    fn groups_of_another_shape_are_not_read() {
+        let (_, shards, bytes) = file();
+        let (group, body) = encode_group(&shards);
+        assert!(bytes.ends_with(&body));
+        let read = |bytes: &[u8], shards: usize| {
+            let group = SnapshotGroup { hash: block_hash(bytes), len: bytes.len() as u64 };
+            decode_group::<[u64; LINE_WORDS]>(group, bytes, shards)
+        };
+        assert_eq!(read(&body, 3), Ok(shards));
+        assert!(read(&body, 2).is_err() && read(&body, 4).is_err());
+        assert!(read(&body[..body.len() - LINE_LEN], 3).is_err());
+        assert!(read(&[&body[..], &[0; LINE_LEN]].concat(), 3).is_err());
+        assert_eq!(read(&[], 2), Ok(vec![Vec::new(); 2]));
+        let mut wrong = group;
+        wrong.len += 1;
+        assert!(decode_group::<[u64; LINE_WORDS]>(wrong, &body, 3).is_err());
+    }
 }

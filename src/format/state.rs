@@ -120,16 +120,20 @@ impl State {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_full_state_is_read_back_and_fits_its_slot() {
+    fn full() -> State {
         let step = Step { lead_ms: 1, agreed_ms: 2, last_seq: 3 };
-        let state = State {
-            generation: 7,
+        State {
+            generation: MAX_GENERATION,
             clean: true,
             snapshot_id: [9; 16],
-            oldest_log: 3,
-            newest_log: 4,
-            ledger: LedgerMark { oldest: 1, newest: 2, number: 3, hash: [4; 32] },
+            oldest_log: MAX_LOG_NUMBER,
+            newest_log: MAX_LOG_NUMBER,
+            ledger: LedgerMark {
+                oldest: MAX_LOG_NUMBER,
+                newest: MAX_LOG_NUMBER,
+                number: 3,
+                hash: [4; 32],
+            },
             time: SavedTime {
                 engine_ms: 1,
                 wall_ms: 2,
@@ -139,12 +143,35 @@ mod tests {
                 earned_ms: 6,
                 steps: vec![step; MAX_STEPS],
             },
-        };
-        let payload = state.encode();
+        }
+    }
+
+    #[test]
+    fn a_full_state_is_read_back_and_fits_its_slot() {
+        let payload = full().encode();
         assert!(payload.len() <= super::super::twin::MAX_PAYLOAD_LEN);
-        assert_eq!(State::decode(&payload).unwrap(), state);
+        assert_eq!(State::decode(&payload).unwrap(), full());
         for len in 0..payload.len() {
             assert!(State::decode(&payload[..len]).is_err());
+        }
+        let state = State { clean: false, ..full() };
+        assert_eq!(State::decode(&state.encode()).unwrap(), state);
+    }
+
+    #[test]
+    fn numbers_that_nothing_could_have_given_do_not_pass() {
+        let changes: [fn(&mut State); 6] = [
+            |state| state.generation += 1,
+            |state| state.oldest_log += 1,
+            |state| state.newest_log += 1,
+            |state| state.ledger.oldest += 1,
+            |state| state.ledger.newest += 1,
+            |state| state.time.steps.push(Step { lead_ms: 1, agreed_ms: 2, last_seq: 3 }),
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            let mut state = full();
+            change(&mut state);
+            assert!(State::decode(&state.encode()).is_err(), "{at}");
         }
     }
 }

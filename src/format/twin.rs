@@ -106,4 +106,33 @@ mod tests {
         assert!(encode_slot(*b"ebbtest\0", 1, &vec![1; MAX_PAYLOAD_LEN]).is_some());
         assert!(encode_slot(*b"ebbtest\0", 1, &vec![1; MAX_PAYLOAD_LEN + 1]).is_none());
     }
+
+    #[test]
+    fn the_newest_slot_that_can_be_read_counts() {
+        let slot = |counter: u64| encode_slot(*b"ebbtest\0", counter, &[counter as u8]).unwrap();
+        let newest = |first: &[u8], second: &[u8]| {
+            let twin = decode(*b"ebbtest\0", &[first, second].concat());
+            (twin.newest().map(|(at, slot)| (at, slot.counter)), twin.is_whole())
+        };
+        let damaged = vec![1; SLOT_LEN];
+        assert_eq!(newest(&slot(3), &slot(4)), (Some((1, 4)), true));
+        assert_eq!(newest(&slot(5), &slot(4)), (Some((0, 5)), true));
+        assert_eq!(newest(&slot(3), &damaged), (Some((0, 3)), false));
+        assert_eq!(newest(&damaged, &slot(4)), (Some((1, 4)), false));
+        assert_eq!(newest(&damaged, &damaged), (None, false));
+        assert_eq!(newest(&slot(3), &[]), (Some((0, 3)), false));
+    }
+
+    #[test]
+    fn a_slot_of_another_version_shows() {
+        let ours = encode_slot(*b"ebbtest\0", 1, b"").unwrap();
+        let mut other = ours.clone();
+        other[8..12].copy_from_slice(&crate::format::version_word(9).to_le_bytes());
+        let version = |first: &[u8], second: &[u8]| {
+            decode(*b"ebbtest\0", &[first, second].concat()).foreign_version()
+        };
+        assert_eq!(version(&ours, &other), Some(9));
+        assert_eq!(version(&other, &ours), Some(9));
+        assert_eq!(version(&ours, &vec![0; SLOT_LEN]), None);
+    }
 }

@@ -336,6 +336,8 @@ mod tests {
         let engine = machine.read();
         assert_eq!(engine, START + HOUR / 2);
         assert_eq!(machine.time.hiding_time(engine, 0), engine);
+        assert!(machine.time.saved().steps.is_empty());
+        assert_eq!(machine.time.saved().lag_ms, 0);
         assert_eq!(machine.run(2 * DAY), START + HOUR / 2 + 2 * DAY);
     }
 
@@ -405,6 +407,134 @@ mod tests {
         machine.read();
         machine.time.reset();
         assert_eq!(machine.read(), START);
+    }
+
+    #[test]
+    fn a_step_is_peeked_past_until_it_ripens() {
+        let mut machine = Machine::new();
+        machine.wall += 40 * DAY;
+        machine.read();
+        let peek = |after: u64| machine.time.peek(machine.wall + after, machine.boot + after);
+        assert_eq!(peek(HOUR - 1), Some(START + HOUR - 1));
+        assert_eq!(peek(HOUR), None, "it has to be believed, and that recorded");
+        assert_eq!(machine.time.peek(machine.wall, machine.boot - 1), None);
+        assert_eq!(machine.time.peek(machine.wall + 1_001, machine.boot), None);
+        assert_eq!(machine.time.peek(machine.wall + 1_000, machine.boot), Some(START));
+    }
+
+    #[test]
+    fn a_step_partly_taken_back_waits_for_the_whole_grace_again() {
+        let mut machine = Machine::new();
+        machine.wall += 40 * DAY;
+        machine.read();
+        machine.run(HOUR - 1);
+        machine.wall -= 30 * DAY;
+        assert_eq!(machine.read(), START + HOUR - 1);
+        assert_eq!(machine.time.suspect_ms(), 10 * DAY);
+        assert_eq!(machine.run(HOUR - 1), START + 2 * HOUR - 2);
+        assert_eq!(machine.run(1), START + 2 * HOUR - 1 + 10 * DAY);
+    }
+
+    #[test]
+    fn a_step_merged_into_the_newest_counts_as_late_as_that_came() {
+        let mut machine = Machine::new();
+        for seq in 1..=MAX_STEPS as u64 {
+            machine.wall += 2 * HOUR;
+            machine.time.update(machine.wall, machine.boot, seq);
+        }
+        machine.wall += HOUR / 2;
+        machine.boot += HOUR / 2;
+        machine.time.update(machine.wall, machine.boot, 50);
+        machine.wall += 2 * HOUR;
+        machine.time.update(machine.wall, machine.boot, 99);
+        let engine = START + HOUR / 2;
+        assert_eq!(machine.time.hiding_time(engine, 99), engine + 4 * HOUR);
+        assert_eq!(machine.time.hiding_time(engine, 100), engine);
+        // The others have waited for half an hour longer.
+        assert_eq!(machine.run(HOUR / 2), START + HOUR + 2 * HOUR * (MAX_STEPS as u64 - 1));
+        assert_eq!(machine.time.suspect_ms(), 4 * HOUR);
+    }
+
+    #[test]
+    fn a_time_known_to_be_reached_confirms_the_oldest_steps_first() {
+        let mut machine = Machine::new();
+        for days in [40, 10] {
+            machine.wall += days * DAY;
+            machine.read();
+        }
+        machine.time.raise(START + 45 * DAY);
+        assert_eq!(machine.read(), START + 45 * DAY);
+        let leads: Vec<_> = machine.time.saved().steps.iter().map(|step| step.lead_ms).collect();
+        assert_eq!((leads, machine.time.saved().lag_ms), (vec![5 * DAY], 0));
+        machine.time.raise(START + 50 * DAY + 3);
+        assert_eq!((machine.time.saved().steps.len(), machine.time.saved().lag_ms), (0, 3));
+        machine.time.raise(START);
+        assert_eq!(machine.read(), START + 50 * DAY + 3);
+    }
+
+    #[test]
+    fn a_wall_clock_that_comes_back_from_1970_only_catches_up() {
+        let mut machine = Machine::new();
+        machine.reboot_at(0);
+        let lag = machine.time.saved().lag_ms;
+        assert_eq!(machine.reboot_at(lag), START + MINUTE);
+        assert_eq!((machine.time.saved().lag_ms, machine.time.suspect_ms()), (0, 0));
+        assert_eq!(machine.reboot_at(lag + HOUR), START + MINUTE + HOUR, "an hour off");
+    }
+
+    #[test]
+    fn closed_time_does_not_make_up_for_a_small_lag() {
+        for (lag, engine) in [(HOUR, START + MINUTE + HOUR), (HOUR + 1, START + MINUTE)] {
+            let mut machine = Machine::new();
+            machine.reboot_at(START - lag);
+            assert_eq!(machine.time.saved().lag_ms, lag);
+            assert_eq!(machine.reboot_at(START - lag + lag), engine, "{lag}");
+        }
+        let mut machine = Machine::new();
+        machine.reboot_at(START - 3 * HOUR);
+        assert_eq!(machine.reboot_at(START - 2 * HOUR), START + MINUTE + HOUR, "less than the lag");
+        assert_eq!(machine.time.saved().lag_ms, 3 * HOUR);
+    }
+
+    #[test]
+    fn time_since_the_last_record_is_trusted_on_the_same_boot_only() {
+        let resume = |boot_ms: u64, saved_boot: u8, boot: u8| {
+            let start = Reading { wall_ms: START, boot_ms: 1_000, boot_id: [saved_boot; 16] };
+            let saved = EngineTime::new(start, HOUR).saved().clone();
+            let reading = Reading { wall_ms: 5, boot_ms, boot_id: [boot; 16] };
+            let time = EngineTime::resume(saved, reading, 7, HOUR);
+            assert_eq!((time.saved().boot_id, time.saved().boot_ms), ([boot; 16], boot_ms));
+            time.saved().engine_ms
+        };
+        assert_eq!(resume(1_000 + DAY, 1, 1), START + DAY);
+        assert_eq!(resume(1_000, 1, 1), START);
+        assert_eq!(resume(999, 1, 1), START + MINUTE, "its clock went back");
+        assert_eq!(resume(1_000 + DAY, 1, 2), START + MINUTE, "another boot");
+        assert_eq!(resume(1_000 + DAY, 0, 0), START + MINUTE, "unknown boots");
+    }
+
+    #[test]
+    fn where_the_record_is_lost_time_is_no_earlier_than_it_must_have_been() {
+        let reading = Reading { wall_ms: START, boot_ms: 5, boot_id: [1; 16] };
+        let mut behind = EngineTime::new_at_least(START + DAY, reading, HOUR);
+        assert_eq!(behind.update(START + DAY, 5, 7), START + DAY, "the wall clock catches up");
+        assert_eq!(behind.suspect_ms(), 0);
+        let mut ahead = EngineTime::new_at_least(START - DAY, reading, HOUR);
+        assert_eq!(ahead.update(START, 5, 7), START);
+        assert_eq!(ahead.saved().lag_ms, 0);
+    }
+
+    #[test]
+    fn the_budget_is_earned_again_by_an_hour_a_day() {
+        let mut machine = Machine::new();
+        machine.wall += HOUR;
+        assert_eq!(machine.read(), START + HOUR);
+        machine.run(DAY / 2);
+        machine.wall += HOUR / 2;
+        assert_eq!(machine.read(), START + HOUR + DAY / 2 + HOUR / 2);
+        machine.wall += 1_001;
+        machine.read();
+        assert_eq!(machine.time.suspect_ms(), 1_001, "all of it is spent");
     }
 
     #[test]

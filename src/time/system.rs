@@ -126,3 +126,54 @@ impl Clock for ManualClock {
         id
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_clock_is_the_systems() {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let before = now();
+        let wall = SystemClock.wall().as_millis();
+        assert!((before..=now()).contains(&wall), "{wall} after {before}");
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn the_boot_clock_is_the_systems() {
+        // Hundredths of a second, cut off.
+        let uptime = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            let (seconds, rest) = text.split_once('.').unwrap();
+            seconds.parse::<u64>().unwrap() * 1000 + rest[..2].parse::<u64>().unwrap() * 10
+        };
+        let before = uptime();
+        let boot_ms = SystemClock.boot_ms();
+        assert!((before..uptime() + 10).contains(&boot_ms), "{boot_ms} after {before}");
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let id: String = SystemClock.boot_id().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(id, text.trim().replace('-', ""));
+    }
+
+    #[test]
+    fn a_clock_set_by_hand_moves_as_it_is_told() {
+        let clock = ManualClock::new(Timestamp::from_millis(9_000));
+        let (boot_ms, boot_id) = (clock.boot_ms(), clock.boot_id());
+        assert_ne!(boot_id, BootId::default(), "zeros would mean that it is not known");
+        clock.clone().advance(Duration::from_secs(3));
+        assert_eq!((clock.wall().as_millis(), clock.boot_ms()), (12_000, boot_ms + 3_000));
+        clock.set_wall(Timestamp::from_millis(5));
+        assert_eq!((clock.wall().as_millis(), clock.boot_ms()), (5, boot_ms + 3_000));
+        let mut boots = vec![boot_id];
+        for _ in 0..3 {
+            clock.reboot(Duration::from_secs(1));
+            assert!(clock.boot_ms() < boot_ms, "it starts anew");
+            assert!(!boots.contains(&clock.boot_id()));
+            boots.push(clock.boot_id());
+        }
+        assert_eq!(clock.wall().as_millis(), 3_005);
+        clock.advance(Duration::MAX);
+        assert_eq!((clock.wall(), clock.boot_ms()), (Timestamp::MAX, u64::MAX));
+    }
+}

@@ -153,6 +153,46 @@ mod tests {
     }
 
     #[test]
+    fn every_day_of_a_few_centuries_follows_the_one_before() {
+        let is_leap = |year: u64| {
+            year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400)
+        };
+        let (mut year, mut month, mut day) = (1970, 1, 1);
+        for at in 0..160_000 {
+            let moment = Timestamp::from_millis(at * 86_400_000);
+            let text = format!("{year}{month:02}{day:02}T000000000Z");
+            assert_eq!(moment.compact(), text);
+            assert_eq!(Timestamp::from_compact(&text), Some(moment));
+            let days = match month {
+                2 => 28 + u64::from(is_leap(year)),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > days {
+                (month, day) = (month + 1, 1);
+            }
+            if month > 12 {
+                (year, month) = (year + 1, 1);
+            }
+        }
+        assert!(year > 2400);
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        let second = Duration::from_secs(1);
+        let moment = Timestamp::from_millis(5_000);
+        assert_eq!((moment + second).as_millis(), 6_000);
+        assert_eq!((moment - second).as_millis(), 4_000);
+        assert_eq!((moment + second).since(moment), second);
+        assert_eq!(moment.since(moment + second), Duration::ZERO);
+        assert_eq!(Timestamp::MAX + second, Timestamp::MAX);
+        assert_eq!(moment + Duration::MAX, Timestamp::MAX);
+        assert_eq!(moment - Duration::MAX, Timestamp::default());
+    }
+
+    #[test]
     fn compact_form_is_read_back_and_nothing_else_is() {
         for millis in [0, 1, 86_399_999, 951_868_799_999, 1_795_267_800_250, u64::MAX / 2, u64::MAX]
         {
@@ -169,6 +209,12 @@ mod tests {
             "20261121T000000000z",
             "020261121T000000000Z",
             "2026112\u{e9}T00000000Z",
+            "202\u{e9}1121T00000000Z",
+            "20260300T000000000Z",
+            "00000101T000000000Z",
+            "19691231T000000000Z",
+            "99999999999999999999999T000000000Z",
+            "184467440737095516150101T000000000Z",
         ] {
             assert_eq!(Timestamp::from_compact(text), None, "{text}");
         }

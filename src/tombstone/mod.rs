@@ -4,6 +4,8 @@
 //! so that an invalidation needs no space. Callers that arrive together share one `fdatasync`.
 
 mod found;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

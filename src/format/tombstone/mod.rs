@@ -226,4 +226,33 @@ mod tests {
         assert_eq!(hashes_in_file(4096), 70);
         assert_eq!(hashes_in_file(64 << 20), usize::from(u16::MAX));
     }
+
+    #[test]
+    fn a_reach_covers_what_it_names() {
+        let covered = |reach: Reach| (reach.covers_keyspace(7), reach.covers_log(7));
+        assert_eq!(covered(Reach::Owner(7)), (true, true));
+        assert_eq!(covered(Reach::Owner(8)), (false, false));
+        assert_eq!(covered(Reach::Keyspaces), (true, false));
+        assert_eq!(covered(Reach::Everything), (true, true));
+    }
+
+    #[test]
+    fn a_header_is_read_back_and_no_changed_byte_passes() {
+        let header = TombstoneHeader {
+            store_id: [1; 16],
+            number: 2,
+            generation: 3,
+            salt: 4,
+            check_value: 5,
+            file_len: 4096,
+        };
+        let bytes = header.encode();
+        assert_eq!(TombstoneHeader::decode(&bytes), Ok(header));
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(TombstoneHeader::decode(&changed).is_err(), "byte {at}");
+            assert!(TombstoneHeader::decode(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
 }

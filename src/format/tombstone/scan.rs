@@ -253,4 +253,62 @@ mod tests {
         assert!(scan.tombstones.is_empty());
         assert!(!scan.holes.is_empty());
     }
+
+    #[test]
+    fn what_was_never_acknowledged_and_is_torn_becomes_void() {
+        let seed = Seed::of_file(1, 1);
+        let units = [(tombstone(1, 1), 0), (tombstone(2, 1), 1), (tombstone(3, 1), 1)];
+        let whole = region(&units);
+        let mut torn = whole.clone();
+        torn[ENTRY_LEN + 9] ^= 1;
+        let found = read(&torn, &torn);
+        assert_eq!((found.mark, found.end, &found.holes[..]), (1, 3, &[1][..]));
+        let repaired = repaired(seed, &torn, &torn, &found);
+        let void = encode_void(seed, 1);
+        assert_eq!(repaired, [&void[..], &whole[2 * ENTRY_LEN..3 * ENTRY_LEN]].concat());
+        torn[ENTRY_LEN..3 * ENTRY_LEN].copy_from_slice(&repaired);
+        let again = read(&torn, &torn);
+        assert_eq!(again.tombstones, [tombstone(1, 1), tombstone(3, 1)]);
+        assert!(again.holes.is_empty() && again.end == 3);
+    }
+
+    #[test]
+    fn what_one_region_lacks_is_repaired_from_the_other() {
+        let whole = region(&[(tombstone(1, 1), 0), (tombstone(2, 6), 0)]);
+        let found = read(&whole, &[]);
+        let repaired = repaired(Seed::of_file(1, 1), &whole, &[], &found);
+        assert_eq!(repaired, whole[..found.end * ENTRY_LEN]);
+    }
+
+    #[test]
+    fn the_rest_of_a_unit_must_be_its_own() {
+        let seed = Seed::of_file(1, 1);
+        // The kind, the index and the floor of the second entry.
+        for (at, value) in [(4, HEAD), (6, 2), (8, 7)] {
+            let mut bytes = region(&[(tombstone(1, 6), 0)]);
+            bytes[ENTRY_LEN + at] = value;
+            let crc = seed.checksum(1, &[&bytes[ENTRY_LEN + 4..2 * ENTRY_LEN]]);
+            bytes[ENTRY_LEN..][..4].copy_from_slice(&crc.to_le_bytes());
+            let scan = read(&bytes, &bytes);
+            assert!(scan.tombstones.is_empty(), "{value} at {at}");
+            assert_eq!(scan.holes[0], 0);
+        }
+    }
+
+    #[test]
+    fn scopes_are_read_back_and_unknown_ones_are_not() {
+        for scope in [TombstoneScope::Keys, TombstoneScope::Tags, TombstoneScope::All] {
+            let unit = Tombstone { scope, ..tombstone(9, 1) };
+            let bytes = region(&[(unit.clone(), 0)]);
+            assert_eq!(read(&bytes, &bytes).tombstones, [unit]);
+        }
+        for (at, value) in [(4, 0), (4, MORE), (4, 4), (5, 0), (5, 4)] {
+            let mut bytes = region(&[(tombstone(9, 1), 0)]);
+            bytes[at] = value;
+            let crc = Seed::of_file(1, 1).checksum(0, &[&bytes[4..ENTRY_LEN]]);
+            bytes[..4].copy_from_slice(&crc.to_le_bytes());
+            let scan = read(&bytes, &bytes);
+            assert_eq!((scan.tombstones.len(), scan.holes), (0, vec![0]), "{value} at {at}");
+        }
+    }
 }

@@ -1,0 +1,384 @@
+//! Tests of the log alone, on a disk in memory: files of 24 entries.
+
+use std::path::Path;
+
+use super::*;
+use crate::disk::{Fault, FaultyDisk, MemoryDisk};
+use crate::format::VERSION;
+use crate::format::ledger::LedgerMark;
+use crate::format::state::State;
+use crate::format::tombstone::{Reach, TombstoneScope};
+use crate::hash::KeyedHash;
+use crate::sequence::first_of;
+use crate::time::{BootId, EngineTime, Reading};
+
+const DIR: &str = "/tombstones";
+const FILE_LEN: u64 = 4096;
+const IDENTITY: LogIdentity = LogIdentity { store_id: [7; 16], generation: 3, check_value: 9 };
+
+struct Bench {
+    memory: MemoryDisk,
+    disk: FaultyDisk,
+    state: Arc<StateFile>,
+    log: TombstoneLog,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let memory = MemoryDisk::new(1);
+        let disk = FaultyDisk::new(Arc::new(memory.clone()));
+        disk.create_dir(Path::new(DIR)).unwrap();
+        let reading = Reading { wall_ms: 5, boot_ms: 5, boot_id: BootId::default() };
+        let state = State {
+            generation: IDENTITY.generation,
+            clean: false,
+            snapshot_id: [0; 16],
+            oldest_log: 1,
+            newest_log: 0,
+            ledger: LedgerMark::default(),
+            time: EngineTime::new(reading, 0).saved().clone(),
+        };
+        let state = Arc::new(StateFile::create(&disk, Path::new("/STATE"), state).unwrap());
+        let log = log_on(&disk, &state);
+        Self { memory, disk, state, log }
+    }
+
+    /// The log as it is read anew, all files that STATE names expected.
+    fn found(&self) -> FoundLogs {
+        let state = self.state.current();
+        read(&self.disk, Some((state.oldest_log, state.newest_log)))
+    }
+
+    /// The same store after it was opened again.
+    fn reopened(self) -> Self {
+        let found = self.found();
+        let log = log_on(&self.disk, &self.state);
+        log.resume(found).unwrap();
+        Self { log, ..self }
+    }
+
+    fn commit(&self, count: u64) {
+        let floor = self.found().tombstones().map(|t| t.floor).max().unwrap_or(0);
+        (1..=count).for_each(|n| self.log.commit(tombstone(floor + n, 1)).unwrap());
+    }
+
+    /// Changes bytes of a log file.
+    fn change(&self, number: u64, change: impl FnOnce(&mut Vec<u8>)) {
+        let path = Path::new(DIR).join(log_name(number));
+        let mut bytes = self.memory.read_file(&path).unwrap();
+        change(&mut bytes);
+        self.memory.write_file(&path, &bytes).unwrap();
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = self.disk.read_dir(Path::new(DIR)).unwrap();
+        let mut names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
+        names.sort();
+        names
+    }
+}
+
+fn log_on(disk: &FaultyDisk, state: &Arc<StateFile>) -> TombstoneLog {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    TombstoneLog::create(disk, PathBuf::from(DIR), Arc::clone(state), IDENTITY, FILE_LEN)
+}
+
+fn read(disk: &FaultyDisk, expected: Option<(u64, u64)>) -> FoundLogs {
+    read_logs(disk, Path::new(DIR), expected, IDENTITY).unwrap()
+}
+
+fn tombstone(floor: u64, hashes: usize) -> Tombstone {
+    Tombstone {
+        scope: TombstoneScope::Keys,
+        mode: TombstoneMode::Hard,
+        reach: Reach::Owner(4),
+        floor,
+        at_ms: 5,
+        until_ms: 0,
+        hashes: (0..hashes).map(|i| KeyedHash(i as u128 + 1)).collect(),
+    }
+}
+
+fn denial(floor: u64, until_ms: u64) -> Tombstone {
+    Tombstone { mode: TombstoneMode::Deny, until_ms, ..tombstone(floor, 1) }
+}
+
+fn floors(found: &FoundLogs) -> Vec<u64> {
+    found.tombstones().map(|tombstone| tombstone.floor).collect()
+}
+
+#[test]
+fn what_is_committed_is_read_back_from_files_that_follow_each_other() {
+    let bench = Bench::new();
+    assert_eq!(bench.log.bytes(), FILE_LEN, "the spare alone");
+    assert_eq!(bench.found().position(), (0, REGION_HEADER_LEN));
+    bench.commit(24);
+    assert_eq!(bench.found().range(), Some((1, 1)));
+    bench.commit(6);
+    let found = bench.found();
+    assert_eq!(floors(&found), (1..=30).collect::<Vec<_>>());
+    assert_eq!(found.range(), Some((1, 2)));
+    assert_eq!(found.position(), (2, REGION_HEADER_LEN + 6 * ENTRY_LEN as u64));
+    assert!(!found.lost && found.damaged.is_empty() && found.torn.is_empty());
+    assert_eq!(found.generation, IDENTITY.generation);
+    assert_eq!(bench.state.current().newest_log, 2);
+    assert_eq!(bench.log.bytes(), 3 * FILE_LEN);
+}
+
+#[test]
+fn a_log_that_is_opened_again_goes_on_where_it_ended() {
+    let bench = Bench::new();
+    bench.commit(30);
+    let bench = bench.reopened();
+    bench.commit(18);
+    assert_eq!(bench.found().range(), Some((1, 2)));
+    let bench = bench.reopened();
+    bench.commit(1);
+    assert_eq!(bench.found().range(), Some((1, 3)));
+    assert_eq!(floors(&bench.found()), (1..=49).collect::<Vec<_>>());
+    assert_eq!(bench.log.bytes(), 4 * FILE_LEN);
+}
+
+#[test]
+fn a_unit_is_not_split_between_files() {
+    let bench = Bench::new();
+    assert_eq!(bench.log.most_hashes(), 70);
+    bench.commit(20);
+    bench.log.commit(tombstone(21, 10)).unwrap();
+    assert_eq!(bench.found().range(), Some((1, 1)), "four entries fill the file");
+    let bench = Bench::new();
+    bench.commit(20);
+    bench.log.commit(tombstone(21, 11)).unwrap();
+    assert_eq!(bench.found().range(), Some((1, 2)));
+    bench.log.commit(tombstone(22, 70)).unwrap();
+    assert_eq!(bench.found().range(), Some((1, 3)));
+    let refused = bench.log.commit(tombstone(23, 71));
+    assert!(matches!(refused, Err(Error::Unsupported { .. })));
+    assert_eq!(floors(&bench.found()), (1..=22).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_file_that_fails_is_given_up_for_the_next() {
+    let bench = Bench::new();
+    bench.commit(2);
+    bench.log.ensure_spare().unwrap();
+    bench.disk.inject(bench.disk.calls() + 1, Fault::Torn(io::ErrorKind::TimedOut));
+    bench.log.commit(tombstone(3, 1)).unwrap();
+    assert_eq!(bench.found().range(), Some((1, 2)));
+    assert_eq!(floors(&bench.found()), [1, 2, 3]);
+    bench.disk.inject(bench.disk.calls() + 1, Fault::ErrorsFrom(io::ErrorKind::TimedOut));
+    assert!(bench.log.commit(tombstone(4, 1)).is_err());
+    bench.disk.clear();
+    bench.log.commit(tombstone(5, 1)).unwrap();
+    assert_eq!(floors(&bench.found()), [1, 2, 3, 5]);
+    let bench = bench.reopened();
+    assert_eq!(floors(&bench.found()), [1, 2, 3, 5]);
+}
+
+#[test]
+fn a_closed_log_takes_nothing() {
+    let bench = Bench::new();
+    bench.commit(1);
+    bench.log.close();
+    assert!(matches!(bench.log.commit(tombstone(2, 1)), Err(Error::Closed)));
+}
+
+#[test]
+fn files_are_forgotten_from_the_oldest_up_to_the_first_that_may_hide_something() {
+    let bench = Bench::new();
+    bench.commit(80);
+    // They end at 24, 48 and 72; the fourth is being written.
+    bench.log.forget_below(48, 0).unwrap();
+    assert_eq!(bench.state.current().oldest_log, 2);
+    assert_eq!(floors(&bench.found())[0], 25);
+    bench.log.forget_below(49, 0).unwrap();
+    assert_eq!(bench.found().range(), Some((3, 4)));
+    bench.log.forget_below(1000, 0).unwrap();
+    assert_eq!(bench.found().range(), Some((4, 4)));
+    assert_eq!(bench.log.bytes(), 2 * FILE_LEN);
+    assert!(!bench.names().contains(&log_name(1)));
+    let bench = bench.reopened();
+    assert_eq!(floors(&bench.found()), (73..=80).collect::<Vec<_>>());
+}
+
+#[test]
+fn denials_outlive_their_file_until_they_are_over() {
+    for (resumed, now_ms, kept) in
+        [(false, 99, true), (true, 99, true), (false, 100, false), (true, 100, false)]
+    {
+        let mut bench = Bench::new();
+        bench.log.commit(denial(1, 100)).unwrap();
+        bench.commit(24);
+        if resumed {
+            bench = bench.reopened();
+        }
+        bench.log.forget_below(25, now_ms).unwrap();
+        assert_eq!(bench.found().range(), Some((2, 2)));
+        let denials: Vec<_> =
+            bench.found().tombstones().filter(|t| t.mode == TombstoneMode::Deny).cloned().collect();
+        assert_eq!(denials, if kept { vec![denial(1, 100)] } else { vec![] }, "at {now_ms}");
+    }
+}
+
+#[test]
+fn denials_are_not_moved_if_that_frees_less_than_half() {
+    for (count, moved) in [(12, true), (13, false)] {
+        let bench = Bench::new();
+        (1..=count).for_each(|floor| bench.log.commit(denial(floor, 100)).unwrap());
+        bench.commit(25 - count);
+        bench.log.forget_below(25, 0).unwrap();
+        assert_eq!(bench.state.current().oldest_log, if moved { 2 } else { 1 }, "{count}");
+    }
+}
+
+#[test]
+fn starting_over_keeps_denials_and_leaves_the_files_behind() {
+    let bench = Bench::new();
+    bench.log.commit(denial(1, 100)).unwrap();
+    bench.commit(40);
+    let log = log_on(&bench.disk, &bench.state);
+    log.start_over(bench.found()).unwrap();
+    let found = bench.found();
+    assert_eq!((found.range(), bench.state.current().oldest_log), (Some((3, 3)), 3));
+    assert_eq!(found.tombstones().cloned().collect::<Vec<_>>(), [denial(1, 100)]);
+    assert_eq!(bench.names(), [log_name(3)]);
+}
+
+#[test]
+fn a_file_that_is_missing_among_those_expected_is_a_loss() {
+    let bench = Bench::new();
+    bench.commit(60);
+    let dir = Path::new(DIR);
+    let lost = |expected: Option<(u64, u64)>| {
+        let found = read(&bench.disk, expected);
+        assert_eq!(found.damaged.len(), usize::from(found.lost));
+        (found.lost, found.stale.len(), found.logs.len())
+    };
+    assert_eq!(lost(Some((1, 3))), (false, 0, 3));
+    assert_eq!(lost(None), (false, 0, 3));
+    assert_eq!(lost(Some((1, 2))), (false, 0, 3), "made just before the stop");
+    assert_eq!(lost(Some((2, 3))), (false, 1, 2), "forgotten just before the stop");
+    assert_eq!(lost(Some((1, 4))), (true, 0, 3));
+    bench.disk.remove_file(&dir.join(log_name(2))).unwrap();
+    assert_eq!(lost(Some((1, 3))), (true, 0, 2));
+    assert_eq!(lost(Some((3, 3))), (false, 1, 1));
+    assert_eq!(lost(None), (true, 0, 2), "a gap");
+}
+
+#[test]
+fn a_file_that_is_not_as_it_was_written_is_a_loss() {
+    let damages: [fn(&mut Vec<u8>); 3] = [
+        |bytes| bytes.truncate(4000),
+        |bytes| {
+            bytes[0] ^= 1;
+            bytes[2048] ^= 1;
+        },
+        |bytes| bytes.clear(),
+    ];
+    for damage in damages {
+        let bench = Bench::new();
+        bench.commit(5);
+        bench.change(1, damage);
+        let found = bench.found();
+        assert!(found.lost);
+        assert_eq!(found.damaged.len(), 1);
+    }
+    for identity in
+        [LogIdentity { store_id: [8; 16], ..IDENTITY }, LogIdentity { check_value: 10, ..IDENTITY }]
+    {
+        let bench = Bench::new();
+        bench.commit(5);
+        let found = read_logs(&bench.disk, Path::new(DIR), None, identity).unwrap();
+        assert!(found.lost && floors(&found).is_empty());
+    }
+    let bench = Bench::new();
+    bench.commit(30);
+    bench
+        .disk
+        .rename(&Path::new(DIR).join(log_name(2)), &Path::new(DIR).join(log_name(1)))
+        .unwrap();
+    assert!(read(&bench.disk, None).lost, "its number is another");
+}
+
+#[test]
+fn a_file_of_another_version_is_left_alone() {
+    let bench = Bench::new();
+    bench.commit(1);
+    bench.change(1, |bytes| bytes[2048 + 8..][..4].copy_from_slice(&0xfff6_0009_u32.to_le_bytes()));
+    let read = read_logs(&bench.disk, Path::new(DIR), None, IDENTITY);
+    assert!(matches!(read, Err(Error::UnknownVersion { found: 9, known: VERSION, .. })));
+}
+
+#[test]
+fn a_torn_entry_is_no_loss_and_is_made_void() {
+    let bench = Bench::new();
+    bench.commit(2);
+    // As if three had been written with one call that was not acknowledged.
+    bench.change(1, |bytes| {
+        for at in [512 + 64 + 20, 2048 + 512 + 64 + 20] {
+            bytes[at] ^= 1;
+        }
+    });
+    let found = bench.found();
+    assert_eq!((found.lost, found.torn.len(), floors(&found)), (false, 1, vec![1]));
+    let bench = bench.reopened();
+    assert!(bench.found().torn.is_empty());
+    bench.commit(1);
+    assert_eq!(floors(&bench.found()), [1, 2]);
+    assert_eq!(bench.found().position(), (1, 512 + 3 * 64));
+}
+
+#[test]
+fn one_region_is_enough_and_the_difference_shows() {
+    let bench = Bench::new();
+    bench.commit(3);
+    assert!(bench.found().logs[0].differences().is_empty());
+    bench.change(1, |bytes| bytes[512 + 64..512 + 128].fill(0));
+    let found = bench.found();
+    assert_eq!((found.lost, floors(&found)), (false, vec![1, 2, 3]));
+    assert_eq!(found.logs[0].differences(), [512 + 64], "below a later mark");
+    let bench = Bench::new();
+    bench.commit(3);
+    bench.change(1, |bytes| bytes[512 + 128..512 + 192].fill(0));
+    assert!(bench.found().logs[0].differences().is_empty(), "it may be being written");
+    bench.change(1, |bytes| bytes[512 + 130] = 1);
+    assert_eq!(bench.found().logs[0].differences(), [512 + 128]);
+}
+
+#[test]
+fn the_highest_generation_in_headers_and_floors_is_known() {
+    let bench = Bench::new();
+    bench.log.commit(tombstone(first_of(2), 1)).unwrap();
+    assert_eq!(bench.found().generation, 3);
+    bench.log.commit(tombstone(first_of(8), 1)).unwrap();
+    bench.log.commit(tombstone(first_of(4), 1)).unwrap();
+    assert_eq!(bench.found().generation, 8);
+}
+
+#[test]
+fn there_is_more_if_an_entry_or_a_file_follows() {
+    let bench = Bench::new();
+    let more = |position: (u64, u64)| has_more(&bench.disk, Path::new(DIR), position);
+    bench.commit(1);
+    let seen = bench.found().position();
+    assert!(!more(seen));
+    bench.commit(1);
+    assert!(more(seen));
+    assert!(!more(bench.found().position()));
+    let seen = bench.found().position();
+    bench.commit(22);
+    let full = bench.found().position();
+    bench.commit(1);
+    assert!(more(seen) && more(full));
+    bench.log.forget_below(1000, 0).unwrap();
+    assert!(more((1, full.1)), "its file is forgotten");
+}
+
+#[test]
+fn names_are_ten_digits_and_nothing_else() {
+    assert_eq!(parse_log_name("0000000012.log"), Some(12));
+    assert_eq!(parse_log_name(&log_name(MAX_LOG_NUMBER)), Some(MAX_LOG_NUMBER));
+    for name in ["12.log", "0000000012", "+000000012.log", "10000000000.log", "spare", ".log"] {
+        assert_eq!(parse_log_name(name), None, "{name}");
+    }
+}
