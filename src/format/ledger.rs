@@ -23,6 +23,8 @@ pub(crate) const MAGIC: [u8; 8] = *b"ebb.ledg";
 pub(crate) const HEADER_LEN: u64 = 512;
 /// Bytes of an entry.
 pub(crate) const ENTRY_LEN: usize = 160;
+/// The longest file.
+pub(crate) const MAX_FILE_LEN: u64 = 64 << 20;
 /// Stands for a number of records or bytes that nobody counted.
 pub(crate) const NOT_COUNTED: u64 = u64::MAX;
 
@@ -287,6 +289,21 @@ pub(crate) enum Place {
     Unreadable,
     /// An entry.
     Entry(ChainedEntry),
+}
+
+/// Puts zeros over a header and a first entry that can be read, as they are put into a file before it
+/// gets its name.
+pub(crate) fn clear_begun(bytes: &mut [u8]) {
+    let has_header = LedgerHeader::decode(bytes).is_ok();
+    if let Some(header) = bytes.get_mut(..HEADER_FIELDS_LEN).filter(|_| has_header) {
+        header.fill(0);
+    }
+    let start = HEADER_LEN as usize;
+    if let Some(entry) = bytes.get_mut(start..start + ENTRY_LEN)
+        && matches!(decode_place(entry), Place::Entry(_))
+    {
+        entry.fill(0);
+    }
 }
 
 /// How many entries a file of this length holds.

@@ -11,8 +11,8 @@ use super::writer::sidecar_path;
 use crate::disk::{Access, Disk, DiskFile, read_full_at, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::Unreadable;
-use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
-use crate::format::sidecar::{self, Body, Listing, SidecarHeader};
+use crate::format::segment_header::{HEADER_LEN, MAX_LEN, SegmentHeader};
+use crate::format::sidecar::{self, BLOCK_LEN, Body, Decoder, Listing, SidecarHeader};
 
 /// What is copied in one go.
 const COPY_LEN: usize = 1 << 20;
@@ -58,11 +58,11 @@ impl From<Error> for LoadError {
     }
 }
 
-/// Takes up a segment file for reading.
-pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
+/// Takes up a segment file for reading. Without `keep_tags` the listing has none; they are counted.
+pub(crate) fn load(disk: &dyn Disk, path: &Path, keep_tags: bool) -> Result<Loaded, LoadError> {
     let file = disk.open(path, Access::Read).map_err(|e| Error::io("open", path, e))?;
     let file_len = file.len().map_err(|e| Error::io("measure", path, e))?;
-    let (sidecar, has_sidecar) = read_sidecar(disk, path);
+    let (sidecar, has_sidecar) = read_sidecar(disk, path, keep_tags);
     if file_len <= HEADER_LEN && !has_sidecar {
         return Err(LoadError::Unborn);
     }
@@ -83,7 +83,8 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
         };
         return Ok(Loaded { header, file, file_len, extent, listing, verdict: Verdict::Sealed });
     }
-    let scanned = scan(&*file, header.seed(), file_len).map_err(|e| Error::io("read", path, e))?;
+    let scanned =
+        scan(&*file, header.seed(), file_len, keep_tags).map_err(|e| Error::io("read", path, e))?;
     let verdict = verdict(&scanned, has_sidecar);
     let listing = scanned.listing;
     let extent = Extent {
@@ -93,7 +94,7 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
         max_seq: listing.entries.iter().map(|entry| entry.seq).max().unwrap_or(0),
         records: listing.entries.len() as u64,
         scrubbed: listing.scrubbed(),
-        tags: listing.tags.len() as u64,
+        tags: scanned.tags,
         punched: punched(&*file, file_len, &listing),
         sidecar_bytes: 0,
     };
@@ -114,13 +115,14 @@ pub(crate) fn load_known(
     let extent = Extent { durable: extent.published.min(file_len), ..extent };
     let (listing, verdict) = (Listing::default(), Verdict::Sealed);
     let loaded = Loaded { header, file, file_len, extent, listing, verdict };
-    let is_known = loaded.header.salt == salt && file_len <= loaded.extent.published;
+    let published = loaded.extent.published;
+    let is_known = loaded.header.salt == salt && file_len <= published && published <= MAX_LEN;
     Ok(is_known.then_some(loaded))
 }
 
 /// Bytes of blocks that erasing has given back. What may have to be erased again is counted then.
 fn punched(file: &dyn DiskFile, file_len: u64, listing: &Listing) -> u64 {
-    let is_of = |body| listing.entries.iter().any(|entry| entry.body == body);
+    let is_of = |body| listing.entries.iter().any(|entry| entry.body() == body);
     if is_of(Body::Gone) || !is_of(Body::Scrubbed) {
         return 0;
     }
@@ -151,16 +153,33 @@ pub(crate) fn read_header(file: &dyn DiskFile, path: &Path) -> Result<SegmentHea
 type ReadSidecar = (SidecarHeader, Listing, u64);
 
 /// The sidecar, if it can be believed, and whether there is one at all.
-fn read_sidecar(disk: &dyn Disk, segment: &Path) -> (Option<ReadSidecar>, bool) {
-    let Ok(file) = disk.open(&sidecar_path(segment), Access::Read) else { return (None, false) };
-    let read = || -> Option<ReadSidecar> {
-        let len = usize::try_from(file.len().ok()?).ok()?;
-        let mut bytes = vec![0; len];
-        let read = read_full_at(&*file, &mut bytes, 0).ok()?;
-        let (header, listing) = sidecar::decode(bytes.get(..read)?).ok()?;
-        Some((header, listing, len as u64))
-    };
-    (read(), true)
+fn read_sidecar(disk: &dyn Disk, segment: &Path, keep_tags: bool) -> (Option<ReadSidecar>, bool) {
+    match disk.open(&sidecar_path(segment), Access::Read) {
+        Ok(file) => (decode_sidecar(&*file, keep_tags), true),
+        Err(_) => (None, false),
+    }
+}
+
+fn decode_sidecar(file: &dyn DiskFile, keep_tags: bool) -> Option<ReadSidecar> {
+    let len = file.len().ok()?;
+    let mut piece = vec![0; usize::try_from(len).map_or(COPY_LEN, |len| len.min(COPY_LEN))];
+    let read = read_full_at(file, &mut piece, 0).ok()?;
+    let header = sidecar::decode_header(piece.get(..read)?).ok()?;
+    let mut decoder = Decoder::new(&header, len, keep_tags).ok()?;
+    let mut offset = sidecar::HEADER_LEN as u64;
+    // Whole blocks: the first piece begins with the header, the others do not.
+    let mut blocks = piece.get(offset as usize..read)?;
+    loop {
+        let whole = blocks.len() / BLOCK_LEN * BLOCK_LEN;
+        blocks.get(..whole)?.chunks(BLOCK_LEN).try_for_each(|block| decoder.push(block)).ok()?;
+        offset += whole as u64;
+        if offset == len {
+            break;
+        }
+        let read = read_full_at(file, &mut piece, offset).ok()?;
+        blocks = piece.get(..read).filter(|blocks| blocks.len() >= BLOCK_LEN)?;
+    }
+    Some((header, decoder.finish().ok()?, len))
 }
 
 /// Makes what counts of a segment durable for certain, and cuts off what does not.

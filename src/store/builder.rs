@@ -7,17 +7,14 @@ use std::time::Duration;
 use super::Store;
 use crate::disk::{Disk, RealDisk};
 use crate::error::{Error, Result};
+use crate::format::{ledger, tombstone};
 use crate::time::{Clock, SystemClock};
 
 /// The smallest tombstone log file.
 const MIN_TOMBSTONE_LOG_BYTES: u64 = 4 * 1024;
-/// The largest tombstone log file.
-const MAX_TOMBSTONE_LOG_BYTES: u64 = 64 << 20;
 
 /// The smallest ledger file.
 const MIN_LEDGER_FILE_BYTES: u64 = 4 * 1024;
-/// The largest ledger file.
-const MAX_LEDGER_FILE_BYTES: u64 = 64 << 20;
 
 /// Options for opening a store, made by [`Store::builder`].
 #[derive(Debug, Clone)]
@@ -168,7 +165,7 @@ impl StoreBuilder {
         Error::check_limit(
             "tombstone_log_bytes",
             MIN_TOMBSTONE_LOG_BYTES,
-            MAX_TOMBSTONE_LOG_BYTES,
+            tombstone::MAX_FILE_LEN,
             bytes,
         )?;
         Error::check_limit("tombstone_log_bytes beyond whole KiB", 0, 0, bytes % 1024)?;
@@ -176,7 +173,7 @@ impl StoreBuilder {
         Error::check_limit(
             "ledger_file_bytes",
             MIN_LEDGER_FILE_BYTES,
-            MAX_LEDGER_FILE_BYTES,
+            ledger::MAX_FILE_LEN,
             bytes,
         )?;
         Error::check_limit("ledger_file_bytes beyond whole KiB", 0, 0, bytes % 1024)

@@ -4,6 +4,8 @@
 //! does what the background thread does, `stats` and `verify` look inside.
 
 mod builder;
+#[cfg(test)]
+mod collisions;
 mod invalidate;
 mod ledger;
 mod open;

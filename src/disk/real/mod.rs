@@ -28,6 +28,10 @@ const STAT_BLOCK: u64 = 512;
 /// and may have to wait for them: 16 MiB in one call took up to six times as long as in sixteen.
 const MAX_CALL_BYTES: usize = 1 << 20;
 
+/// The most entries of a directory that are listed: a bucket with all the segments that a keyspace may
+/// have, and their sidecars, has fewer.
+const MAX_ENTRIES: usize = 300_000;
+
 /// The file system of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
@@ -59,9 +63,14 @@ impl Disk for RealDisk {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<super::DirEntry>> {
-        let mut entries = std::fs::read_dir(path)?
-            .map(|entry| entry.and_then(|entry| describe(&entry)))
-            .collect::<io::Result<Vec<_>>>()?;
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            if entries.len() == MAX_ENTRIES {
+                let what = "more entries than a directory of a store can have";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            entries.push(describe(&entry?)?);
+        }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
