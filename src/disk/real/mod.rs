@@ -127,6 +127,10 @@ impl Disk for RealDisk {
     fn capabilities(&self, dir: &Path) -> io::Result<Capabilities> {
         super::capabilities::find_out(dir)
     }
+
+    fn remote_file_system(&self, dir: &Path) -> io::Result<Option<String>> {
+        super::file_system::find_remote(dir)
+    }
 }
 
 impl DiskFile for RealFile {
