@@ -6,6 +6,10 @@
 mod calls;
 #[path = "outside/child.rs"]
 mod child;
+#[path = "outside/clean.rs"]
+mod clean;
+#[path = "outside/colliding.rs"]
+mod colliding;
 #[path = "common/fixture.rs"]
 mod fixture;
 #[path = "outside/full.rs"]
