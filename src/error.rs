@@ -140,6 +140,16 @@ pub enum Error {
     },
     /// The store has been closed.
     Closed,
+    /// The directory is on a file system that other machines may change, or of which nobody can tell.
+    /// Keep the store on a local one, or say with
+    /// [`allow_network_file_system`](crate::StoreBuilder::allow_network_file_system) that you know
+    /// better.
+    NetworkFileSystem {
+        /// The directory.
+        path: PathBuf,
+        /// What the system calls the file system, e.g. `"nfs"`.
+        file_system: String,
+    },
     /// The platform or file system does not do what the store needs.
     Unsupported {
         /// What is missing.
@@ -216,6 +226,12 @@ impl fmt::Display for Error {
                 f,
                 "{} has format version {found}, written by a later version of this crate; this build \
                  reads version {known} only, use a newer one",
+                path.display()
+            ),
+            Self::NetworkFileSystem { path, file_system } => write!(
+                f,
+                "{} is on {file_system}, which may be shared with other machines; keep the store on a \
+                 local file system, or say that this one is to be allowed",
                 path.display()
             ),
             Self::ReadOnly => f.write_str("the store was opened read-only; open it for writing"),

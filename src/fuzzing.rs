@@ -134,7 +134,7 @@ pub fn segment(input: &[u8]) {
 }
 
 fn walk(header: &SegmentHeader, bytes: &[u8]) {
-    let Ok(scanned) = scan(bytes, header.seed(), bytes.len() as u64) else { return };
+    let Ok(scanned) = scan(bytes, header.seed(), bytes.len() as u64, true) else { return };
     let mut end = HEADER_LEN;
     for entry in &scanned.listing.entries {
         assert_eq!(entry.offset(), end, "records lie one behind the other");
@@ -160,7 +160,7 @@ fn take_up(header: &SegmentHeader, bytes: &[u8], mapped: bool) {
     let disk = MemoryDisk::new(1);
     let path = Path::new("/").join(segment_name(header.number));
     let Ok(()) = disk.write_file(&path, bytes) else { return };
-    let loaded = match load(&disk, &path) {
+    let loaded = match load(&disk, &path, true) {
         Ok(loaded) => loaded,
         Err(LoadError::Unborn) => return,
         Err(e) => unreachable!("its header was read: {e:?}"),
@@ -191,7 +191,7 @@ fn take_up(header: &SegmentHeader, bytes: &[u8], mapped: bool) {
             ),
         }
         let _ = segment.read_prefix(entry.offset());
-        let _ = segment.read_row(entry.offset() + 64, u64::from(entry.units));
+        let _ = segment.read_row(entry.offset() + 64, entry.len() / 8);
     }
 }
 
@@ -359,16 +359,18 @@ pub fn tombstone_log(input: &[u8]) {
     };
     let (first, second) = (entries(first), entries(second));
     let seed = header.seed();
-    let scan = tombstone::scan(seed, &first, &second);
+    let count = first.len().max(second.len()) / ENTRY_LEN;
+    let regions = [first.as_slice(), second.as_slice()];
+    let scan = tombstone::scan(seed, &regions, count);
     assert!(scan.holes.iter().all(|hole| *hole < scan.end));
-    let suffix = repaired(seed, &first, &second, &scan);
+    let suffix = repaired(seed, &regions, &scan);
     let mut whole = first.clone();
     whole.resize(first.len().max(second.len()), 0);
     let mut other = second.clone();
     other.resize(whole.len(), 0);
     put(&mut whole, scan.mark * ENTRY_LEN, &suffix);
     put(&mut other, scan.mark * ENTRY_LEN, &suffix);
-    let again = tombstone::scan(seed, &whole, &other);
+    let again = tombstone::scan(seed, &[whole.as_slice(), other.as_slice()], count);
     assert_eq!(again.tombstones, scan.tombstones);
     assert!(again.holes.iter().all(|hole| *hole < scan.mark));
 }

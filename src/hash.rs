@@ -44,7 +44,7 @@ impl Hasher {
 
     /// The hash of a key.
     pub(crate) fn key(&self, key: &[u8]) -> KeyedHash {
-        KeyedHash(xxh3_128_with_secret(key, &self.key_secret))
+        KeyedHash(kept(xxh3_128_with_secret(key, &self.key_secret)))
     }
 
     /// The hash of a tag; a tag and a key of the same text have different hashes.
@@ -57,6 +57,31 @@ impl Hasher {
         let both = self.key(b"ebbtide check").0 ^ self.tag(b"ebbtide check").0;
         both as u64
     }
+}
+
+/// What is kept of a key's hash: all of it, unless a test wants keys to collide.
+#[cfg(not(test))]
+const fn kept(hash: u128) -> u128 {
+    hash
+}
+
+#[cfg(test)]
+thread_local! {
+    static KEPT: std::cell::Cell<u128> = const { std::cell::Cell::new(u128::MAX) };
+}
+
+#[cfg(test)]
+fn kept(hash: u128) -> u128 {
+    hash & KEPT.get()
+}
+
+/// Lets the hashes of keys that this thread forms keep these bits only while something runs.
+#[cfg(test)]
+pub(crate) fn keeping<T>(bits: u128, run: impl FnOnce() -> T) -> T {
+    let before = KEPT.replace(bits);
+    let result = run();
+    KEPT.set(before);
+    result
 }
 
 /// XXH3-128 of a value, as [`Stat::value_hash`](crate::Stat::value_hash) gives it: the same bytes have

@@ -1,14 +1,17 @@
 //! A zeroed file that waits beside a log, so that the log can go on without asking for space.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Access, Disk, DiskFile, write_all_at};
+use crate::disk::{Access, Disk, DiskFile, read_full_at, write_all_at};
 use crate::error::{Error, Result};
 
-const NAME: &str = "spare";
+/// Its name.
+pub(crate) const SPARE: &str = "spare";
 const TMP_NAME: &str = "spare.tmp";
+/// What is read or written in one go.
+const PIECE_LEN: usize = 64 * 1024;
 
 /// The spare of a directory.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ impl Spare {
 
     /// The file, while it waits.
     pub(crate) fn path(&self) -> PathBuf {
-        self.dir.join(NAME)
+        self.dir.join(SPARE)
     }
 
     /// Bytes of the file.
@@ -42,17 +45,42 @@ impl Spare {
         }
     }
 
-    /// Opens it for writing; makes it if it is missing.
+    /// Opens it for writing, all zeros; makes it if it is missing.
     pub(crate) fn open(&self) -> Result<Arc<dyn DiskFile>> {
         let path = self.path();
         match self.disk.open(&path, Access::ReadWrite) {
-            Ok(file) if file.len().is_ok_and(|len| len == self.file_len) => Ok(file),
+            Ok(file)
+                if file.len().is_ok_and(|len| len == self.file_len)
+                    && self.clear(&*file).is_ok() =>
+            {
+                Ok(file)
+            }
             _ => {
                 self.make()?;
                 let opened = self.disk.open(&path, Access::ReadWrite);
                 opened.map_err(|e| Error::io("open", &path, e))
             }
         }
+    }
+
+    /// Overwrites what is not zeros, which takes no space: a file was begun in it and given up, or it
+    /// was damaged while it waited.
+    fn clear(&self, file: &dyn DiskFile) -> io::Result<()> {
+        let mut piece = vec![0_u8; PIECE_LEN];
+        let mut offset = 0;
+        let mut changed = false;
+        while offset < self.file_len {
+            let read = read_full_at(file, &mut piece, offset)?;
+            let piece = piece.get_mut(..read).filter(|piece| !piece.is_empty());
+            let piece = piece.ok_or(io::ErrorKind::UnexpectedEof)?;
+            if piece.iter().any(|byte| *byte != 0) {
+                piece.fill(0);
+                write_all_at(file, &mut [IoSlice::new(piece)], offset).map_err(|e| e.source)?;
+                changed = true;
+            }
+            offset += read as u64;
+        }
+        if changed { file.sync_data() } else { Ok(()) }
     }
 
     fn make(&self) -> Result<()> {
@@ -70,7 +98,7 @@ impl Spare {
 
     fn write_zeros(&self, path: &Path) -> Result<()> {
         let file = self.disk.create(path).map_err(|e| Error::io("create", path, e))?;
-        let zeros = vec![0_u8; 64 * 1024];
+        let zeros = vec![0_u8; PIECE_LEN];
         let mut offset = 0;
         while offset < self.file_len {
             let len = (self.file_len - offset).min(zeros.len() as u64) as usize;

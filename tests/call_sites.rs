@@ -38,7 +38,7 @@ const NOT_OURS: [&str; 3] = ["bin/", "disk/", "fuzzing.rs"];
 const FUNCTIONS: [&str; 2] = ["read_full_at", "write_all_at"];
 
 /// How many places of a file are not met, and when they are.
-const NOT_MET: [(&str, usize, &str); 18] = [
+const NOT_MET: [(&str, usize, &str); 19] = [
     ("dump.rs", 2, "a segment is printed"),
     (
         "ledger/writer.rs",
@@ -52,16 +52,17 @@ const NOT_MET: [(&str, usize, &str); 18] = [
         9,
         "leftovers of births, parts and owners; very many segments; what left while it was looked at",
     ),
+    ("recovery/snapshot.rs", 1, "the index of a closed store is verified"),
     ("segment/descriptors.rs", 1, "no more files may be open"),
     ("segment/part.rs", 2, "a part is given up"),
     ("segment/writer.rs", 2, "an end that a failed write has left is cut off"),
-    ("spare.rs", 1, "the spare was taken away"),
+    ("spare.rs", 3, "the spare was taken away, or is not all zeros"),
     ("store/mod.rs", 1, "a leftover of an owner's birth"),
     ("store/open/identity.rs", 1, "the directory above is missing too"),
     ("store/open/mod.rs", 1, "a log that was to be removed, once more"),
     ("store/reconcile.rs", 1, "an owner without a manifest"),
     ("store/residue/walk.rs", 4, "every file is listed"),
-    ("store/verify.rs", 1, "what left while it was looked at"),
+    ("store/verify/segments.rs", 1, "what left while it was looked at"),
     ("tombstone/found.rs", 3, "another process writes"),
     ("tombstone/mod.rs", 1, "tombstones were lost"),
     ("trash.rs", 4, "segments and directories in the trash that were found there; keys are listed"),
@@ -120,7 +121,9 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !path.ends_with("tests.rs")
+        {
             found.push(path);
         }
     }
@@ -128,7 +131,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 
 /// The places in a source that call the disk.
 fn written(source: &str) -> Vec<u32> {
-    let shipped = source.split("#[cfg(test)]").next().unwrap();
+    let shipped = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let methods = METHODS.iter().flat_map(|method| CALLS_ON.map(|on| format!("{on}{method}(")));
     let calls: Vec<String> =
         methods.chain(FUNCTIONS.map(|function| format!("{function}("))).collect();

@@ -10,8 +10,12 @@ mod audited;
 mod calls;
 #[path = "outside/child.rs"]
 mod child;
+#[path = "outside/clean.rs"]
+mod clean;
 #[path = "outside/clocks.rs"]
 mod clocks;
+#[path = "outside/colliding.rs"]
+mod colliding;
 #[path = "common/fixture.rs"]
 mod fixture;
 #[path = "outside/full.rs"]

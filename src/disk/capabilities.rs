@@ -59,39 +59,17 @@ pub(super) fn find_out(dir: &Path) -> io::Result<Capabilities> {
 
 #[cfg(target_os = "linux")]
 mod system {
-    //! Linux: magic numbers, and holes.
+    //! Linux: holes.
 
     use std::fs::OpenOptions;
     use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
     use rustix::fs::OFlags;
 
+    use super::super::file_system::name_of;
     use super::super::real::{flags, punch};
     use super::{Path, io};
     use crate::error::is_full;
-
-    /// The numbers `statfs` gives; they are fixed parts of the system's interface.
-    const NAMES: &[(u32, &str)] = &[
-        (0x0000_ef53, "ext2/3/4"),
-        (0x5846_5342, "xfs"),
-        (0x9123_683e, "btrfs"),
-        (0x2fc1_2fc1, "zfs"),
-        (0xca45_1a4e, "bcachefs"),
-        (0xf2f5_2010, "f2fs"),
-        (0x0000_3434, "nilfs2"),
-        (0x3153_464a, "jfs"),
-        (0x0000_4d44, "vfat"),
-        (0x2011_bab0, "exfat"),
-        (0x0102_1994, "tmpfs"),
-        (0x8584_58f6, "ramfs"),
-        (0x794c_7630, "overlayfs"),
-        (0x6573_5546, "fuse"),
-        (0x0000_6969, "nfs"),
-        (0xff53_4d42, "cifs"),
-        (0xfe53_4d42, "smb2"),
-        (0x00c3_6400, "ceph"),
-        (0x0102_1997, "9p"),
-    ];
 
     /// Those that punch holes, for when it cannot be tried. ext2 and ext3 are not told apart from
     /// ext4, which also punches them in files laid out the old way.
@@ -102,16 +80,10 @@ mod system {
 
     pub(super) fn find_out(dir: &Path) -> io::Result<(String, bool)> {
         let found = rustix::fs::statfs(dir)?;
-        // The field's type differs between machines; all numbers have 32 bits.
-        let file_system = name(found.f_type as u32);
+        let file_system = name_of(&found);
         let block = (found.f_bsize as u64).clamp(4096, MAX_BLOCK);
         let punches_holes = conclude(try_out(dir, block), &file_system);
         Ok((file_system, punches_holes))
-    }
-
-    pub(super) fn name(number: u32) -> String {
-        let known = NAMES.iter().find(|(known, _)| *known == number);
-        known.map_or_else(|| format!("{number:#010x}"), |(_, name)| (*name).to_owned())
     }
 
     pub(super) fn conclude(tried: io::Result<bool>, file_system: &str) -> bool {
@@ -146,12 +118,11 @@ mod system {
 mod system {
     //! macOS: the name alone; holes are not punched here.
 
+    use super::super::file_system::name_of;
     use super::{Path, io};
 
     pub(super) fn find_out(dir: &Path) -> io::Result<(String, bool)> {
-        let found = rustix::fs::statfs(dir)?;
-        let name = found.f_fstypename.iter().take_while(|&&byte| byte != 0);
-        Ok((name.map(|byte| char::from(byte.cast_unsigned())).collect(), false))
+        Ok((name_of(&rustix::fs::statfs(dir)?), false))
     }
 }
 
@@ -184,9 +155,6 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn what_is_not_known_is_not_claimed() {
-        assert_eq!(system::name(0xef53), "ext2/3/4");
-        assert_eq!(system::name(0x9123_683e), "btrfs");
-        assert_eq!(system::name(0x12_abcd), "0x0012abcd");
         for name in ["btrfs", "zfs", "bcachefs", "f2fs", "overlayfs", "nfs", "fuse", "apfs"] {
             assert!(!IN_PLACE.contains(&name), "{name}");
         }

@@ -6,6 +6,7 @@
 
 mod capabilities;
 mod faulty;
+mod file_system;
 mod memory;
 mod real;
 
@@ -93,6 +94,12 @@ pub trait Disk: Debug + Send + Sync {
     /// What the file system of this directory is known to do with bytes that are to be gone. May try
     /// it out there on a file without a name, and leaves nothing behind.
     fn capabilities(&self, dir: &Path) -> io::Result<Capabilities>;
+    /// The name of the file system of this directory, if other machines may change it, or if what is
+    /// below it cannot be told; nothing if it is known to be this machine's alone. A disk that is none
+    /// of the operating system's need not say anything.
+    fn remote_file_system(&self, _dir: &Path) -> io::Result<Option<String>> {
+        Ok(None)
+    }
 }
 
 /// An open file.

@@ -291,6 +291,21 @@ pub(crate) enum Place {
     Entry(ChainedEntry),
 }
 
+/// Puts zeros over a header and a first entry that can be read, as they are put into a file before it
+/// gets its name.
+pub(crate) fn clear_begun(bytes: &mut [u8]) {
+    let has_header = LedgerHeader::decode(bytes).is_ok();
+    if let Some(header) = bytes.get_mut(..HEADER_FIELDS_LEN).filter(|_| has_header) {
+        header.fill(0);
+    }
+    let start = HEADER_LEN as usize;
+    if let Some(entry) = bytes.get_mut(start..start + ENTRY_LEN)
+        && matches!(decode_place(entry), Place::Entry(_))
+    {
+        entry.fill(0);
+    }
+}
+
 /// How many entries a file of this length holds.
 pub(crate) fn entries_in_file(len: u64) -> usize {
     (len.saturating_sub(HEADER_LEN) / ENTRY_LEN as u64) as usize

@@ -23,6 +23,8 @@ use crate::planted::{Bug, is_planted};
 pub(crate) const HEAD_LEN: usize = 64;
 /// Records start at multiples of this.
 pub(crate) const ALIGN: u64 = 8;
+/// No record is shorter: a header, a value hash, and a key of one byte or an empty directory.
+pub(crate) const MIN_RECORD_LEN: u64 = 88;
 /// The most tags a record may have.
 pub(crate) const MAX_TAGS: usize = 16;
 /// The longest key in bytes.

@@ -12,7 +12,7 @@
 use bytes::Buf;
 
 use super::checksum::Seed;
-use super::record::{STATE_ERASED, STATE_LIVE};
+use super::record::{MAX_TAGS, STATE_ERASED, STATE_LIVE};
 use super::{Parsed, Unreadable, take, take_array};
 use crate::hash::KeyedHash;
 
@@ -26,6 +26,8 @@ pub(crate) const MAX_ROWS: usize = 4096;
 pub(crate) const MAX_DIRECTORY_LEN: usize = DIRECTORY_HEAD_LEN + MAX_ROWS * ENTRY_LEN;
 /// The longest payload of a row in bytes.
 pub(crate) const MAX_PAYLOAD_LEN: usize = 1 << 20;
+/// The longest row in bytes.
+const MAX_ROW_LEN: usize = ROW_HEAD_LEN + MAX_TAGS * size_of::<KeyedHash>() + MAX_PAYLOAD_LEN;
 
 const CODEC_PLAIN: u8 = 1;
 const DIRECTORY_HEAD_LEN: usize = 8;
@@ -129,17 +131,28 @@ pub(crate) fn decode_directory(mut bytes: &[u8]) -> Parsed<Vec<RowEntry>> {
     if count > MAX_ROWS || bytes.len() != count * ENTRY_LEN {
         return Err(Unreadable::Damaged("directory of a block of rows"));
     }
-    let mut entries = Vec::with_capacity(count);
+    let mut entries: Vec<RowEntry> = Vec::with_capacity(count);
+    let mut end = 0;
     for _ in 0..count {
         let offset = bytes.try_get_u32_le()?;
         let len = bytes.try_get_u32_le()?;
         let crc = bytes.try_get_u32_le()?;
-        entries.push(RowEntry { offset, len, time_ms: bytes.try_get_u64_le()?, crc });
+        let entry = RowEntry { offset, len, time_ms: bytes.try_get_u64_le()?, crc };
+        if u64::from(offset) < end || len as usize > MAX_ROW_LEN {
+            return Err(Unreadable::Damaged("directory of a block of rows"));
+        }
+        end = entry.end();
+        entries.push(entry);
     }
     Ok(entries)
 }
 
 impl RowEntry {
+    /// Where the row ends, counted from the start of the block's value.
+    pub(crate) fn end(&self) -> u64 {
+        u64::from(self.offset) + u64::from(self.len)
+    }
+
     /// Checks a row's bytes and splits them; `None` if the row has been erased.
     pub(crate) fn decode<'a>(
         &self,
@@ -162,6 +175,9 @@ impl RowEntry {
         let flags = bytes.try_get_u8()?;
         take(&mut bytes, 2)?;
         let pseudonym = take_array(&mut bytes)?;
+        if usize::from(tag_count) > MAX_TAGS {
+            return Err(Unreadable::Damaged("tags of a row"));
+        }
         let mut tags = Vec::with_capacity(usize::from(tag_count));
         for _ in 0..tag_count {
             tags.push(KeyedHash(bytes.try_get_u128_le()?));
@@ -171,6 +187,7 @@ impl RowEntry {
     }
 
     /// The row's bytes within its block's value.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn slice<'a>(&self, value: &'a [u8]) -> Parsed<&'a [u8]> {
         slice(value, self.offset, self.len).ok_or(Unreadable::Damaged("place of a row"))
     }

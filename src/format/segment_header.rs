@@ -9,6 +9,8 @@
 //! | crc32 | zeros | deadline | zeros ... 1024    (all zeros: the deadline above holds)
 //! ```
 
+use std::ops::Range;
+
 use bytes::Buf;
 
 use super::checksum::{self, Seed};
@@ -17,11 +19,15 @@ use crate::format::record::RecordKind;
 
 /// Where the first record starts.
 pub(crate) const HEADER_LEN: u64 = 1024;
+/// No segment is longer: positions have 28 bits, in units of 8 bytes.
+pub(crate) const MAX_LEN: u64 = 1 << 31;
 /// Where the slot that may lower the deadline starts.
 pub(crate) const CAP_OFFSET: u64 = 512;
 /// The magic of the file.
 pub(crate) const MAGIC: [u8; 8] = *b"ebb.segm";
 const BODY_LEN: usize = CAP_OFFSET as usize - PREAMBLE_LEN;
+/// What no checksum covers, and what is zeros: within the slot, and behind it.
+const UNUSED: [Range<usize>; 2] = [516..520, 528..HEADER_LEN as usize];
 
 /// What a segment says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +90,12 @@ impl SegmentHeader {
             header.deadline_ms = header.deadline_ms.min(lowered);
         }
         Ok(header)
+    }
+
+    /// The first byte of a header that means nothing and is not zero.
+    pub(crate) fn find_unused(header: &[u8]) -> Option<u64> {
+        let mut unused = UNUSED.into_iter().flatten();
+        unused.find(|at| header.get(*at).is_some_and(|byte| *byte != 0)).map(|at| at as u64)
     }
 
     /// What the checksums in this segment are bound to.

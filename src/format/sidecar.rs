@@ -11,29 +11,37 @@
 //!   entry: | tag's fingerprint 4 | which record 4 |
 //! ```
 
+use std::collections::HashSet;
+
 use bytes::Buf;
 
 use super::checksum::{self, Seed};
-use super::record::{ALIGN, RecordHead};
+use super::record::{ALIGN, MAX_TAGS, MIN_RECORD_LEN, RecordHead};
+use super::segment_header::MAX_LEN;
 use super::{PREAMBLE_LEN, Parsed, Unreadable, split_preamble, with_preamble};
 use crate::hash::KeyedHash;
 
 /// The magic of the file.
 pub(crate) const MAGIC: [u8; 8] = *b"ebb.side";
 pub(crate) const HEADER_LEN: usize = 72;
-const BLOCK_LEN: usize = 4096;
+/// Bytes of a block.
+pub(crate) const BLOCK_LEN: usize = 4096;
 const BLOCK_HEAD_LEN: usize = 16;
 const ENTRY_LEN: usize = 32;
-const ENTRIES_PER_BLOCK: usize = (BLOCK_LEN - BLOCK_HEAD_LEN) / ENTRY_LEN;
+/// Entries in a full block.
+pub(crate) const ENTRIES_PER_BLOCK: usize = (BLOCK_LEN - BLOCK_HEAD_LEN) / ENTRY_LEN;
 const TAG_LEN: usize = 8;
-const TAGS_PER_BLOCK: usize = (BLOCK_LEN - BLOCK_HEAD_LEN) / TAG_LEN;
+/// Tags in a full block.
+pub(crate) const TAGS_PER_BLOCK: usize = (BLOCK_LEN - BLOCK_HEAD_LEN) / TAG_LEN;
+/// Entries that memory is taken for in one go.
+const RESERVED_ENTRIES: usize = 64 * 1024;
 /// The record's state word says that its body is given up.
 const FLAG_GONE: u32 = 1 << 31;
 /// The body has been overwritten, durably.
 const FLAG_SCRUBBED: u32 = 1 << 30;
 const UNITS_MASK: u32 = FLAG_SCRUBBED - 1;
 
-/// Where one record is.
+/// Where one record is. There is one in memory for each record while a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SidecarEntry {
     /// The key's hash; for rows their earliest and latest time.
@@ -41,10 +49,11 @@ pub(crate) struct SidecarEntry {
     pub(crate) seq: u64,
     /// Where the record starts, divided by 8.
     pub(crate) position: u32,
-    /// The record's length divided by 8.
-    pub(crate) units: u32,
-    pub(crate) body: Body,
+    /// The record's length divided by 8, and flags, as they are stored.
+    units: u32,
 }
+
+const _: () = assert!(size_of::<SidecarEntry>() == ENTRY_LEN);
 
 /// What has become of a record's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,19 +69,39 @@ pub(crate) enum Body {
 impl SidecarEntry {
     /// The entry of a record at an offset.
     pub(crate) fn of(head: &RecordHead, offset: u64) -> Self {
-        Self {
-            hash: head.hash,
-            seq: head.seq,
-            position: (offset / ALIGN) as u32,
-            units: (head.record_len() / ALIGN) as u32,
-            body: if head.erased { Body::Gone } else { Body::Whole },
-        }
+        let mut entry = Self::whole(head.hash, head.seq, offset, head.record_len());
+        entry.set_body(if head.erased { Body::Gone } else { Body::Whole });
+        entry
     }
 
     /// The entry of a record that is there, of this length at an offset.
     pub(crate) fn whole(hash: KeyedHash, seq: u64, offset: u64, len: u64) -> Self {
         let (position, units) = ((offset / ALIGN) as u32, (len / ALIGN) as u32);
-        Self { hash, seq, position, units, body: Body::Whole }
+        Self { hash, seq, position, units: units & UNITS_MASK }
+    }
+
+    /// What has become of the record's body.
+    pub(crate) fn body(&self) -> Body {
+        match (self.units & FLAG_GONE != 0, self.units & FLAG_SCRUBBED != 0) {
+            (false, _) => Body::Whole,
+            (true, false) => Body::Gone,
+            (true, true) => Body::Scrubbed,
+        }
+    }
+
+    /// Notes what has become of it.
+    pub(crate) fn set_body(&mut self, body: Body) {
+        let flags = match body {
+            Body::Whole => 0,
+            Body::Gone => FLAG_GONE,
+            Body::Scrubbed => FLAG_GONE | FLAG_SCRUBBED,
+        };
+        self.units = self.units & UNITS_MASK | flags;
+    }
+
+    /// The record's length.
+    pub(crate) fn len(&self) -> u64 {
+        u64::from(self.units & UNITS_MASK) * ALIGN
     }
 
     /// Where the record starts.
@@ -82,7 +111,7 @@ impl SidecarEntry {
 
     /// Where the record ends.
     pub(crate) fn end(&self) -> u64 {
-        (u64::from(self.position) + u64::from(self.units)) * ALIGN
+        self.offset() + self.len()
     }
 }
 
@@ -104,6 +133,23 @@ pub(crate) fn tag_fingerprint(tag: KeyedHash) -> u32 {
     (tag.0 >> 96) as u32
 }
 
+/// Shows of each different tag that a record carries what a sidecar says of it, in their order.
+pub(crate) fn for_each_fingerprint(tags: &[KeyedHash], mut show: impl FnMut(u32)) {
+    let mut seen = HashSet::new();
+    let is_few = tags.len() <= MAX_TAGS;
+    for (at, tag) in tags.iter().map(|tag| tag_fingerprint(*tag)).enumerate() {
+        let is_new = if is_few {
+            !tags.iter().take(at).any(|before| tag_fingerprint(*before) == tag)
+        } else {
+            // The rows of a block may carry thousands.
+            seen.insert(tag)
+        };
+        if is_new {
+            show(tag);
+        }
+    }
+}
+
 /// What a sidecar lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
@@ -117,13 +163,8 @@ impl Listing {
     /// Adds a record and its tags.
     pub(crate) fn push(&mut self, entry: SidecarEntry, tags: &[KeyedHash]) {
         let at = self.entries.len() as u32;
-        let first = self.tags.len();
-        for tag in tags {
-            let tag = SidecarTag { fingerprint: tag_fingerprint(*tag), entry: at };
-            if !self.tags.get(first..).unwrap_or_default().contains(&tag) {
-                self.tags.push(tag);
-            }
-        }
+        let push = |fingerprint| self.tags.push(SidecarTag { fingerprint, entry: at });
+        for_each_fingerprint(tags, push);
         self.entries.push(entry);
     }
 
@@ -142,14 +183,14 @@ impl Listing {
         }
         for entry in &mut self.entries {
             if find(entry.position).is_some_and(|left| left.whole_record) {
-                entry.body = Body::Scrubbed;
+                entry.set_body(Body::Scrubbed);
             }
         }
     }
 
     /// Records that have been overwritten.
     pub(crate) fn scrubbed(&self) -> u64 {
-        self.entries.iter().filter(|entry| entry.body == Body::Scrubbed).count() as u64
+        self.entries.iter().filter(|entry| entry.body() == Body::Scrubbed).count() as u64
     }
 }
 
@@ -179,53 +220,90 @@ pub(crate) struct SidecarHeader {
 
 /// The bytes of a sidecar.
 pub(crate) fn encode(header: &SidecarHeader, listing: &Listing) -> Vec<u8> {
-    let mut body = Vec::with_capacity(HEADER_LEN);
-    for field in [
-        header.number,
-        header.salt,
-        header.segment_len,
-        header.count,
-        header.tag_count,
-        header.min_seq,
-        header.max_seq,
-    ] {
-        body.extend_from_slice(&field.to_le_bytes());
-    }
-    let mut bytes = with_preamble(MAGIC, checksum::plain(&body), &body);
-    let seed = Seed::of_file(header.salt, header.number);
+    let mut encoder = Encoder::new(header);
     for chunk in listing.entries.chunks(ENTRIES_PER_BLOCK) {
-        push_block(seed, chunk, &mut bytes, |entry, block| {
-            let flags = match entry.body {
-                Body::Whole => 0,
-                Body::Gone => FLAG_GONE,
-                Body::Scrubbed => FLAG_GONE | FLAG_SCRUBBED,
-            };
+        encoder.push_entries(chunk);
+    }
+    for chunk in listing.tags.chunks(TAGS_PER_BLOCK) {
+        encoder.push_tags(chunk);
+    }
+    encoder.bytes
+}
+
+/// Makes a sidecar block by block, so that not all of it need be in memory.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    seed: Seed,
+    /// What has been made and not been taken.
+    bytes: Vec<u8>,
+    /// How much has been taken.
+    taken: u64,
+}
+
+impl Encoder {
+    /// A sidecar with this header.
+    pub(crate) fn new(header: &SidecarHeader) -> Self {
+        let mut body = Vec::with_capacity(HEADER_LEN);
+        for field in [
+            header.number,
+            header.salt,
+            header.segment_len,
+            header.count,
+            header.tag_count,
+            header.min_seq,
+            header.max_seq,
+        ] {
+            body.extend_from_slice(&field.to_le_bytes());
+        }
+        let bytes = with_preamble(MAGIC, checksum::plain(&body), &body);
+        Self { seed: Seed::of_file(header.salt, header.number), bytes, taken: 0 }
+    }
+
+    /// Adds the next entries: as many as a block holds, or the last ones.
+    pub(crate) fn push_entries(&mut self, entries: &[SidecarEntry]) {
+        self.push_block(entries, |entry, block| {
             block.extend_from_slice(&entry.hash.0.to_le_bytes());
             block.extend_from_slice(&entry.seq.to_le_bytes());
             block.extend_from_slice(&entry.position.to_le_bytes());
-            block.extend_from_slice(&(entry.units & UNITS_MASK | flags).to_le_bytes());
+            block.extend_from_slice(&entry.units.to_le_bytes());
         });
     }
-    for chunk in listing.tags.chunks(TAGS_PER_BLOCK) {
-        push_block(seed, chunk, &mut bytes, |tag, block| {
+
+    /// Adds the next tags, behind all entries: as many as a block holds, or the last ones.
+    pub(crate) fn push_tags(&mut self, tags: &[SidecarTag]) {
+        self.push_block(tags, |tag, block| {
             block.extend_from_slice(&tag.fingerprint.to_le_bytes());
             block.extend_from_slice(&tag.entry.to_le_bytes());
         });
     }
-    bytes
-}
 
-fn push_block<T>(seed: Seed, chunk: &[T], bytes: &mut Vec<u8>, push: impl Fn(&T, &mut Vec<u8>)) {
-    let mut block = Vec::with_capacity(BLOCK_LEN);
-    block.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
-    block.extend_from_slice(&[0; 8]);
-    for item in chunk {
-        push(item, &mut block);
+    fn push_block<T>(&mut self, chunk: &[T], push: impl Fn(&T, &mut Vec<u8>)) {
+        let mut block = Vec::with_capacity(BLOCK_LEN);
+        block.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
+        block.extend_from_slice(&[0; 8]);
+        for item in chunk {
+            push(item, &mut block);
+        }
+        block.resize(BLOCK_LEN - 4, 0);
+        let crc = self.seed.checksum(self.len(), &[&block]);
+        self.bytes.extend_from_slice(&crc.to_le_bytes());
+        self.bytes.extend_from_slice(&block);
     }
-    block.resize(BLOCK_LEN - 4, 0);
-    let crc = seed.checksum(bytes.len() as u64, &[&block]);
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes.extend_from_slice(&block);
+
+    /// The length so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.taken + self.bytes.len() as u64
+    }
+
+    /// What has been made, if that is at least so much, and where it belongs.
+    pub(crate) fn take(&mut self, at_least: usize) -> Option<(u64, Vec<u8>)> {
+        if self.bytes.len() < at_least.max(1) {
+            return None;
+        }
+        let offset = self.taken;
+        self.taken = self.len();
+        Some((offset, std::mem::take(&mut self.bytes)))
+    }
 }
 
 /// The length a sidecar of so many records with so many tags has.
@@ -236,47 +314,116 @@ pub(crate) fn encoded_len(count: u64, tag_count: u64) -> u64 {
     (HEADER_LEN as u64).saturating_add(blocks.saturating_mul(BLOCK_LEN as u64))
 }
 
-/// Reads a whole sidecar. Entries lie in the segment, in order and without overlap, or it is not
-/// believed.
+/// Reads a whole sidecar.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn decode(bytes: &[u8]) -> Parsed<(SidecarHeader, Listing)> {
     let header = decode_header(bytes)?;
-    if bytes.len() as u64 != encoded_len(header.count, header.tag_count) {
-        return Err(Unreadable::Damaged("length of a sidecar"));
+    let mut decoder = Decoder::new(&header, bytes.len() as u64, true)?;
+    for block in bytes.get(HEADER_LEN..).unwrap_or_default().chunks(BLOCK_LEN) {
+        decoder.push(block)?;
     }
-    let seed = Seed::of_file(header.salt, header.number);
-    let record_blocks = header.count.div_ceil(ENTRIES_PER_BLOCK as u64) as usize;
-    let mut listing = Listing::default();
-    let blocks = bytes.get(HEADER_LEN..).unwrap_or_default();
-    for (at, block) in blocks.chunks(BLOCK_LEN).enumerate() {
-        let offset = (HEADER_LEN + at * BLOCK_LEN) as u64;
-        let (count, block) = open_block(block, seed, offset)?;
-        if at < record_blocks {
-            read_entries(block, count, &mut listing.entries)?;
+    Ok((header, decoder.finish()?))
+}
+
+/// Reads a sidecar block by block. Entries lie in the segment, in order and without overlap, or it is
+/// not believed.
+#[derive(Debug)]
+pub(crate) struct Decoder<'a> {
+    header: &'a SidecarHeader,
+    seed: Seed,
+    keep_tags: bool,
+    offset: u64,
+    tags_at: u64,
+    /// The end of the last record.
+    end: u64,
+    tag_count: u64,
+    listing: Listing,
+}
+
+impl<'a> Decoder<'a> {
+    /// A sidecar of this header and length. Without `keep_tags` these are checked and not listed.
+    pub(crate) fn new(header: &'a SidecarHeader, len: u64, keep_tags: bool) -> Parsed<Self> {
+        let begins_at = super::segment_header::HEADER_LEN;
+        let is_possible = (begins_at..=MAX_LEN).contains(&header.segment_len);
+        if len != encoded_len(header.count, header.tag_count) || !is_possible {
+            return Err(Unreadable::Damaged("length of a sidecar"));
+        }
+        Ok(Self {
+            header,
+            seed: Seed::of_file(header.salt, header.number),
+            keep_tags,
+            offset: HEADER_LEN as u64,
+            tags_at: encoded_len(header.count, 0),
+            end: begins_at,
+            tag_count: 0,
+            listing: Listing::default(),
+        })
+    }
+
+    /// Takes the next block.
+    pub(crate) fn push(&mut self, block: &[u8]) -> Parsed<()> {
+        let (count, items) = open_block(block, self.seed, self.offset)?;
+        if self.offset < self.tags_at {
+            self.push_entries(items, count)?;
         } else {
-            read_tags(block, count, &mut listing.tags)?;
+            self.push_tags(items, count)?;
         }
+        self.offset += BLOCK_LEN as u64;
+        Ok(())
     }
-    let mut end = super::segment_header::HEADER_LEN;
-    for entry in &listing.entries {
-        if entry.offset() < end || entry.units == 0 {
-            return Err(Unreadable::Damaged("order of a sidecar"));
+
+    fn push_entries(&mut self, mut block: &[u8], count: u32) -> Parsed<()> {
+        let entries = &mut self.listing.entries;
+        if entries.capacity() - entries.len() < count as usize {
+            // Never twice as much as there is: what the header says may not be true.
+            let left = self.header.count.saturating_sub(entries.len() as u64);
+            entries.reserve_exact((left as usize).min(RESERVED_ENTRIES));
         }
-        end = entry.end();
+        for _ in 0..count {
+            let entry = SidecarEntry {
+                hash: KeyedHash(block.try_get_u128_le()?),
+                seq: block.try_get_u64_le()?,
+                position: block.try_get_u32_le()?,
+                units: block.try_get_u32_le()?,
+            };
+            if entry.units & (FLAG_GONE | FLAG_SCRUBBED) == FLAG_SCRUBBED {
+                return Err(Unreadable::Damaged("flags of a sidecar entry"));
+            }
+            if entry.offset() < self.end || entry.len() < MIN_RECORD_LEN {
+                return Err(Unreadable::Damaged("order of a sidecar"));
+            }
+            self.end = entry.end();
+            if self.end > self.header.segment_len {
+                return Err(Unreadable::Damaged("entries of a sidecar"));
+            }
+            entries.push(entry);
+        }
+        Ok(())
     }
-    // As a power cut may leave it while it is overwritten, since each block has a checksum of its own.
-    let is_scrubbed = |tag: &SidecarTag| {
-        let entry = listing.entries.get(tag.entry as usize);
-        entry.is_some_and(|entry| entry.body == Body::Scrubbed)
-    };
-    if listing.tags.iter().any(is_scrubbed) {
-        return Err(Unreadable::Damaged("tags of what has been overwritten"));
+
+    fn push_tags(&mut self, mut block: &[u8], count: u32) -> Parsed<()> {
+        for _ in 0..count {
+            let fingerprint = block.try_get_u32_le()?;
+            let tag = SidecarTag { fingerprint, entry: block.try_get_u32_le()? };
+            let entry = self.listing.entries.get(tag.entry as usize);
+            // As a power cut may leave it while it is overwritten, since each block has a checksum of
+            // its own.
+            if entry.is_some_and(|entry| entry.body() == Body::Scrubbed) {
+                return Err(Unreadable::Damaged("tags of what has been overwritten"));
+            }
+            self.tag_count += 1;
+            if self.keep_tags {
+                self.listing.tags.push(tag);
+            }
+        }
+        Ok(())
     }
-    let counted = listing.entries.len() as u64 == header.count
-        && listing.tags.len() as u64 == header.tag_count;
-    if counted && end <= header.segment_len {
-        Ok((header, listing))
-    } else {
-        Err(Unreadable::Damaged("entries of a sidecar"))
+
+    /// What it lists, once all blocks have been taken.
+    pub(crate) fn finish(self) -> Parsed<Listing> {
+        let counted = self.listing.entries.len() as u64 == self.header.count
+            && self.tag_count == self.header.tag_count;
+        if counted { Ok(self.listing) } else { Err(Unreadable::Damaged("entries of a sidecar")) }
     }
 }
 
@@ -310,31 +457,6 @@ fn open_block(mut block: &[u8], seed: Seed, offset: u64) -> Parsed<(u32, &[u8])>
     Ok((count, block))
 }
 
-fn read_entries(mut block: &[u8], count: u32, entries: &mut Vec<SidecarEntry>) -> Parsed<()> {
-    for _ in 0..count {
-        let hash = KeyedHash(block.try_get_u128_le()?);
-        let seq = block.try_get_u64_le()?;
-        let position = block.try_get_u32_le()?;
-        let units = block.try_get_u32_le()?;
-        let body = match (units & FLAG_GONE != 0, units & FLAG_SCRUBBED != 0) {
-            (false, false) => Body::Whole,
-            (true, false) => Body::Gone,
-            (true, true) => Body::Scrubbed,
-            (false, true) => return Err(Unreadable::Damaged("flags of a sidecar entry")),
-        };
-        entries.push(SidecarEntry { hash, seq, position, units: units & UNITS_MASK, body });
-    }
-    Ok(())
-}
-
-fn read_tags(mut block: &[u8], count: u32, tags: &mut Vec<SidecarTag>) -> Parsed<()> {
-    for _ in 0..count {
-        let fingerprint = block.try_get_u32_le()?;
-        tags.push(SidecarTag { fingerprint, entry: block.try_get_u32_le()? });
-    }
-    Ok(())
-}
-
 /// The earliest and latest time of a block of rows, as kept in place of a key's hash.
 pub(crate) fn pack_times(earliest_ms: u64, latest_ms: u64) -> KeyedHash {
     KeyedHash(u128::from(earliest_ms) << 64 | u128::from(latest_ms))
@@ -352,14 +474,10 @@ mod tests {
     fn sample(count: u64) -> (SidecarHeader, Listing) {
         let mut listing = Listing::default();
         for i in 0..count {
-            let entry = SidecarEntry {
-                hash: KeyedHash(u128::from(i) * 77),
-                seq: i,
-                position: 128 + i as u32 * 20,
-                units: 20,
-                body: [Body::Whole, Body::Gone, Body::Scrubbed][i as usize % 3],
-            };
-            let count = if entry.body == Body::Scrubbed { 0 } else { i % 6 };
+            let hash = KeyedHash(u128::from(i) * 77);
+            let mut entry = SidecarEntry::whole(hash, i, 1024 + i * 160, 160);
+            entry.set_body([Body::Whole, Body::Gone, Body::Scrubbed][i as usize % 3]);
+            let count = if entry.body() == Body::Scrubbed { 0 } else { i % 6 };
             let tags: Vec<_> = (0..count).map(|tag| KeyedHash(u128::from(tag) << 96)).collect();
             listing.push(entry, &tags);
         }
@@ -421,7 +539,6 @@ mod tests {
             seq: 1,
             position,
             units,
-            body: Body::Whole,
         };
         let fits = |entries: &[SidecarEntry], segment_len: u64| {
             let mut listing = Listing::default();
@@ -470,7 +587,7 @@ mod tests {
         let reseal = |bytes: &mut Vec<u8>| {
             let crc = seed.checksum(HEADER_LEN as u64, &[&bytes[HEADER_LEN + 4..][..4092]]);
             bytes[HEADER_LEN..][..4].copy_from_slice(&crc.to_le_bytes());
-            decode(bytes).map(|(_, listing)| listing.entries[1].body)
+            decode(bytes).map(|(_, listing)| listing.entries[1].body())
         };
         let units_at = HEADER_LEN + BLOCK_HEAD_LEN + ENTRY_LEN + 28;
         assert_eq!(reseal(&mut bytes), Ok(Body::Gone));
@@ -506,7 +623,7 @@ mod tests {
         listing.note_scrubbed(&remains);
         assert_eq!(listed(&listing), [(0, u32::MAX), (2, 0), (0, u32::MAX)]);
         assert_eq!(listing.scrubbed(), 1);
-        assert_eq!(listing.entries[0].body, Body::Whole);
+        assert_eq!(listing.entries[0].body(), Body::Whole);
     }
 
     #[test]

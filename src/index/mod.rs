@@ -93,16 +93,23 @@ impl Index {
         Self::of(1, Shard::default)
     }
 
-    /// An empty index with room for so many keys.
-    pub(crate) fn with_room(keys: usize) -> Self {
-        Self::of(1, || Shard::with_room(keys / SHARDS))
+    /// An empty index with room for keys of these fingerprints.
+    pub(crate) fn with_room(fingerprints: impl Iterator<Item = u64>) -> Self {
+        let mut keys = vec![0_u32; SHARDS];
+        for fingerprint in fingerprints {
+            if let Some(keys) = keys.get_mut(Self::shard_of(fingerprint)) {
+                *keys = keys.saturating_add(1);
+            }
+        }
+        let mut keys = keys.into_iter();
+        Self::of(1, || Shard::with_room(keys.next().unwrap_or(0) as usize))
     }
 
     /// The index that another one has left, whose first live ordinal was this one. What does not look
     /// like one finds nothing, or records of other keys.
     pub(crate) fn restore(first_live: u32, shards: impl IntoIterator<Item = ShardLines>) -> Self {
         let mut shards = shards.into_iter();
-        Self::of(first_live, || Shard { lines: shards.next().unwrap_or_default() })
+        Self::of(first_live, || Shard::of(shards.next().unwrap_or_default()))
     }
 
     fn of(first_live: u32, mut shard: impl FnMut() -> Shard) -> Self {
@@ -143,6 +150,9 @@ impl Index {
     pub(crate) fn shrink(&self) {
         for shard in &self.shards {
             let mut shard = shard.write();
+            if shard.lines.is_empty() {
+                continue;
+            }
             let window = self.window();
             counting(&self.lines, &mut shard, |shard| shard.shrink(window));
         }
@@ -343,7 +353,7 @@ mod tests {
 
     #[test]
     fn with_room_grows_little() {
-        let index = Index::with_room(1_000_000);
+        let index = Index::with_room((0..1_000_000).map(spread));
         let before = index.memory_bytes();
         for i in 0..1_000_000 {
             index.change(spread(i), |_| Change::Put(at(1, 1)));

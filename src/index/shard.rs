@@ -18,10 +18,17 @@ const MAX_STEPS: usize = 4;
 /// Where a slot is: a line, and which of its slots.
 pub(super) type Place = (usize, usize);
 
+/// Of so few lines, chance may fill two while others are empty.
+const FEW_LINES: usize = 16;
+/// Sizes that are tried when a shard grows.
+const MAX_TRIES: usize = 8;
+
 /// Lines and what is in them.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     pub(super) lines: Vec<Line>,
+    /// How many keys have been given up since the last time that the shard was found to have room.
+    given_up: Option<usize>,
 }
 
 /// A line that would have room if one of its slots were moved.
@@ -33,9 +40,14 @@ struct Step {
 }
 
 impl Shard {
+    /// A shard of these lines.
+    pub(super) fn of(lines: Vec<Line>) -> Self {
+        Self { lines, given_up: None }
+    }
+
     /// An empty shard with room for so many keys, but for chance.
     pub(super) fn with_room(keys: usize) -> Self {
-        Self { lines: vec![Line::EMPTY; lines_for(keys)] }
+        Self::of(vec![Line::EMPTY; lines_for(keys)])
     }
 
     /// The place of a key, and what it says.
@@ -76,12 +88,34 @@ impl Shard {
     /// Finds a place for a key that has none; grows if there is no room.
     fn insert(&mut self, slot: Slot, window: Window) {
         while !self.place(slot, window) {
-            if self.lines.len() >= MAX_LINES {
-                let [line, _] = self.lines_of(slot.tag);
-                return self.set((line, 0), Some(slot));
+            if !self.would_growing_help(window) {
+                return self.give_up_for(slot);
             }
             self.grow(window);
         }
+    }
+
+    /// Takes the place of another key, which is forgotten.
+    fn give_up_for(&mut self, slot: Slot) {
+        let [line, _] = self.lines_of(slot.tag);
+        self.set((line, 0), Some(slot));
+    }
+
+    /// False if there is room enough, and only these few keys find none. Chance does not do that: they
+    /// were chosen by somebody who knows the secret, and would have the shard grow without end.
+    fn would_growing_help(&mut self, window: Window) -> bool {
+        let count = self.lines.len();
+        if count < FEW_LINES {
+            return true;
+        }
+        // Counting goes through all lines, and so is done for many keys at once.
+        if let Some(given_up) = self.given_up.as_mut().filter(|given_up| **given_up < count) {
+            *given_up += 1;
+            return false;
+        }
+        let is_crowded = self.entries(window).count() * 2 >= count * SLOTS;
+        self.given_up = if is_crowded { None } else { Some(0) };
+        is_crowded && count < MAX_LINES
     }
 
     /// Empties what is dead.
@@ -94,10 +128,11 @@ impl Shard {
     /// Gives memory back if a third of it is not needed.
     pub(super) fn shrink(&mut self, window: Window) {
         let held = self.entries(window).count();
-        if held * 3 < self.lines.len() * SLOTS * 2
-            && let Some(shrunk) = self.spread_over(lines_for(held), window)
-        {
-            *self = shrunk;
+        if held * 3 < self.lines.len() * SLOTS * 2 {
+            let (shrunk, crowded) = self.spread_over(lines_for(held), window);
+            if crowded.is_empty() {
+                *self = shrunk;
+            }
         }
     }
 
@@ -184,18 +219,23 @@ impl Shard {
 
     fn grow(&mut self, window: Window) {
         let mut count = self.lines.len();
-        loop {
+        for _ in 0..MAX_TRIES {
             count += (count / GROWTH_DIVISOR).max(1);
-            if let Some(grown) = self.spread_over(count, window) {
+            let (grown, crowded) = self.spread_over(count, window);
+            if crowded.is_empty() {
                 *self = grown;
                 return;
             }
         }
+        // As above: they are meant to find no place.
+        let (mut grown, crowded) = self.spread_over(count, window);
+        crowded.into_iter().for_each(|slot| grown.give_up_for(slot));
+        *self = grown;
     }
 
-    /// The same keys in so many lines, if there is room for them: each in the emptier of its two.
-    fn spread_over(&self, count: usize, window: Window) -> Option<Self> {
-        let mut spread = Self { lines: vec![Line::EMPTY; count] };
+    /// The same keys in so many lines, each in the emptier of its two, and those that find no place.
+    fn spread_over(&self, count: usize, window: Window) -> (Self, Vec<Slot>) {
+        let mut spread = Self::of(vec![Line::EMPTY; count]);
         let mut filled = vec![0; count];
         let mut crowded = Vec::new();
         for slot in self.entries(window) {
@@ -209,7 +249,8 @@ impl Shard {
                 _ => crowded.push(slot),
             }
         }
-        crowded.into_iter().all(|slot| spread.place(slot, window)).then_some(spread)
+        crowded.retain(|slot| !spread.place(*slot, window));
+        (spread, crowded)
     }
 }
 
@@ -227,4 +268,76 @@ fn without_dead(line: &Line, window: Window) -> Line {
         }
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::line::TAG_BITS;
+
+    const WINDOW: Window = Window { lowest: 1, first_live: 1 };
+
+    // splitmix64, Steele et al., "Fast splittable pseudorandom number generators" (2014).
+    fn spread(i: u64) -> u64 {
+        let mut z = i.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) >> (64 - TAG_BITS)
+    }
+
+    fn put(shard: &mut Shard, tag: u64, position: u32) {
+        let location = Location { ordinal: 1, position };
+        shard.change(tag, WINDOW, |_| Change::Put(location));
+    }
+
+    fn position_of(shard: &Shard, tag: u64) -> Option<u32> {
+        shard.find(tag, WINDOW).map(|(_, location)| location.position)
+    }
+
+    #[test]
+    fn chance_never_makes_a_shard_give_a_key_up() {
+        for round in 0..2_000 {
+            let mut shard = Shard::default();
+            for i in 0..400 {
+                put(&mut shard, spread(round << 32 | i), i as u32 + 1);
+                assert_eq!(shard.given_up, None, "round {round}, key {i}");
+            }
+            assert_eq!(shard.entries(WINDOW).count(), 400);
+        }
+    }
+
+    #[test]
+    fn keys_that_share_their_lines_do_not_make_a_shard_grow_without_end() {
+        let few = Shard::of(vec![Line::EMPTY; 500]);
+        let target = few.lines_of(spread(0));
+        let alike = (1..).map(spread).filter(|tag| few.lines_of(*tag) == target);
+        let alike: Vec<u64> = alike.take(60).collect();
+        let mut shard = Shard::default();
+        for i in 0..600 {
+            put(&mut shard, spread(1 << 40 | i), i as u32 + 1);
+        }
+        let before = shard.lines.len();
+        for (i, tag) in alike.iter().enumerate() {
+            put(&mut shard, *tag, 10_000 + i as u32);
+            assert_eq!(position_of(&shard, *tag), Some(10_000 + i as u32), "the last one is there");
+        }
+        assert!(shard.lines.len() <= 2 * before + FEW_LINES, "{} lines", shard.lines.len());
+        for (i, tag) in alike.iter().enumerate() {
+            let found = position_of(&shard, *tag);
+            assert!(found.is_none_or(|position| position == 10_000 + i as u32));
+        }
+        let kept = (0..600).filter(|i| position_of(&shard, spread(1 << 40 | i)).is_some());
+        assert!(kept.count() >= 600 - 12, "only those of the two lines made room");
+    }
+
+    #[test]
+    fn a_shard_that_has_all_keys_holds_all_of_them() {
+        let mut shard = Shard::default();
+        for i in 0..20_000 {
+            put(&mut shard, spread(i), i as u32 + 1);
+        }
+        for i in 0..20_000 {
+            assert_eq!(position_of(&shard, spread(i)), Some(i as u32 + 1));
+        }
+        assert!(shard.lines.len() * SLOTS < 20_000 * 3 / 2);
+    }
 }

@@ -83,7 +83,7 @@ impl KeyspaceCore {
             }
         }
         let mut batch = Batch::of(pass);
-        for entry in listing.entries.iter().filter(|entry| entry.body != Body::Scrubbed) {
+        for entry in listing.entries.iter().filter(|entry| entry.body() != Body::Scrubbed) {
             let named = self.index.get(entry.hash.fingerprint());
             let by_key =
                 is_planted(Bug::ReinsertedScrubbed) && self.floors.of_key(entry.hash, 0).is_some();
@@ -168,7 +168,7 @@ impl KeyspaceCore {
     ) -> Result<bool> {
         let mut took_all = true;
         for entry in &listing.entries {
-            match self.floors.of_all(entry.seq).filter(|_| entry.body == Body::Whole) {
+            match self.floors.of_all(entry.seq).filter(|_| entry.body() == Body::Whole) {
                 Some(floor) if self.is_certain(floor, certain) => {
                     self.take_slot(ordinal, segment, entry);
                 }

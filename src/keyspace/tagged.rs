@@ -40,7 +40,7 @@ impl KeyspaceCore {
             let wanted = tag_fingerprint(tag);
             for listed in listing.tags.iter().filter(|listed| listed.fingerprint == wanted) {
                 let Some(entry) = listing.entries.get(listed.entry as usize) else { continue };
-                if entry.body == Body::Whole
+                if entry.body() == Body::Whole
                     && let Some(found) = self.tagged(*ordinal, segment, entry, tag)?
                 {
                     take(found);

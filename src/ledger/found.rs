@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::scan::{Around, Behind, Head, Scan, opening, scan};
-use crate::disk::{Access, Disk, EntryKind as DirEntryKind, read_full_at};
+use super::scan::{Around, Behind, FileBytes, Head, Scan, opening, scan};
+use crate::disk::{Access, Disk, EntryKind as DirEntryKind};
 use crate::error::{Error, Result};
 use crate::format::ledger::{
     ChainedEntry, EntryKind, LedgerMark, MAX_FILE_LEN, Turn, entries_in_file, offset_of,
@@ -167,7 +167,7 @@ pub(crate) fn read_ledger(
         let mut behind = Behind::Nothing;
         if let Some(following) = following {
             let bytes = read_whole(place, following)?;
-            let opened = opening(place.store_id, following, &bytes);
+            let opened = opening(place.store_id, following, &bytes.used);
             behind = match opened.filter(|_| following == number + 1) {
                 Some(opened) => Behind::File(opened.carried, opened.turn),
                 None => Behind::Unknown,
@@ -230,18 +230,17 @@ fn list(place: Place<'_>, found: &mut FoundLedger) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// A file's bytes; none if it cannot be read or is longer than any file of a ledger, which is as good as
-/// damaged. What is found damaged stays marked so for good, so a read that fails is tried once more.
-fn read_whole(place: Place<'_>, number: u64) -> Result<Vec<u8>> {
+/// A file's bytes; none if it cannot be read, which is as good as damaged, as is one that is longer than
+/// any. What is found damaged stays marked so for good, so a read that fails is tried once more.
+fn read_whole(place: Place<'_>, number: u64) -> Result<FileBytes> {
     let path = place.dir.join(log_name(number));
     let file = place.disk.open(&path, Access::Read).map_err(|e| Error::io("open", &path, e))?;
     let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
-    let len = if len > MAX_FILE_LEN { 0 } else { len };
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-    let mut read = || read_full_at(&*file, &mut bytes, 0);
-    let read = read().or_else(|_| read()).unwrap_or(0);
-    bytes.truncate(read);
-    Ok(bytes)
+    if len > MAX_FILE_LEN {
+        return Ok(FileBytes::default());
+    }
+    let read = || FileBytes::read(&*file, len);
+    Ok(read().or_else(|_| read()).unwrap_or_default())
 }
 
 impl FoundLedger {
@@ -249,7 +248,7 @@ impl FoundLedger {
         &mut self,
         place: Place<'_>,
         number: u64,
-        bytes: &[u8],
+        bytes: &FileBytes,
         scan: Scan,
         visit: &mut dyn FnMut(u64, &ChainedEntry),
     ) {
@@ -267,10 +266,10 @@ impl FoundLedger {
         self.files.push(FoundFile { number, newest_at_ms });
         self.newest = Some(Newest {
             number,
-            capacity: entries_in_file(bytes.len() as u64),
+            capacity: entries_in_file(bytes.len),
             bound: scan.bound,
             end: scan.end,
-            rewrite: rewrite(bytes, &scan),
+            rewrite: rewrite(&bytes.used, &scan),
             path: path.clone(),
         });
         self.torn = (scan.used > scan.end && scan.problems.is_empty()).then_some(path);

@@ -1,9 +1,15 @@
 //! Checking one file of the ledger: which entries count, where it ends, and what is wrong with it.
 
+use std::io;
+
+use crate::disk::{DiskFile, read_full_at};
 use crate::format::ledger::{
     ChainHash, ChainedEntry, ENTRY_LEN, EntryKind, LedgerHeader, Place, Turn, decode_place,
     entries_in_file, genesis, offset_of,
 };
+
+/// What is read in one go.
+const PIECE_LEN: usize = 64 * 1024;
 
 /// An entry's number and its hash, by which it vouches for all before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +68,39 @@ pub(super) struct Scan {
     pub(super) head: Option<Head>,
 }
 
+/// A file's bytes, without the zeros behind its last entry.
+#[derive(Debug, Default)]
+pub(super) struct FileBytes {
+    pub(super) used: Vec<u8>,
+    /// Of the whole file.
+    pub(super) len: u64,
+}
+
+impl FileBytes {
+    /// Reads a file of this length.
+    pub(super) fn read(file: &dyn DiskFile, len: u64) -> io::Result<Self> {
+        let mut bytes = Self { used: Vec::new(), len };
+        let mut piece = vec![0; PIECE_LEN];
+        let mut offset = 0;
+        loop {
+            let read = read_full_at(file, &mut piece, offset as u64)?;
+            let piece = piece.get(..read).unwrap_or_default();
+            if piece.iter().any(|byte| *byte != 0) {
+                bytes.used.resize(offset, 0);
+                bytes.used.extend_from_slice(piece);
+            }
+            offset += read;
+            if read < PIECE_LEN {
+                bytes.len = offset as u64;
+                break;
+            }
+        }
+        // An entry may end with zeros in the next piece.
+        bytes.used.resize((bytes.used.len() + ENTRY_LEN).min(offset), 0);
+        Ok(bytes)
+    }
+}
+
 /// Reads what a file goes on from: from its header, or else from its first entry.
 pub(super) fn opening(store_id: [u8; 16], number: u64, bytes: &[u8]) -> Option<Opening> {
     let first = match place(bytes, 0) {
@@ -90,17 +129,20 @@ fn place(bytes: &[u8], index: usize) -> Place {
 }
 
 /// Checks a file.
-pub(super) fn scan(bytes: &[u8], around: &Around) -> Scan {
+pub(super) fn scan(file: &FileBytes, around: &Around) -> Scan {
     let mut scan = Scan::default();
+    let (bytes, len) = (file.used.as_slice(), file.len);
     let Some(opening) = opening(around.store_id, around.number, bytes) else {
         scan.problem(0, "a ledger file of another store, or without a readable header");
         return scan;
     };
-    scan.check_opening(bytes, &opening, around);
-    let places: Vec<Place> =
-        (0..entries_in_file(bytes.len() as u64)).map(|index| place(bytes, index)).collect();
+    scan.check_opening(file, &opening, around);
+    let capacity = entries_in_file(len);
+    // All behind these are blank.
+    let count = entries_in_file(bytes.len() as u64).saturating_add(1).min(capacity);
+    let places: Vec<Place> = (0..count).map(|index| place(bytes, index)).collect();
     scan.used = places.iter().rposition(|place| *place != Place::Blank).map_or(0, |last| last + 1);
-    let rest = offset_of(places.len());
+    let rest = offset_of(capacity);
     let rest_start = usize::try_from(rest).unwrap_or(usize::MAX);
     if bytes.get(rest_start..).unwrap_or_default().iter().any(|byte| *byte != 0) {
         scan.problem(rest, "something behind the last entry");
@@ -117,11 +159,11 @@ pub(super) fn scan(bytes: &[u8], around: &Around) -> Scan {
         Behind::Unknown => (marks.max(known).max(scan.used as u64), false),
         Behind::Nothing => (if around.exact { known } else { marks.max(known) }, around.exact),
     };
-    if bound > places.len() as u64 {
-        scan.problem(rest.min(bytes.len() as u64), "entries that had been there are missing");
+    if bound > capacity as u64 {
+        scan.problem(rest.min(len), "entries that had been there are missing");
     }
-    scan.bound = usize::try_from(bound).unwrap_or(usize::MAX).min(places.len());
-    scan.walk(&places, &opening, around);
+    scan.bound = usize::try_from(bound).unwrap_or(usize::MAX).min(capacity);
+    scan.walk(&places, capacity, &opening, around);
     if exact && scan.used > scan.bound {
         let behind = places.iter().skip(scan.bound).position(|place| *place != Place::Blank);
         scan.problem(
@@ -138,16 +180,13 @@ impl Scan {
         self.problems.push((offset, what));
     }
 
-    fn check_opening(&mut self, bytes: &[u8], opening: &Opening, around: &Around) {
+    fn check_opening(&mut self, file: &FileBytes, opening: &Opening, around: &Around) {
         if !opening.has_header {
             self.problem(0, "header of a ledger file");
         }
-        let stated = LedgerHeader::decode(bytes).map_or(bytes.len() as u64, |h| h.file_len);
-        if stated != bytes.len() as u64 {
-            self.problem(
-                stated.min(bytes.len() as u64),
-                "a ledger file that is not as long as it was",
-            );
+        let stated = LedgerHeader::decode(&file.used).map_or(file.len, |h| h.file_len);
+        if stated != file.len {
+            self.problem(stated.min(file.len), "a ledger file that is not as long as it was");
         }
         let first = opening.carried.number == 0;
         if first && opening.carried.hash != genesis(around.store_id) {
@@ -161,11 +200,12 @@ impl Scan {
 
     /// Goes through the entries: below the bound each must be there, whole and linked to the one
     /// before; above it the newest file ends with the first that is not.
-    fn walk(&mut self, places: &[Place], opening: &Opening, around: &Around) {
+    fn walk(&mut self, places: &[Place], capacity: usize, opening: &Opening, around: &Around) {
         let may_be_torn = around.behind == Behind::Nothing && !around.exact;
         let mut previous = Some(opening.carried.hash);
         let mut last_what = "";
-        for (index, place) in places.iter().enumerate() {
+        for index in 0..capacity {
+            let place = places.get(index).unwrap_or(&Place::Blank);
             let number = opening.carried.number.saturating_add(1 + index as u64);
             if index >= self.bound && !may_be_torn {
                 break;

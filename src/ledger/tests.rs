@@ -1,6 +1,6 @@
 //! Tests of one file of the ledger: what is torn, what is lost, and where a file ends.
 
-use super::scan::{Around, Behind, Head, Scan, opening, scan};
+use super::scan::{Around, Behind, FileBytes, Head, Scan, opening, scan};
 use crate::format::ledger::{
     ENTRY_LEN, EntryFields, EntryKind, LedgerHeader, Turn, genesis, offset_of,
 };
@@ -39,7 +39,8 @@ fn wipe(bytes: &mut [u8], index: usize) {
 
 fn look(bytes: &[u8], behind: Behind, known: Option<Head>, exact: bool) -> Scan {
     let (store_id, number) = (STORE_ID, 1);
-    scan(bytes, &Around { store_id, number, before: None, behind, known, exact })
+    let file = FileBytes { used: bytes.to_vec(), len: bytes.len() as u64 };
+    scan(&file, &Around { store_id, number, before: None, behind, known, exact })
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl Owner {
             return Ok(writer.listing().clone());
         }
         drop(sealing);
-        match load::load(&*self.engine.disk, segment.path()) {
+        match load::load(&*self.engine.disk, segment.path(), true) {
             Ok(loaded) => Ok(loaded.listing),
             Err(LoadError::Failed(e)) if !e.is_not_found() => Err(e),
             Err(_) => Ok(Listing::default()),

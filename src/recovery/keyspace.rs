@@ -28,8 +28,10 @@ impl Recovery<'_> {
             floors.apply(tombstone);
         }
         floors.raise(TombstoneScope::All, &[], Floor::undated(owner.manifest().floor));
-        let snapshot = self.snapshot(&owner);
-        let found = self.segments(&owner, snapshot.as_ref().map(|(snapshot, _)| snapshot))?;
+        let waiting = self.waiting(&owner)?;
+        let snapshot = self.snapshot(&owner, waiting.iter().map(|waiting| waiting.allocated).sum());
+        let known = snapshot.as_ref().map(|(snapshot, _)| snapshot);
+        let found = self.segments(&owner, waiting, known)?;
         self.fail_closed(&owner, &floors, &found)?;
         let Found { segments, as_known, .. } = found;
         let index = match snapshot.filter(|_| as_known) {

@@ -8,7 +8,7 @@ mod rebuild;
 mod segments;
 mod snapshot;
 
-pub(crate) use snapshot::{SNAPSHOT_FILE, write_snapshot};
+pub(crate) use snapshot::{SNAPSHOT_FILE, check_snapshot, write_snapshot};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -127,7 +127,8 @@ impl Recovery<'_> {
                 owner.update_manifest(|manifest| manifest.floor = manifest.floor.max(last))?;
             }
         }
-        let found = self.segments(&owner, None)?;
+        let waiting = self.waiting(&owner)?;
+        let found = self.segments(&owner, waiting, None)?;
         if found.foreign || !found.lost.is_empty() {
             // What they hold may be as old as anything: no tombstone over it is forgotten.
             owner.note_undurable(Some(0));

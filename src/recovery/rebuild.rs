@@ -30,8 +30,9 @@ struct Note {
 /// The winner of each key is the record written last: for one key the orders of sequence numbers,
 /// segments and offsets agree.
 pub(super) fn rebuild(owner: &Owner, floors: &Floors, segments: Vec<Taken>) -> Index {
-    let count = segments.iter().map(|taken| taken.listing.entries.len()).sum();
-    let mut index = Index::with_room(count);
+    let entries = || segments.iter().flat_map(|taken| &taken.listing.entries);
+    let count = entries().count();
+    let mut index = Index::with_room(entries().map(|entry| entry.hash.fingerprint()));
     let listed: Vec<Listed> = segments
         .into_iter()
         .map(|taken| (owner.table.push(&taken.segment), taken.segment, taken.listing))
@@ -95,7 +96,7 @@ impl Share<'_, '_> {
                 let Some(notes) = notes else { continue };
                 // One that was erased wins over older ones all the same.
                 let gone =
-                    entry.body != Body::Whole || floors.of_key(entry.hash, entry.seq).is_some();
+                    entry.body() != Body::Whole || floors.of_key(entry.hash, entry.seq).is_some();
                 if gone && is_planted(Bug::InvisibleSkipped) {
                     continue;
                 }

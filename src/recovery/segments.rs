@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::Recovery;
 use crate::bucket::Bucket;
-use crate::disk::{Access, DirEntry, Disk, EntryKind, read_full_at};
+use crate::disk::{Access, DirEntry, Disk, DiskFile, EntryKind, read_full_at};
 use crate::error::{Error, Result};
 use crate::format::ledger::How;
 use crate::format::record::RecordKind;
-use crate::format::segment_header::SegmentHeader;
-use crate::format::sidecar::{self, Listing};
+use crate::format::segment_header::{MAX_LEN, SegmentHeader};
+use crate::format::sidecar::{self, Listing, SidecarEntry};
 use crate::format::snapshot::{Snapshot, SnapshotPlace};
 use crate::ledger::{Counts, DropNote, LedgerBucket};
 use crate::owner::Owner;
@@ -19,7 +19,10 @@ use crate::parallel;
 use crate::pseudonym::KeyRing;
 use crate::segment::load::{LoadError, Loaded, Verdict, load, load_known, read_header, settle};
 use crate::segment::part::is_part_name;
-use crate::segment::writer::{parse_segment_name, segment_name, sidecar_path, write_sidecar};
+use crate::segment::scan::show_tags;
+use crate::segment::writer::{
+    parse_segment_name, segment_name, sidecar_header, sidecar_path, write_sidecar_of,
+};
 use crate::segment::{Extent, Segment};
 use crate::time::Timestamp;
 use crate::trash::{TrashItem, trash_name};
@@ -49,18 +52,20 @@ pub(super) struct Found {
 }
 
 /// A segment file that is to be taken up.
-struct Waiting {
+pub(super) struct Waiting {
     bucket: Arc<Bucket>,
     number: u64,
     path: PathBuf,
     /// A measure of the work that taking it up may be.
     bytes: u64,
+    /// So much of it is on the disk at most; files may have holes.
+    pub(super) allocated: u64,
 }
 
 impl Recovery<'_> {
-    /// Takes up all segments of an owner. Buckets past their deadline are dropped unread.
-    /// With the snapshot that is going to be used, if they are the ones it knows.
-    pub(super) fn segments(&mut self, owner: &Owner, known: Option<&Snapshot>) -> Result<Found> {
+    /// The segments of an owner that are to be taken up, in the order of their numbers. Buckets past
+    /// their deadline are dropped unread.
+    pub(super) fn waiting(&mut self, owner: &Owner) -> Result<Vec<Waiting>> {
         let mut waiting = Vec::new();
         let disk = &*self.engine.disk;
         let entries = disk.read_dir(owner.dir()).map_err(|e| Error::io("list", owner.dir(), e))?;
@@ -75,6 +80,17 @@ impl Recovery<'_> {
             }
         }
         waiting.sort_by_key(|waiting: &Waiting| waiting.number);
+        Ok(waiting)
+    }
+
+    /// Takes up these segments of an owner. With the snapshot that is going to be used, if they are the
+    /// ones it knows.
+    pub(super) fn segments(
+        &mut self,
+        owner: &Owner,
+        waiting: Vec<Waiting>,
+        known: Option<&Snapshot>,
+    ) -> Result<Found> {
         let loaded = known.and_then(|known| self.load_known(&waiting, known));
         let mut found = Found { as_known: loaded.is_some(), ..Found::default() };
         let loaded = loaded.unwrap_or_else(|| self.load(&waiting));
@@ -114,7 +130,7 @@ impl Recovery<'_> {
         let bytes = waiting.iter().map(|waiting| waiting.bytes).sum();
         let is_kept = waiting.len() <= MAX_KEPT_OPEN;
         parallel::map(waiting, parallel::threads_for(bytes), |waiting| {
-            load(disk, &waiting.path).map(|loaded| keep_open(loaded, is_kept))
+            load(disk, &waiting.path, false).map(|loaded| keep_open(loaded, is_kept))
         })
     }
 
@@ -145,8 +161,8 @@ impl Recovery<'_> {
         let mut lens = Vec::new();
         for number in &numbers {
             let stated = self.stated(&bucket.dir().join(segment_name(*number)));
-            lens.push(stated.map_or(0, |(_, len)| len));
-            if let Some((header, _)) = stated {
+            lens.push(stated.map_or((0, 0), |(_, len, allocated)| (len, allocated)));
+            if let Some((header, ..)) = stated {
                 bucket.lower_deadline(Timestamp::from_millis(header.deadline_ms));
             }
         }
@@ -155,9 +171,9 @@ impl Recovery<'_> {
             return self.leave(owner, bucket);
         }
         let bucket = Arc::new(bucket);
-        for (number, bytes) in numbers.into_iter().zip(lens) {
+        for (number, (bytes, allocated)) in numbers.into_iter().zip(lens) {
             let path = bucket.dir().join(segment_name(number));
-            waiting.push(Waiting { bucket: Arc::clone(&bucket), number, path, bytes });
+            waiting.push(Waiting { bucket: Arc::clone(&bucket), number, path, bytes, allocated });
         }
         owner.buckets.write().insert(bucket.start, bucket);
         Ok(())
@@ -174,10 +190,11 @@ impl Recovery<'_> {
             && disk.read_dir(path).is_err_and(is_missing)
     }
 
-    /// What a segment file says of itself, and its length.
-    fn stated(&self, path: &Path) -> Option<(SegmentHeader, u64)> {
+    /// What a segment file says of itself, its length, and how much of it takes space.
+    fn stated(&self, path: &Path) -> Option<(SegmentHeader, u64, u64)> {
         let file = self.engine.disk.open(path, Access::Read).ok()?;
-        Some((read_header(&*file, path).ok()?, file.len().ok()?))
+        let len = file.len().ok()?.min(MAX_LEN);
+        Some((read_header(&*file, path).ok()?, len, file.allocated_bytes().ok()?.min(len)))
     }
 
     /// Reads the keys of a log bucket. Rows without a key are condemned: their subjects cannot be
@@ -225,8 +242,9 @@ impl Recovery<'_> {
             let path = bucket.join(&entry.name);
             let records = sidecar_count(disk, &path);
             let bytes = disk.open(&path, Access::Read).and_then(|file| file.allocated_bytes());
-            counts.records = counts.records.zip(records).map(|(sum, records)| sum + records);
-            counts.bytes = counts.bytes.zip(bytes.ok()).map(|(sum, bytes)| sum + bytes);
+            counts.records =
+                counts.records.zip(records).map(|(sum, more)| sum.saturating_add(more));
+            counts.bytes = counts.bytes.zip(bytes.ok()).map(|(sum, more)| sum.saturating_add(more));
         }
         counts
     }
@@ -306,10 +324,10 @@ impl Recovery<'_> {
         let extent = Extent { durable, ..loaded.extent };
         let host = self.engine.host.clone();
         let open = || disk.open(&path, Access::Read).ok();
-        let file = loaded.file.or_else(|| host.mapped.then(open).flatten());
+        let file = loaded.file.or_else(|| (host.mapped || !sealed).then(open).flatten());
         let segment = Segment::new(loaded.header, path, host, file.as_ref(), extent, false);
-        if settled && !sealed {
-            write_sidecar(disk, &segment, extent.published, &loaded.listing);
+        if let Some(file) = file.filter(|_| settled && !sealed) {
+            write_walked_sidecar(disk, &segment, &*file, &loaded.listing.entries, extent);
         }
         Some(Taken { segment: Arc::new(segment), listing: loaded.listing })
     }
@@ -335,7 +353,7 @@ impl Recovery<'_> {
             let files = disk.read_dir(&path).unwrap_or_default();
             let segments = files.iter().filter(|file| parse_segment_name(&file.name).is_some());
             let stated = segments.filter_map(|file| self.stated(&path.join(&file.name)));
-            let stated: Vec<SegmentHeader> = stated.map(|(header, _)| header).collect();
+            let stated: Vec<SegmentHeader> = stated.map(|(header, ..)| header).collect();
             let first = stated.iter().min_by_key(|header| header.deadline_ms);
             if let Some(header) = first.filter(|header| header.deadline_ms <= now.as_millis()) {
                 let instance = self.engine.next_number();
@@ -368,6 +386,21 @@ impl Recovery<'_> {
 fn keep_open(loaded: Loaded, is_kept: bool) -> Loaded {
     let file = loaded.file.filter(|_| is_kept);
     Loaded { file, ..loaded }
+}
+
+/// Writes the sidecar of a segment that has been walked. Its tags are read once more, since there may
+/// be many.
+fn write_walked_sidecar(
+    disk: &dyn Disk,
+    segment: &Segment,
+    file: &dyn DiskFile,
+    entries: &[SidecarEntry],
+    extent: Extent,
+) {
+    let (end, tags) = (extent.published, extent.tags as usize);
+    let header = sidecar_header(segment, end, entries.len(), tags);
+    let seed = segment.header.seed();
+    write_sidecar_of(disk, segment, &header, entries, &|take| show_tags(file, seed, end, take));
 }
 
 /// How many records the sidecar of a segment says there are.

@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use super::Recovery;
 use crate::disk::{Access, DiskFile, read_full_at, write_all_at};
 use crate::error::{Error, Result};
+use crate::format::record::MIN_RECORD_LEN;
+use crate::format::segment_header::MAX_LEN;
+use crate::format::sidecar::encoded_len;
 use crate::format::snapshot::{
     GROUP_SHARDS, HEADER_LEN, Snapshot, SnapshotGroup, SnapshotPlace, decode_group, encode_group,
     group_count,
 };
-use crate::index::{Index, ShardLines};
+use crate::index::{Index, Line, MAX_ORDINALS, ShardLines};
 use crate::keyspace::KeyspaceCore;
 use crate::owner::Owner;
 use crate::parallel;
@@ -19,22 +22,34 @@ use crate::parallel;
 /// The file of a keyspace that holds its index after a clean close.
 pub(crate) const SNAPSHOT_FILE: &str = "INDEX";
 
+/// A snapshot may be as long as this, however little it is of: the lines of keys that have left stay for
+/// a while.
+const MAX_SPARE_LEN: u64 = 16 << 20;
+/// Bytes of segments for each byte of a longer one. Of the shortest records a line of six is of 528.
+const MIN_BYTES_PER_BYTE: u64 = 4;
+
 /// Where a keyspace's snapshot lies.
 pub(crate) fn snapshot_path(owner: &Owner) -> PathBuf {
     owner.dir().join(SNAPSHOT_FILE)
 }
 
 impl Recovery<'_> {
-    /// The snapshot of the last close and the index in it, if that close was clean.
-    pub(super) fn snapshot(&self, owner: &Owner) -> Option<(Snapshot, Index)> {
+    /// The snapshot of the last close and the index in it, if that close was clean. One that takes much
+    /// more memory than an index of these bytes of segments need take is not worth it.
+    pub(super) fn snapshot(&self, owner: &Owner, bytes: u64) -> Option<(Snapshot, Index)> {
         let wanted = self.snapshot_id?;
         let file = self.engine.disk.open(&snapshot_path(owner), Access::Read).ok()?;
         let file_len = file.len().ok()?;
-        let header = read_at(&*file, 0, HEADER_LEN)?;
-        let head = read_at(&*file, 0, Snapshot::head_len(&header, file_len).ok()?)?;
-        let snapshot = Snapshot::decode(&head, file_len).ok()?;
+        if file_len > MAX_SPARE_LEN + bytes / MIN_BYTES_PER_BYTE {
+            return None;
+        }
+        let snapshot = read_snapshot(&*file, file_len)?;
         let is_of_last_close = snapshot.snapshot_id == wanted && snapshot.owner_id == owner.id;
-        if !is_of_last_close || snapshot.shard_count != Index::SHARD_COUNT as u64 {
+        if !is_of_last_close
+            || snapshot.shard_count != Index::SHARD_COUNT as u64
+            || snapshot.places.len() > MAX_ORDINALS as usize
+            || !snapshot.places.iter().all(is_possible)
+        {
             return None;
         }
         // Ordinals go on from there; long before they could end they begin anew.
@@ -42,6 +57,17 @@ impl Recovery<'_> {
         let shards = read_groups(&*file, &snapshot, file_len)?;
         Some((snapshot, Index::restore(first, shards)))
     }
+}
+
+/// True if a segment can be what is said of it.
+fn is_possible(place: &SnapshotPlace) -> bool {
+    place.len <= MAX_LEN
+        && place.records <= place.len / MIN_RECORD_LEN
+        && place.live <= place.records
+        && place.scrubbed <= place.records
+        && place.tags <= place.len
+        && place.punched <= MAX_LEN
+        && place.sidecar_bytes <= encoded_len(place.records, place.tags)
 }
 
 fn read_groups(file: &dyn DiskFile, snapshot: &Snapshot, file_len: u64) -> Option<Vec<ShardLines>> {
@@ -59,6 +85,36 @@ fn read_groups(file: &dyn DiskFile, snapshot: &Snapshot, file_len: u64) -> Optio
     let shards = parallel::map(&groups, parallel::threads_for(file_len), read);
     let shards: Option<Vec<Vec<ShardLines>>> = shards.into_iter().collect();
     Some(shards?.into_iter().flatten().collect())
+}
+
+/// What is wrong with the snapshot of a clean close, if there is one, and with which file. That of
+/// another close means nothing.
+pub(crate) fn check_snapshot(owner: &Owner, wanted: [u8; 16]) -> Option<(PathBuf, &'static str)> {
+    let path = snapshot_path(owner);
+    let file = owner.engine.disk.open(&path, Access::Read).ok()?;
+    let check = || {
+        let file_len = file.len().ok()?;
+        let snapshot = read_snapshot(&*file, file_len)?;
+        if snapshot.snapshot_id != wanted {
+            return Some(());
+        }
+        let mut offset = snapshot.groups_at();
+        for (at, group) in snapshot.groups.iter().enumerate() {
+            let shards = group_shards(at, snapshot.shard_count).len();
+            let bytes = read_at(&*file, offset, usize::try_from(group.len).ok()?)?;
+            decode_group::<Line>(*group, &bytes, shards).ok()?;
+            offset += group.len;
+        }
+        Some(())
+    };
+    if check().is_some() { None } else { Some((path, "an index that cannot be read")) }
+}
+
+/// Everything of a snapshot but the index itself.
+fn read_snapshot(file: &dyn DiskFile, file_len: u64) -> Option<Snapshot> {
+    let header = read_at(file, 0, HEADER_LEN)?;
+    let head = read_at(file, 0, Snapshot::head_len(&header, file_len).ok()?)?;
+    Snapshot::decode(&head, file_len).ok()
 }
 
 /// Leaves what the next open can start from, taken between two writes, while every segment is sealed. So

@@ -11,13 +11,11 @@ use super::writer::sidecar_path;
 use crate::disk::{Access, Disk, DiskFile, read_full_at, read_up_to, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::Unreadable;
-use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
-use crate::format::sidecar::{self, Body, Listing, SidecarHeader, encoded_len};
+use crate::format::segment_header::{HEADER_LEN, MAX_LEN, SegmentHeader};
+use crate::format::sidecar::{self, BLOCK_LEN, Body, Decoder, Listing, SidecarHeader};
 
 /// What is copied in one go.
 const COPY_LEN: usize = 1 << 20;
-/// From here on a sidecar is asked for its length first.
-const LONG_SIDECAR_LEN: u64 = 1 << 20;
 
 /// A segment file as found.
 #[derive(Debug)]
@@ -61,18 +59,28 @@ impl From<Error> for LoadError {
     }
 }
 
-/// Takes up a segment file for reading.
-pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
+impl From<Unreadable> for LoadError {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Damaged(what) => Self::Damaged(what),
+            Unreadable::Version(version) => Self::Version(version),
+        }
+    }
+}
+
+/// Takes up a segment file for reading. Without `keep_tags` the listing has none; they are counted.
+pub(crate) fn load(disk: &dyn Disk, path: &Path, keep_tags: bool) -> Result<Loaded, LoadError> {
     let file = disk.open(path, Access::Read).map_err(|e| Error::io("open", path, e))?;
     let file_len = file.len().map_err(|e| Error::io("measure", path, e))?;
-    let (sidecar, has_sidecar) = read_sidecar(disk, path);
+    let (sidecar, has_sidecar) = find_sidecar(disk, path, keep_tags);
     if file_len <= HEADER_LEN && !has_sidecar {
         return Err(LoadError::Unborn);
     }
     let header = read_header(&*file, path)?;
-    let bound = sidecar
-        .filter(|(sidecar, _, _)| sidecar.number == header.number && sidecar.salt == header.salt);
-    if let Some((sidecar, listing, sidecar_bytes)) = bound {
+    let bound = sidecar.filter(|Sidecar { header: sidecar, .. }| {
+        sidecar.number == header.number && sidecar.salt == header.salt
+    });
+    if let Some(Sidecar { header: sidecar, listing, len: sidecar_bytes }) = bound {
         let extent = Extent {
             published: sidecar.segment_len,
             durable: sidecar.segment_len.min(file_len),
@@ -88,7 +96,7 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
         return Ok(Loaded { header, file, file_len, extent, listing, verdict });
     }
     // Nothing is written behind the capacity, so nothing is looked for there.
-    let scanned = scan(&*file, header.seed(), file_len.min(header.capacity))
+    let scanned = scan(&*file, header.seed(), file_len.min(header.capacity), keep_tags)
         .map_err(|e| Error::io("read", path, e))?;
     let verdict = verdict(&scanned, has_sidecar);
     let listing = scanned.listing;
@@ -99,7 +107,7 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, LoadError> {
         max_seq: listing.entries.iter().map(|entry| entry.seq).max().unwrap_or(0),
         records: listing.entries.len() as u64,
         scrubbed: listing.scrubbed(),
-        tags: listing.tags.len() as u64,
+        tags: scanned.tags,
         punched: punched(&*file, file_len, &listing),
         sidecar_bytes: 0,
     };
@@ -120,13 +128,14 @@ pub(crate) fn load_known(
     let extent = Extent { durable: extent.published.min(file_len), ..extent };
     let (listing, verdict) = (Listing::default(), Verdict::Sealed);
     let loaded = Loaded { header, file: Some(file), file_len, extent, listing, verdict };
-    let is_known = loaded.header.salt == salt && file_len <= loaded.extent.published;
+    let published = loaded.extent.published;
+    let is_known = loaded.header.salt == salt && file_len <= published && published <= MAX_LEN;
     Ok(is_known.then_some(loaded))
 }
 
 /// Bytes of blocks that erasing has given back. What may have to be erased again is counted then.
 fn punched(file: &dyn DiskFile, file_len: u64, listing: &Listing) -> u64 {
-    let is_of = |body| listing.entries.iter().any(|entry| entry.body == body);
+    let is_of = |body| listing.entries.iter().any(|entry| entry.body() == body);
     if is_of(Body::Gone) || !is_of(Body::Scrubbed) {
         return 0;
     }
@@ -148,34 +157,52 @@ pub(crate) fn read_header(file: &dyn DiskFile, path: &Path) -> Result<SegmentHea
     let mut bytes = vec![0; HEADER_LEN as usize];
     let read = read_full_at(file, &mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
     bytes.truncate(read);
-    SegmentHeader::decode(&bytes).map_err(|unreadable| match unreadable {
-        Unreadable::Damaged(what) => LoadError::Damaged(what),
-        Unreadable::Version(version) => LoadError::Version(version),
-    })
+    Ok(SegmentHeader::decode(&bytes)?)
 }
 
-type ReadSidecar = (SidecarHeader, Listing, u64);
-
-/// The sidecar, if it can be believed, and whether there is one at all.
-fn read_sidecar(disk: &dyn Disk, segment: &Path) -> (Option<ReadSidecar>, bool) {
-    let Ok(file) = disk.open(&sidecar_path(segment), Access::Read) else { return (None, false) };
-    let read = || -> Option<ReadSidecar> {
-        let bytes = sidecar_bytes(&*file).ok()?;
-        let (header, listing) = sidecar::decode(&bytes).ok()?;
-        Some((header, listing, bytes.len() as u64))
-    };
-    (read(), true)
+/// What a sidecar says.
+#[derive(Debug)]
+pub(crate) struct Sidecar {
+    pub(crate) header: SidecarHeader,
+    pub(crate) listing: Listing,
+    /// Of the file.
+    pub(crate) len: u64,
 }
 
-/// The bytes of a sidecar. Of one that is long, and not as long as it says, only the header.
-pub(crate) fn sidecar_bytes(file: &dyn DiskFile) -> std::io::Result<Vec<u8>> {
-    let len = file.len()?;
-    if len <= LONG_SIDECAR_LEN {
-        return read_up_to(file, len);
+/// The sidecar of a segment, if it can be believed, and whether there is one at all.
+fn find_sidecar(disk: &dyn Disk, segment: &Path, keep_tags: bool) -> (Option<Sidecar>, bool) {
+    let path = sidecar_path(segment);
+    match disk.open(&path, Access::Read) {
+        Ok(file) => (read_sidecar(&*file, &path, keep_tags).ok(), true),
+        Err(_) => (None, false),
     }
-    let header = read_up_to(file, sidecar::HEADER_LEN as u64)?;
-    let stated = sidecar::decode_header(&header).map(|s| encoded_len(s.count, s.tag_count));
-    if stated.is_ok_and(|stated| stated == len) { read_up_to(file, len) } else { Ok(header) }
+}
+
+/// Reads a sidecar piece by piece, so that a length that is wrong costs no memory. Without `keep_tags` the
+/// listing has none.
+pub(crate) fn read_sidecar(
+    file: &dyn DiskFile,
+    path: &Path,
+    keep_tags: bool,
+) -> Result<Sidecar, LoadError> {
+    let failed = |e| Error::io("read", path, e);
+    let len = file.len().map_err(failed)?;
+    let header = read_up_to(file, sidecar::HEADER_LEN as u64).map_err(failed)?;
+    let header = sidecar::decode_header(&header)?;
+    let mut decoder = Decoder::new(&header, len, keep_tags)?;
+    let mut offset = sidecar::HEADER_LEN as u64;
+    let mut piece = vec![0; usize::try_from(len).map_or(COPY_LEN, |len| len.min(COPY_LEN))];
+    while offset < len {
+        let read = read_full_at(file, &mut piece, offset).map_err(failed)?;
+        let blocks = piece.get(..read / BLOCK_LEN * BLOCK_LEN).unwrap_or_default();
+        if blocks.is_empty() {
+            return Err(LoadError::Damaged("sidecar cut short"));
+        }
+        blocks.chunks(BLOCK_LEN).try_for_each(|block| decoder.push(block))?;
+        offset += blocks.len() as u64;
+    }
+    let listing = decoder.finish()?;
+    Ok(Sidecar { header, listing, len })
 }
 
 /// Makes what counts of a segment durable for certain, and cuts off what does not.
@@ -228,9 +255,10 @@ mod tests {
         };
         let bytes = sidecar::encode(&header, &Listing::default());
         write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0).unwrap();
-        assert_eq!(sidecar_bytes(&*file).unwrap(), bytes);
+        let read = || read_sidecar(&*file, Path::new("x"), true);
+        assert_eq!(read().unwrap().header, header);
         // More than there is memory; it takes no space.
         file.set_len(4 << 40).unwrap();
-        assert_eq!(sidecar_bytes(&*file).unwrap(), bytes[..sidecar::HEADER_LEN]);
+        assert!(matches!(read(), Err(LoadError::Damaged(_))));
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod part;
 mod reader;
 pub(crate) mod scan;
 mod touched;
+mod unused;
 mod verified;
 pub(crate) mod writer;
 

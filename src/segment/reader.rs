@@ -10,6 +10,7 @@ use crate::disk::read_full_at;
 use crate::error::{Error, Result};
 use crate::format::Unreadable;
 use crate::format::record::{HEAD_LEN, Prefix, RecordHead, RecordKind, STATE_OFFSET};
+use crate::format::segment_header::MAX_LEN;
 use crate::hash::KeyedHash;
 use crate::sync::atomic::Ordering;
 
@@ -146,7 +147,7 @@ impl Segment {
             return true;
         }
         let now_ms = self.host.read_at_ms.load(Ordering::Relaxed);
-        let is_warm = self.touched.touch(offset, self.header.capacity, now_ms);
+        let is_warm = self.touched.touch(offset, self.header.capacity.min(MAX_LEN), now_ms);
         if !is_warm {
             self.read_ahead(offset);
         }

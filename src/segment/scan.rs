@@ -7,13 +7,15 @@
 use std::io;
 
 use crate::disk::{DiskFile, read_full_at};
-use crate::format::Unreadable;
 use crate::format::checksum::Seed;
-use crate::format::record::{ALIGN, HEAD_LEN, RecordHead, RecordKind};
-use crate::format::rows::{decode_directory, is_unfinished};
-use crate::format::segment_header::HEADER_LEN;
-use crate::format::sidecar::{Listing, SidecarEntry, UNFINISHED_ROWS};
-use crate::hash::KeyedHash;
+use crate::format::record::{ALIGN, HEAD_LEN, Prefix, RecordHead, RecordKind};
+use crate::format::rows::{RowBody, decode_directory, is_unfinished};
+use crate::format::segment_header::{HEADER_LEN, MAX_LEN};
+use crate::format::sidecar::{
+    Listing, SidecarEntry, SidecarTag, UNFINISHED_ROWS, for_each_fingerprint,
+};
+use crate::format::{Parsed, Unreadable};
+use crate::hash::{KeyedHash, ValueHasher};
 use crate::planted::{Bug, is_planted};
 
 /// What is read from a source in one go.
@@ -100,6 +102,11 @@ impl<S: Source> Walker<S> {
         let mut start = self.offset;
         while start < self.end {
             let bytes = self.at(start, CHUNK_LEN.min((self.end - start) as usize))?;
+            // There is no header in a hole.
+            if bytes.iter().all(|byte| *byte == 0) {
+                start += (CHUNK_LEN - HEAD_LEN) as u64;
+                continue;
+            }
             let step = ALIGN as usize;
             for (window, offset) in
                 bytes.windows(HEAD_LEN).step_by(step).zip((start..).step_by(step))
@@ -118,50 +125,105 @@ impl<S: Source> Walker<S> {
         Ok(highest)
     }
 
-    /// Compares a record's checksums; it was given by this walk.
+    /// Compares a record's checksums; it was given by this walk. No more of it is in memory at a time
+    /// than a piece, or a row.
     pub(crate) fn check(&self, found: &Found) -> io::Result<Result<(), Unreadable>> {
         if found.head.erased {
             return Ok(Ok(()));
         }
-        let len = found.head.prefix_len() + found.head.value_len;
-        let body = self.at(found.offset + HEAD_LEN as u64, len)?;
-        Ok(check_body(&body, found, self.seed))
+        let prefix = match self.prefix(found)? {
+            Ok((prefix, _)) => prefix,
+            Err(unreadable) => return Ok(Err(unreadable)),
+        };
+        match found.head.kind {
+            RecordKind::Blob => self.check_value(found, prefix.value_hash),
+            RecordKind::Rows => {
+                let mut checked = Ok(());
+                self.for_each_row(found, &mut |body, _| {
+                    checked = checked.and(body.map(|_| ()));
+                })?;
+                Ok(checked)
+            }
+        }
     }
 
     /// As [`Walker::check`], with the record read once more, since it may have been erased meanwhile.
-    pub(crate) fn check_again(&self, found: &Found) -> io::Result<Result<(), Unreadable>> {
-        let mut bytes = vec![0; HEAD_LEN + found.head.prefix_len() + found.head.value_len];
-        let read = self.source.read_at(&mut bytes, found.offset)?;
-        bytes.truncate(read);
-        let checked = RecordHead::decode(&bytes, self.seed, found.offset).and_then(|head| {
-            let body = bytes.get(HEAD_LEN..).unwrap_or_default();
-            if head.erased { Ok(()) } else { check_body(body, found, self.seed) }
+    pub(crate) fn check_again(&mut self, found: &Found) -> io::Result<Result<(), Unreadable>> {
+        self.look_anew();
+        let head = RecordHead::decode(&self.at(found.offset, HEAD_LEN)?, self.seed, found.offset);
+        match head {
+            Ok(head) => self.check(&Found { head, ..*found }),
+            Err(unreadable) => Ok(Err(unreadable)),
+        }
+    }
+
+    fn prefix(&self, found: &Found) -> io::Result<Result<(Prefix, Vec<u8>), Unreadable>> {
+        let head = &found.head;
+        let bytes = self.at(found.offset + HEAD_LEN as u64, head.prefix_len())?;
+        Ok(head.decode_prefix(&bytes, self.seed, found.offset).map(|prefix| (prefix, bytes)))
+    }
+
+    fn check_value(&self, found: &Found, hash: u128) -> io::Result<Result<(), Unreadable>> {
+        let mut hasher = ValueHasher::default();
+        let mut start = found.offset + found.head.value_start() as u64;
+        let end = start + found.head.value_len as u64;
+        while start < end {
+            let piece = self.at(start, CHUNK_LEN.min((end - start) as usize))?;
+            if piece.is_empty() {
+                return Ok(Err(Unreadable::Damaged("length of a value")));
+            }
+            hasher.update(&piece);
+            start += piece.len() as u64;
+        }
+        let is_same = hasher.value_hash() == hash;
+        Ok(if is_same { Ok(()) } else { Err(Unreadable::Damaged("checksum of a value")) })
+    }
+
+    /// Shows the rows of a block: what each says, and its bytes.
+    fn for_each_row(&self, found: &Found, show: &mut ShowRow<'_>) -> io::Result<()> {
+        let entries = self.prefix(found)?.and_then(|(prefix, bytes)| {
+            decode_directory(bytes.get(prefix.metadata).unwrap_or_default())
         });
-        Ok(checked)
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(unreadable) => {
+                show(Err(unreadable), &[]);
+                return Ok(());
+            }
+        };
+        let value_start = found.offset + found.head.value_start() as u64;
+        for entry in entries {
+            if entry.end() > found.head.value_len as u64 {
+                show(Err(Unreadable::Damaged("place of a row")), &[]);
+                continue;
+            }
+            let row = self.at(value_start + u64::from(entry.offset), entry.len as usize)?;
+            show(entry.decode(&row, self.seed, found.offset), &row);
+        }
+        Ok(())
     }
 
     /// The keyed hashes of the tags that a record or its rows carry; it was given by the last step.
     /// What cannot be read carries none.
-    fn tags(&self, found: &Found) -> io::Result<Vec<KeyedHash>> {
+    pub(crate) fn tags(&self, found: &Found) -> io::Result<Vec<KeyedHash>> {
         let head = &found.head;
         if head.erased || (head.kind == RecordKind::Blob && head.tag_count == 0) {
             return Ok(Vec::new());
         }
-        let value_len = if head.kind == RecordKind::Rows { head.value_len } else { 0 };
-        let body = self.at(found.offset + HEAD_LEN as u64, head.prefix_len() + value_len)?;
-        let Ok(prefix) = head.decode_prefix(&body, self.seed, found.offset) else {
-            return Ok(Vec::new());
-        };
         if head.kind == RecordKind::Blob {
-            return Ok(prefix.tags);
+            return Ok(self.prefix(found)?.map(|(prefix, _)| prefix.tags).unwrap_or_default());
         }
-        let directory = body.get(prefix.metadata).unwrap_or_default();
-        let rows = body.get(head.prefix_len()..).unwrap_or_default();
-        Ok(tags_of_rows(directory, rows, self.seed, found.offset))
+        let mut tags = Vec::new();
+        self.for_each_row(found, &mut |body, row| match body {
+            Ok(Some(body)) => tags.extend_from_slice(&body.tags),
+            Ok(None) if is_unfinished(row) => tags.push(KeyedHash(UNFINISHED_ROWS.into())),
+            _ => {}
+        })?;
+        Ok(tags)
     }
 
     /// Bytes at an offset, from the chunk at hand if they lie in it.
-    fn at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    pub(super) fn at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let within = || {
             let start = usize::try_from(offset.checked_sub(self.chunk_start)?).ok()?;
             self.chunk.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
@@ -173,6 +235,11 @@ impl<S: Source> Walker<S> {
         let read = self.source.read_at(&mut bytes, offset)?;
         bytes.truncate(read);
         Ok(bytes)
+    }
+
+    /// Forgets the chunk at hand, since what it is of may have changed.
+    pub(crate) fn look_anew(&mut self) {
+        self.chunk.clear();
     }
 
     fn peek(&mut self, len: usize) -> io::Result<Vec<u8>> {
@@ -192,43 +259,15 @@ impl<S: Source> Walker<S> {
     }
 }
 
-fn check_body(body: &[u8], found: &Found, seed: Seed) -> Result<(), Unreadable> {
-    let prefix = found.head.decode_prefix(body, seed, found.offset)?;
-    let value = body.get(found.head.prefix_len()..).unwrap_or_default();
-    if value.len() != found.head.value_len {
-        return Err(Unreadable::Damaged("length of a value"));
-    }
-    match found.head.kind {
-        RecordKind::Blob if prefix.matches(value) => Ok(()),
-        RecordKind::Blob => Err(Unreadable::Damaged("checksum of a value")),
-        RecordKind::Rows => {
-            let directory = body.get(prefix.metadata).unwrap_or_default();
-            for entry in decode_directory(directory)? {
-                entry.decode(entry.slice(value)?, seed, found.offset)?;
-            }
-            Ok(())
-        }
-    }
-}
-
-fn tags_of_rows(directory: &[u8], rows: &[u8], seed: Seed, offset: u64) -> Vec<KeyedHash> {
-    let entries = decode_directory(directory).unwrap_or_default();
-    let mut tags = Vec::new();
-    for entry in &entries {
-        let Ok(row) = entry.slice(rows) else { continue };
-        match entry.decode(row, seed, offset) {
-            Ok(Some(body)) => tags.extend(body.tags),
-            Ok(None) if is_unfinished(row) => tags.push(KeyedHash(UNFINISHED_ROWS.into())),
-            _ => {}
-        }
-    }
-    tags
-}
+/// Takes what a row says, nothing if it has been erased, and its bytes.
+type ShowRow<'a> = dyn FnMut(Parsed<Option<RowBody<'_>>>, &[u8]) + 'a;
 
 /// What a walk over a whole segment found.
 #[derive(Debug)]
 pub(crate) struct Scanned {
     pub(crate) listing: Listing,
+    /// How many tags its sidecar lists.
+    pub(crate) tags: u64,
     /// The end of the last record that counts.
     pub(crate) end: u64,
     /// All below had been made durable when a later record was written.
@@ -239,19 +278,20 @@ pub(crate) struct Scanned {
 
 /// Walks a segment. Above the durable mark a record counts only if all of its checksums match,
 /// and nothing behind one that does not. Where the walk ends early, what lies behind is asked for its
-/// mark alone: a record that is damaged below it was no torn end.
-pub(crate) fn scan<S: Source>(source: S, seed: Seed, len: u64) -> io::Result<Scanned> {
-    let mut walker = Walker::new(source, seed, len);
-    let mut found = Vec::new();
+/// mark alone: a record that is damaged below it was no torn end. Without `keep_tags` these are counted
+/// and not listed.
+pub(crate) fn scan<S: Source + Copy>(
+    source: S,
+    seed: Seed,
+    len: u64,
+    keep_tags: bool,
+) -> io::Result<Scanned> {
+    let mut walker = Walker::new(source, seed, len.min(MAX_LEN));
     let mut mark = HEADER_LEN;
     let mut stopped = None;
     while let Some(step) = walker.next()? {
         match step {
-            Ok(record) => {
-                mark = mark.max(record.head.durable_mark.min(record.offset));
-                let tags = walker.tags(&record)?;
-                found.push((record, tags));
-            }
+            Ok(record) => mark = mark.max(record.head.durable_mark.min(record.offset)),
             Err(unreadable) => {
                 stopped = Some(reason(unreadable));
                 mark = mark.max(walker.mark_ahead()?);
@@ -260,20 +300,70 @@ pub(crate) fn scan<S: Source>(source: S, seed: Seed, len: u64) -> io::Result<Sca
         }
     }
     let listing = Listing::default();
-    let mut scanned = Scanned { listing, end: HEADER_LEN, mark, stopped };
-    for (record, tags) in found {
-        let end = record.offset + record.head.record_len();
-        if end > mark
-            && walker.check(&record)?.is_err()
-            && let Err(unreadable) = walker.check_again(&record)?
-        {
+    let mut scanned = Scanned { listing, tags: 0, end: HEADER_LEN, mark, stopped };
+    let mut walker = Walker::new(source, seed, walker.offset());
+    while let Some(step) = walker.next()? {
+        if let Err(unreadable) = scanned.take(&mut walker, step, keep_tags)? {
             scanned.stopped = Some(reason(unreadable));
             break;
         }
-        scanned.listing.push(SidecarEntry::of(&record.head, record.offset), &tags);
-        scanned.end = end;
     }
     Ok(scanned)
+}
+
+impl Scanned {
+    /// Takes the next record, if it counts.
+    fn take<S: Source>(
+        &mut self,
+        walker: &mut Walker<S>,
+        step: Result<Found, Unreadable>,
+        keep_tags: bool,
+    ) -> io::Result<Result<(), Unreadable>> {
+        let record = match step {
+            Ok(record) => record,
+            Err(unreadable) => return Ok(Err(unreadable)),
+        };
+        let end = record.offset + record.head.record_len();
+        if end > self.mark
+            && walker.check(&record)?.is_err()
+            && let Err(unreadable) = walker.check_again(&record)?
+        {
+            return Ok(Err(unreadable));
+        }
+        let tags = walker.tags(&record)?;
+        let entry = SidecarEntry::of(&record.head, record.offset);
+        if keep_tags {
+            self.listing.push(entry, &tags);
+            self.tags = self.listing.tags.len() as u64;
+        } else {
+            for_each_fingerprint(&tags, |_| self.tags += 1);
+            self.listing.push(entry, &[]);
+        }
+        self.end = end;
+        Ok(Ok(()))
+    }
+}
+
+/// Walks a segment once more, up to the end of what counts of it, and shows the tags of its records.
+pub(crate) fn show_tags<S: Source>(
+    source: S,
+    seed: Seed,
+    end: u64,
+    show: &mut dyn FnMut(SidecarTag) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut walker = Walker::new(source, seed, end);
+    for entry in 0.. {
+        let Some(step) = walker.next()? else { break };
+        let Ok(record) = step else { return Err(io::ErrorKind::InvalidData.into()) };
+        let mut shown = Ok(());
+        for_each_fingerprint(&walker.tags(&record)?, |fingerprint| {
+            if shown.is_ok() {
+                shown = show(SidecarTag { fingerprint, entry });
+            }
+        });
+        shown?;
+    }
+    Ok(())
 }
 
 fn reason(unreadable: Unreadable) -> &'static str {

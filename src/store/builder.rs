@@ -30,6 +30,7 @@ pub struct StoreBuilder {
     pub(super) clock_grace: Duration,
     pub(super) verify_every_read: bool,
     pub(super) max_pin: Duration,
+    pub(super) allow_network_file_system: bool,
 }
 
 impl StoreBuilder {
@@ -46,6 +47,7 @@ impl StoreBuilder {
             clock_grace: Duration::from_secs(3600),
             verify_every_read: false,
             max_pin: Duration::from_secs(3600),
+            allow_network_file_system: false,
         }
     }
 
@@ -117,6 +119,20 @@ impl StoreBuilder {
     /// [`StoreStats::pins_overdue`](crate::StoreStats::pins_overdue) says so; one hour unless set.
     pub fn max_pin(mut self, time: Duration) -> Self {
         self.max_pin = time;
+        self
+    }
+
+    /// Whether the directory may be on a file system that other machines can change, or of which that
+    /// cannot be told: NFS, SMB, AFS, Ceph, Lustre, GFS2 and their like, 9P, and FUSE, whatever is behind
+    /// it. Unless set, opening fails there with
+    /// [`NetworkFileSystem`](Error::NetworkFileSystem), also to look at a store only: what another machine
+    /// has invalidated might still be served from this one's caches.
+    ///
+    /// With it, it is up to you that no two machines open the store at once, that locks hold between
+    /// processes, and that what is synced is on the disk of whoever has it. Opening such a store mapped is
+    /// never sound.
+    pub fn allow_network_file_system(mut self, allow: bool) -> Self {
+        self.allow_network_file_system = allow;
         self
     }
 

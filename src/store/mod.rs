@@ -4,6 +4,8 @@
 //! does what the background thread does, `stats` and `verify` look inside.
 
 mod builder;
+#[cfg(test)]
+mod collisions;
 mod invalidate;
 mod ledger;
 mod open;
@@ -78,8 +80,8 @@ impl Store {
     /// # Errors
     ///
     /// [`Locked`](Error::Locked) if another opener has it, [`UnknownVersion`](Error::UnknownVersion),
-    /// [`Corrupt`](Error::Corrupt) if what the store cannot do without is damaged in all copies, and
-    /// the system's own.
+    /// [`Corrupt`](Error::Corrupt) if what the store cannot do without is damaged in all copies,
+    /// [`NetworkFileSystem`](Error::NetworkFileSystem), and the system's own.
     ///
     /// ```
     /// use ebbtide::{KeyspaceOptions, Retention, Store};

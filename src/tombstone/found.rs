@@ -3,11 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::regions::OpenRegions;
 use crate::disk::{Access, Disk, EntryKind, read_full_at};
 use crate::error::{Error, Result};
 use crate::format::state::MAX_LOG_NUMBER;
 use crate::format::tombstone::{
-    self, ENTRY_LEN, MAX_FILE_LEN, REGION_HEADER_LEN, Scan, Tombstone, TombstoneHeader,
+    self, ENTRY_LEN, MAX_FILE_LEN, REGION_HEADER_LEN, Scan, Tombstone, TombstoneHeader, is_blank,
 };
 use crate::format::{Unreadable, VERSION};
 use crate::sequence::generation_of;
@@ -26,9 +27,10 @@ pub(crate) struct FoundLog {
     pub(super) number: u64,
     pub(super) path: PathBuf,
     pub(super) header: Option<TombstoneHeader>,
-    pub(super) first: Vec<u8>,
-    pub(super) second: Vec<u8>,
     pub(super) scan: Scan,
+    /// True if its writer may have given it up in the middle of an entry: it has room left, or the
+    /// regions are not the same.
+    pub(super) may_have_a_torn_end: bool,
 }
 
 /// All log files as found at open.
@@ -62,22 +64,16 @@ impl FoundLog {
         super::denials(self.scan.tombstones.iter()).collect()
     }
 
-    /// True if its writer may have given it up in the middle of an entry: it has room left, or the
-    /// regions are not the same.
-    pub(super) fn may_have_a_torn_end(&self) -> bool {
-        self.scan.end < self.first.len() / ENTRY_LEN || self.first != self.second
-    }
-
     /// Offsets in the first region of entries that the two regions do not agree about. One that is in
     /// one of them only, and that no later entry calls durable, is just being written.
-    pub(crate) fn differences(&self) -> Vec<u64> {
-        let is_blank = |entry: &[u8]| entry.iter().all(|byte| *byte == 0);
-        let differs = |(at, (first, second)): &(usize, (&[u8], &[u8]))| {
-            first != second && (*at < self.scan.mark || !(is_blank(first) || is_blank(second)))
+    pub(crate) fn differences(&self, disk: &dyn Disk) -> io::Result<Vec<u64>> {
+        let regions = OpenRegions::open(disk, &self.path)?;
+        let differs = |at: &usize| {
+            let is_under_way = || (0..2).any(|region| is_blank(&regions, region, *at));
+            regions.differ(*at) && (*at < self.scan.mark || !is_under_way())
         };
-        let pairs = self.first.chunks(ENTRY_LEN).zip(self.second.chunks(ENTRY_LEN));
-        let differing = pairs.enumerate().filter(differs);
-        differing.map(|(at, _)| REGION_HEADER_LEN + (at * ENTRY_LEN) as u64).collect()
+        let differing = (0..regions.count()).filter(differs);
+        Ok(differing.map(|at| REGION_HEADER_LEN + (at * ENTRY_LEN) as u64).collect())
     }
 }
 
@@ -163,17 +159,18 @@ fn read_log(
     found: &mut FoundLogs,
 ) -> Result<()> {
     let path = dir.join(log_name(number));
-    let bytes = read_whole(disk, &path).map_err(|e| Error::io("open", &path, e))?;
-    let Some(bytes) = bytes else {
+    let regions = match OpenRegions::open(disk, &path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        opened => Some(opened.map_err(|e| Error::io("open", &path, e))?),
+    };
+    let Some(regions) = regions.filter(|regions| regions.len <= MAX_FILE_LEN) else {
         found.lost = true;
         found.damaged.push((path, "a tombstone log that cannot be read"));
         return Ok(());
     };
-    let half = bytes.len() / 2;
-    let (first, second) = bytes.split_at_checked(half).unwrap_or((&bytes, &[]));
     let mut header = None;
-    for region in [first, second] {
-        match TombstoneHeader::decode(region) {
+    for region in 0..2 {
+        match TombstoneHeader::decode(&regions.head(region)) {
             Ok(read) => header = header.or(Some(read)),
             Err(Unreadable::Version(version)) => {
                 return Err(Error::UnknownVersion { path, found: version, known: VERSION });
@@ -186,17 +183,16 @@ fn read_log(
             && header.number == number
             && header.check_value == identity.check_value
     });
-    let entries = |region: &[u8]| {
-        region.get(REGION_HEADER_LEN as usize..).map(<[u8]>::to_vec).unwrap_or_default()
-    };
-    let (first, second) = (entries(first), entries(second));
     let scan = match ours {
-        Some(header) => tombstone::scan(header.seed(), &first, &second),
+        Some(header) => tombstone::scan(header.seed(), &regions, regions.count()),
         None => Scan::default(),
     };
+    let may_have_a_torn_end =
+        scan.end < regions.count() || (0..regions.count()).any(|index| regions.differ(index));
     let what = match ours {
         None => Some("a tombstone log of another store, or without a readable header"),
-        Some(header) if header.file_len != bytes.len() as u64 => Some("a tombstone log cut short"),
+        Some(header) if header.file_len != regions.len => Some("a tombstone log cut short"),
+        Some(_) if regions.both_failed() => Some("a tombstone log that cannot be read"),
         Some(_) if scan.lost_acknowledged() => Some("tombstones that cannot be read"),
         Some(_) => None,
     };
@@ -209,27 +205,6 @@ fn read_log(
     let floors = scan.tombstones.iter().map(|tombstone| generation_of(tombstone.floor));
     let newest = floors.chain(ours.map(|header| header.generation)).max();
     found.generation = found.generation.max(newest.unwrap_or(0));
-    found.logs.push(FoundLog { number, path, header: ours, first, second, scan });
+    found.logs.push(FoundLog { number, path, header: ours, scan, may_have_a_torn_end });
     Ok(())
-}
-
-/// The file's bytes; a half that cannot be read is given as zeros, and none if neither can, or if it is
-/// longer than any log. A file that the system refuses to open is not damaged.
-fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match disk.open(path, Access::Read) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    let len = file.len()?;
-    if len > MAX_FILE_LEN {
-        return Ok(None);
-    }
-    let len = usize::try_from(len).unwrap_or(0);
-    let mut bytes = vec![0; len];
-    let (first, second) = bytes.split_at_mut(len / 2);
-    let reads = [
-        read_full_at(&*file, first, 0).is_ok_and(|read| read == len / 2),
-        read_full_at(&*file, second, (len / 2) as u64).is_ok_and(|read| read == len - len / 2),
-    ];
-    Ok(reads.contains(&true).then_some(bytes))
 }

@@ -4,6 +4,7 @@
 //! so that an invalidation needs no space. Callers that arrive together share one `fdatasync`.
 
 mod found;
+mod regions;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use crate::planted::{Bug, is_planted};
 use crate::spare::Spare;
 use crate::state::StateFile;
 use crate::sync::{Callers, Condvar, Gathering, Mutex, MutexGuard};
+use regions::OpenRegions;
 
 /// The log, open for appending.
 #[derive(Debug)]
@@ -114,7 +116,7 @@ impl TombstoneLog {
         let mut logs = found.logs;
         let newest = logs.pop();
         for log in logs {
-            if log.may_have_a_torn_end() {
+            if log.may_have_a_torn_end {
                 self.repair(&log)?;
             }
             let (number, max_floor) = (log.number, log.max_floor());
@@ -133,7 +135,9 @@ impl TombstoneLog {
             .disk
             .open(&log.path, Access::ReadWrite)
             .map_err(|e| Error::io("open", &log.path, e))?;
-        let bytes = tombstone::repaired(header.seed(), &log.first, &log.second, &log.scan);
+        let regions = OpenRegions::open(&*self.disk, &log.path)
+            .map_err(|e| Error::io("open", &log.path, e))?;
+        let bytes = tombstone::repaired(header.seed(), &regions, &log.scan);
         let (number, max_floor) = (log.number, log.max_floor());
         let denials = log.denials();
         let current = Current { number, file, header, next: log.scan.mark, max_floor, denials };

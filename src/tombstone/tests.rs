@@ -49,6 +49,11 @@ impl Bench {
         read(&self.disk, Some((state.oldest_log, state.newest_log)))
     }
 
+    /// Of the oldest log.
+    fn differences(&self) -> Vec<u64> {
+        self.found().logs[0].differences(&self.disk).unwrap()
+    }
+
     /// The same store after it was opened again.
     fn reopened(self) -> Self {
         let found = self.found();
@@ -332,17 +337,17 @@ fn a_torn_entry_is_no_loss_and_is_made_void() {
 fn one_region_is_enough_and_the_difference_shows() {
     let bench = Bench::new();
     bench.commit(3);
-    assert!(bench.found().logs[0].differences().is_empty());
+    assert!(bench.differences().is_empty());
     bench.change(1, |bytes| bytes[512 + 64..512 + 128].fill(0));
     let found = bench.found();
     assert_eq!((found.lost, floors(&found)), (false, vec![1, 2, 3]));
-    assert_eq!(found.logs[0].differences(), [512 + 64], "below a later mark");
+    assert_eq!(bench.differences(), [512 + 64], "below a later mark");
     let bench = Bench::new();
     bench.commit(3);
     bench.change(1, |bytes| bytes[512 + 128..512 + 192].fill(0));
-    assert!(bench.found().logs[0].differences().is_empty(), "it may be being written");
+    assert!(bench.differences().is_empty(), "it may be being written");
     bench.change(1, |bytes| bytes[512 + 130] = 1);
-    assert_eq!(bench.found().logs[0].differences(), [512 + 128]);
+    assert_eq!(bench.differences(), [512 + 128]);
 }
 
 #[test]

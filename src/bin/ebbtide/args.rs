@@ -76,23 +76,33 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct StoreArg {
+pub(crate) struct Place {
     /// The store's directory
-    pub(crate) store: PathBuf,
+    #[arg(value_name = "STORE")]
+    pub(crate) path: PathBuf,
+    /// Open it on a file system that other machines may change too
+    #[arg(long, display_order = 102)]
+    pub(crate) allow_network_file_system: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StoreArg {
+    #[command(flatten)]
+    pub(crate) store: Place,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BucketsArgs {
-    /// The store's directory
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: Place,
     /// Only the buckets of the keyspace or log of this name
     pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {
-    /// The store's directory
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: Place,
     /// The keyspace whose keys to list
     pub(crate) keyspace: Option<String>,
     /// Only keys that begin with this
@@ -105,8 +115,8 @@ pub(crate) struct LsArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct KeyArgs {
-    /// The store's directory
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: Place,
     /// The keyspace
     pub(crate) keyspace: String,
     /// The key
@@ -151,8 +161,8 @@ pub(crate) struct PutArgs {
 // What is to be hidden, in the words of `invalidate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TargetArgs {
-    /// The store's directory
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: Place,
     /// The keyspace; with --tag, all keyspaces without one
     pub(crate) keyspace: Option<String>,
     /// The key to hide
@@ -193,8 +203,8 @@ pub(crate) struct EraseArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TailArgs {
-    /// The store's directory
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: Place,
     /// The log
     pub(crate) log: String,
     /// How many rows
@@ -207,8 +217,8 @@ pub(crate) struct TailArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ScanArgs {
-    /// The store's directory
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: Place,
     /// The log
     pub(crate) log: String,
     /// The first moment of the range; the oldest row's without it
@@ -243,8 +253,8 @@ pub(crate) enum LedgerCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ProveArgs {
-    /// The store's directory
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: Place,
     /// The first deadline to look at; the oldest without it
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) from: Option<Moment>,
@@ -261,8 +271,8 @@ pub(crate) struct DumpArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DropExpiredArgs {
-    /// The store's directory
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: Place,
     /// Believe a step of the wall clock that is still suspect first
     #[arg(long)]
     pub(crate) confirm_clock: bool,

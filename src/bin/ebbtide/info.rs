@@ -20,7 +20,7 @@ pub(crate) fn run(args: &StoreArg, output: &mut Output) -> Result<Verdict, Failu
     if output.is_json() {
         let report = store.recovery_report();
         output.json(&json!({
-            "path": path_text(&args.store),
+            "path": path_text(&args.store.path),
             "now": stats.now.to_string(),
             "clock_suspect_ms": stats.suspect_ms,
             "keyspaces": stats.keyspaces.len(),
@@ -43,7 +43,7 @@ fn used_bytes(stats: &StoreStats) -> u64 {
 
 fn describe(args: &StoreArg, store: &Store, stats: &StoreStats) -> Table {
     let mut table = Table::pairs();
-    table.pair("store", path_text(&args.store));
+    table.pair("store", path_text(&args.store.path));
     table.pair("time", stats.now);
     let clock = match stats.suspect_ms {
         0 => "as expected".to_owned(),

@@ -1,7 +1,6 @@
 //! `ebbtide ledger`: what was forgotten and when, whether that record is whole, and whether it was in
 //! time.
 
-use std::path::Path;
 use std::time::Duration;
 
 use ebbtide::{
@@ -10,7 +9,7 @@ use ebbtide::{
 use serde_json::{Value, json};
 
 use crate::Verdict;
-use crate::args::{LedgerArgs, LedgerCommand, ProveArgs};
+use crate::args::{LedgerArgs, LedgerCommand, Place, ProveArgs};
 use crate::escape::hex;
 use crate::failure::Failure;
 use crate::json::path_text;
@@ -38,7 +37,7 @@ pub(crate) fn run(args: &LedgerArgs, output: &mut Output) -> Result<Verdict, Fai
     }
 }
 
-fn verify(store: &Path, output: &mut Output) -> Result<Verdict, Failure> {
+fn verify(store: &Place, output: &mut Output) -> Result<Verdict, Failure> {
     let report = open_to_look(store)?.verify_ledger()?;
     if output.is_json() {
         let problem = |problem: &Problem| {
@@ -65,7 +64,7 @@ fn verify(store: &Path, output: &mut Output) -> Result<Verdict, Failure> {
     Ok(if report.problems.is_empty() { Verdict::Fine } else { Verdict::Problems })
 }
 
-fn show(store: &Path, output: &mut Output) -> Result<Verdict, Failure> {
+fn show(store: &Place, output: &mut Output) -> Result<Verdict, Failure> {
     for entry in open_to_look(store)?.ledger()? {
         if output.is_json() {
             output.json(&entry_json(&entry))?;

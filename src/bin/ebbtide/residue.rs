@@ -33,7 +33,7 @@ pub(crate) fn run(args: &StoreArg, output: &mut Output) -> Result<Verdict, Failu
     }
     let mut table = Table::new(&COLUMNS);
     for item in &residue {
-        let path = item.path.strip_prefix(&args.store).unwrap_or(&item.path);
+        let path = item.path.strip_prefix(&args.store.path).unwrap_or(&item.path);
         table.row([
             item.kind.to_string(),
             item.owner.to_string(),

@@ -48,7 +48,7 @@ pub enum Fault {
 /// Passes calls on to another disk and fails the chosen ones. Clones share count and faults.
 ///
 /// Each call on the disk and on every file opened through it counts, from 1, but for `len`,
-/// `is_empty`, `allocated_bytes`, `fill_random` and `capabilities`.
+/// `is_empty`, `allocated_bytes`, `fill_random`, `capabilities` and `remote_file_system`.
 #[derive(Debug, Clone)]
 pub struct FaultyDisk {
     inner: Arc<dyn Disk>,
@@ -220,6 +220,10 @@ impl Disk for FaultyDisk {
 
     fn capabilities(&self, dir: &Path) -> io::Result<Capabilities> {
         self.inner.capabilities(dir)
+    }
+
+    fn remote_file_system(&self, dir: &Path) -> io::Result<Option<String>> {
+        self.inner.remote_file_system(dir)
     }
 }
 

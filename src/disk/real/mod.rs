@@ -29,6 +29,10 @@ const STAT_BLOCK: u64 = 512;
 /// and may have to wait for them: 16 MiB in one call took up to six times as long as in sixteen.
 const MAX_CALL_BYTES: usize = 1 << 20;
 
+/// The most entries of a directory that are listed: a bucket with all the segments that a keyspace may
+/// have, and their sidecars, has fewer.
+const MAX_ENTRIES: usize = 300_000;
+
 /// The file system of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
@@ -70,9 +74,14 @@ impl Disk for RealDisk {
         let mut entries = Vec::new();
         while let Some(entry) = dir.read() {
             let entry = entry?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                entries.push(describe(&dir, &entry)?);
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
             }
+            if entries.len() == MAX_ENTRIES {
+                let what = "more entries than a directory of a store can have";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            entries.push(describe(&dir, &entry)?);
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -135,6 +144,10 @@ impl Disk for RealDisk {
 
     fn capabilities(&self, dir: &Path) -> io::Result<Capabilities> {
         super::capabilities::find_out(dir)
+    }
+
+    fn remote_file_system(&self, dir: &Path) -> io::Result<Option<String>> {
+        super::file_system::find_remote(dir)
     }
 }
 

@@ -350,12 +350,11 @@ fn blocks_of_rows() {
 
 #[test]
 fn sidecars() {
-    let entry = |first| SidecarEntry {
-        hash: hash(first),
-        seq: word(first + 16),
-        position: 0x0102_0304,
-        units: 0x0506_0708,
-        body: Body::Scrubbed,
+    let entry = |first| {
+        let (offset, len) = (0x0102_0304 * 8, 0x0506_0708 * 8);
+        let mut entry = SidecarEntry::whole(hash(first), word(first + 16), offset, len);
+        entry.set_body(Body::Scrubbed);
+        entry
     };
     let tag = |first| SidecarTag { fingerprint: first, entry: first + 1 };
     let sidecar_header = SidecarHeader {

@@ -21,7 +21,7 @@ use bytes::Buf;
 use super::checksum::{self, Seed};
 use super::{Parsed, Unreadable, split_preamble, take_array, with_preamble};
 use crate::hash::KeyedHash;
-pub(crate) use scan::{Scan, repaired, scan};
+pub(crate) use scan::{Regions, Scan, is_blank, repaired, scan};
 
 /// Bytes before the first entry of a region.
 pub(crate) const REGION_HEADER_LEN: u64 = 512;
@@ -29,6 +29,9 @@ pub(crate) const REGION_HEADER_LEN: u64 = 512;
 pub(crate) const ENTRY_LEN: usize = 64;
 /// The longest file.
 pub(crate) const MAX_FILE_LEN: u64 = 64 << 20;
+
+/// Bytes of a region's header that are not zeros.
+const HEADER_FIELDS_LEN: usize = 72;
 
 /// The magic of the file.
 pub(crate) const MAGIC: [u8; 8] = *b"ebb.tomb";
@@ -136,7 +139,7 @@ impl TombstoneHeader {
 
     /// Reads a region's header.
     pub(crate) fn decode(bytes: &[u8]) -> Parsed<Self> {
-        let bytes = bytes.get(..72).ok_or(Unreadable::Damaged("too short"))?;
+        let bytes = bytes.get(..HEADER_FIELDS_LEN).ok_or(Unreadable::Damaged("too short"))?;
         let (stored, mut body) = split_preamble(MAGIC, bytes)?;
         if checksum::plain(body) != stored {
             return Err(Unreadable::Damaged("checksum of a tombstone log header"));
@@ -154,6 +157,26 @@ impl TombstoneHeader {
     /// What the checksums of this file's entries are bound to.
     pub(crate) fn seed(&self) -> Seed {
         Seed::of_file(self.salt, self.number)
+    }
+}
+
+/// Where the first byte of a region stands that means nothing and is not zero: between header and
+/// entries, or behind the last entry.
+pub(crate) fn find_unused(region: &[u8]) -> Option<usize> {
+    let entries = REGION_HEADER_LEN as usize;
+    let end = entries + region.len().saturating_sub(entries) / ENTRY_LEN * ENTRY_LEN;
+    let unused = (HEADER_FIELDS_LEN..entries).chain(end..region.len());
+    unused.into_iter().find(|at| region.get(*at).is_some_and(|byte| *byte != 0))
+}
+
+/// Puts zeros over headers that can be read, as they are put into a file before it gets its name.
+pub(crate) fn clear_begun(bytes: &mut [u8]) {
+    let half = bytes.len() / 2;
+    for start in [0, half] {
+        let header = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..HEADER_FIELDS_LEN));
+        if let Some(header) = header.filter(|header| TombstoneHeader::decode(header).is_ok()) {
+            header.fill(0);
+        }
     }
 }
 

@@ -30,13 +30,25 @@ impl Scan {
     }
 }
 
+/// The entries of the two regions of a file.
+pub(crate) trait Regions {
+    /// An entry of the first or the second region; nothing if it cannot be read.
+    fn entry(&self, region: usize, index: usize) -> Option<[u8; ENTRY_LEN]>;
+}
+
+impl Regions for [&[u8]; 2] {
+    fn entry(&self, region: usize, index: usize) -> Option<[u8; ENTRY_LEN]> {
+        self.get(region)?.get(index * ENTRY_LEN..(index + 1) * ENTRY_LEN)?.try_into().ok()
+    }
+}
+
 /// The entries from the durable mark to the end, as both regions should hold them: whatever was
 /// never acknowledged and cannot be read becomes void.
-pub(crate) fn repaired(seed: Seed, first: &[u8], second: &[u8], scan: &Scan) -> Vec<u8> {
+pub(crate) fn repaired(seed: Seed, regions: &dyn Regions, scan: &Scan) -> Vec<u8> {
     let mut out = Vec::new();
     let keeps = |index| !scan.holes.contains(&index) && !is_planted(Bug::RecoveryNotIdempotent);
     for index in scan.mark..scan.end {
-        match valid_entry(seed, first, second, index).filter(|_| keeps(index)) {
+        match valid_entry(seed, regions, index).filter(|_| keeps(index)) {
             Some(mut fields) => push_entry(seed, index, &mut fields, &mut out),
             None => out.extend_from_slice(&encode_void(seed, index)),
         }
@@ -44,32 +56,21 @@ pub(crate) fn repaired(seed: Seed, first: &[u8], second: &[u8], scan: &Scan) -> 
     out
 }
 
-fn entry_at(region: &[u8], index: usize) -> Option<[u8; ENTRY_LEN]> {
-    region.get(index * ENTRY_LEN..(index + 1) * ENTRY_LEN)?.try_into().ok()
-}
-
 /// The fields of an entry, from the region that holds it whole.
-fn valid_entry(seed: Seed, first: &[u8], second: &[u8], index: usize) -> Option<Vec<u8>> {
-    [first, second].into_iter().find_map(|region| {
-        let bytes = entry_at(region, index)?;
+fn valid_entry(seed: Seed, regions: &dyn Regions, index: usize) -> Option<Vec<u8>> {
+    (0..2).find_map(|region| {
+        let bytes = regions.entry(region, index)?;
         let (stored, fields) = bytes.split_at_checked(4)?;
         let checksum = seed.checksum(index as u64, &[fields]).to_le_bytes();
         (checksum == stored).then(|| fields.to_vec())
     })
 }
 
-/// Reads the entries of both regions; either may be unreadable and then empty.
-pub(crate) fn scan(seed: Seed, first: &[u8], second: &[u8]) -> Scan {
-    let count = first.len().max(second.len()) / ENTRY_LEN;
-    let is_blank = |region: &[u8], index| {
-        entry_at(region, index).is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0))
-    };
-    let valid = |index: usize| valid_entry(seed, first, second, index);
-    let end = (0..count)
-        .rev()
-        .find(|index| !is_blank(first, *index) || !is_blank(second, *index))
-        .map_or(0, |last| last + 1);
-    let mut scan = Scan { end, ..Scan::default() };
+/// Reads the entries of both regions, so many in each; either may be unreadable.
+pub(crate) fn scan(seed: Seed, regions: &dyn Regions, count: usize) -> Scan {
+    let valid = |index: usize| valid_entry(seed, regions, index);
+    let last = (0..count).rev().find(|index| !(0..2).all(|at| is_blank(regions, at, *index)));
+    let mut scan = Scan { end: last.map_or(0, |last| last + 1), ..Scan::default() };
     let mut index = 0;
     while index < scan.end {
         index += match valid(index).as_deref().map(|fields| read_unit(fields, index, &valid)) {
@@ -89,6 +90,12 @@ pub(crate) fn scan(seed: Seed, first: &[u8], second: &[u8]) -> Scan {
         };
     }
     scan
+}
+
+/// True if nothing that can be read stands in the place of an entry.
+pub(crate) fn is_blank(regions: &dyn Regions, region: usize, index: usize) -> bool {
+    let entry = regions.entry(region, index);
+    entry.is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0))
 }
 
 enum Entry {
@@ -181,7 +188,7 @@ mod tests {
     }
 
     fn read(first: &[u8], second: &[u8]) -> Scan {
-        scan(Seed::of_file(1, 1), first, second)
+        scan(Seed::of_file(1, 1), &[first, second], first.len().max(second.len()) / ENTRY_LEN)
     }
 
     #[test]
@@ -263,7 +270,7 @@ mod tests {
         torn[ENTRY_LEN + 9] ^= 1;
         let found = read(&torn, &torn);
         assert_eq!((found.mark, found.end, &found.holes[..]), (1, 3, &[1][..]));
-        let repaired = repaired(seed, &torn, &torn, &found);
+        let repaired = repaired(seed, &[&torn[..], &torn], &found);
         let void = encode_void(seed, 1);
         assert_eq!(repaired, [&void[..], &whole[2 * ENTRY_LEN..3 * ENTRY_LEN]].concat());
         torn[ENTRY_LEN..3 * ENTRY_LEN].copy_from_slice(&repaired);
@@ -276,7 +283,7 @@ mod tests {
     fn what_one_region_lacks_is_repaired_from_the_other() {
         let whole = region(&[(tombstone(1, 1), 0), (tombstone(2, 6), 0)]);
         let found = read(&whole, &[]);
-        let repaired = repaired(Seed::of_file(1, 1), &whole, &[], &found);
+        let repaired = repaired(Seed::of_file(1, 1), &[&whole[..], &[]], &found);
         assert_eq!(repaired, whole[..found.end * ENTRY_LEN]);
     }
 

@@ -16,6 +16,27 @@ use crate::recovery::owner_names;
 use crate::store::StoreBuilder;
 use crate::twin_file::{TwinFile, unreadable};
 
+/// Refuses a directory that other machines may change, or the place for one, before anything is done
+/// there.
+pub(super) fn refuse_network(builder: &StoreBuilder) -> Result<()> {
+    if builder.allow_network_file_system {
+        return Ok(());
+    }
+    // What is missing will be where its parent is.
+    for dir in builder.path.ancestors() {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        match builder.disk.remote_file_system(dir) {
+            Ok(None) => return Ok(()),
+            Ok(Some(file_system)) => {
+                return Err(Error::NetworkFileSystem { path: builder.path.clone(), file_system });
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("ask for the file system of", dir, e)),
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn create_directories(disk: &dyn Disk, root: &Path) -> Result<()> {
     create_dir_all(disk, root)?;
     let names = [

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use found::{Found, find, find_ledger, report, report_ledger};
-use identity::{create_directories, create_store, lock, read_store, refuse_foreign};
+use identity::{
+    create_directories, create_store, lock, read_store, refuse_foreign, refuse_network,
+};
 use paths::Paths;
 
 use super::reconcile::reconcile;
@@ -36,6 +38,7 @@ use crate::trash::Trash;
 pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
     let disk = &builder.disk;
     let paths = Paths { root: builder.path.clone() };
+    refuse_network(&builder)?;
     refuse_foreign(&**disk, &paths)?;
     create_directories(&**disk, &paths.root)?;
     let lock = lock(&**disk, &paths)?;
@@ -99,6 +102,7 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
 /// Opens a store to look at it.
 pub(super) fn open_read_only(builder: StoreBuilder) -> Result<Store> {
     let paths = Paths { root: builder.path.clone() };
+    refuse_network(&builder)?;
     let manifest = read_store(&*builder.disk, &paths.store()).map_err(|e| {
         if e.is_not_found() {
             let name = paths.root.display().to_string();

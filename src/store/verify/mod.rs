@@ -1,27 +1,27 @@
 //! Walking through everything on disk and naming what is wrong.
+//!
+//! Whatever a checksum covers is compared, and what none covers must be zeros.
+
+mod caches;
+mod segments;
 
 use std::path::Path;
 
 use super::Store;
-use crate::disk::{Access, Disk, DiskFile, read_up_to};
+use crate::disk::{Access, Disk, read_up_to};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::Unreadable;
-use crate::format::keys;
 use crate::format::manifest::STORE_MAGIC;
-use crate::format::record::RecordKind;
-use crate::format::sidecar;
 use crate::format::state::MAGIC as STATE_MAGIC;
-use crate::format::tombstone::{MAX_FILE_LEN, TombstoneHeader};
-use crate::owner::{Owner, manifest_file};
-use crate::pseudonym::KEYS_FILE;
+use crate::format::tombstone::{MAX_FILE_LEN, TombstoneHeader, find_unused};
 use crate::report::{Problem, RecoveryReport, VerifyReport};
-use crate::segment::Segment;
-use crate::segment::load::{LoadError, read_header, sidecar_bytes};
-use crate::segment::scan::Walker;
-use crate::segment::writer::sidecar_path;
+use crate::state::StateFile;
 use crate::tombstone::{LogIdentity, read_logs};
 use crate::twin_file::TwinFile;
+
+/// Says of a byte that no checksum covers what is wrong with it.
+const NOT_ZERO: &str = "something where there must be zeros";
 
 impl Store {
     /// Reads everything the store has on disk, compares every checksum, and names what is wrong.
@@ -39,8 +39,10 @@ impl Store {
             progress: &mut progress,
         };
         verify.twice(Verify::store);
+        verify.twice(Verify::spares);
         for keyspace in core.keyspace_cores() {
             verify.owner(&keyspace.owner);
+            verify.twice(|verify| verify.snapshot(&keyspace.owner));
         }
         for log in core.log_cores() {
             verify.owner(&log.owner);
@@ -128,8 +130,13 @@ impl Verify<'_> {
                 }
                 for log in &found.logs {
                     self.regions(log.path());
-                    for offset in log.differences() {
-                        self.problem(log.path(), offset, "an entry in one of two regions");
+                    match log.differences(self.disk()) {
+                        Ok(offsets) => {
+                            for offset in offsets {
+                                self.problem(log.path(), offset, "an entry in one of two regions");
+                            }
+                        }
+                        Err(e) => self.failed(log.path(), &Error::io("open", log.path(), e)),
                     }
                 }
             }
@@ -137,14 +144,23 @@ impl Verify<'_> {
         }
     }
 
+    /// The snapshot id of the last close, if that was clean and nobody has opened the store since.
+    fn closed_as(&self) -> Option<[u8; 16]> {
+        let found = StateFile::read(self.disk(), &self.engine.root.join("STATE")).ok()?;
+        found.state.filter(|state| state.clean).map(|state| state.snapshot_id)
+    }
+
     /// Compares the headers of both regions of a tombstone log.
     fn regions(&mut self, path: &Path) {
-        let whole = |file: &dyn DiskFile| read_up_to(file, MAX_FILE_LEN);
-        let Some(bytes) = self.read(path, whole) else { return };
+        let Some(bytes) = self.read(path, MAX_FILE_LEN) else { return };
         let half = bytes.len() / 2;
         for (offset, region) in [(0, bytes.get(..half)), (half, bytes.get(half..))] {
-            if TombstoneHeader::decode(region.unwrap_or_default()).is_err() {
+            let region = region.unwrap_or_default();
+            if TombstoneHeader::decode(region).is_err() {
                 self.problem(path, offset as u64, "header of a region");
+            }
+            if let Some(at) = find_unused(region) {
+                self.problem(path, (offset + at) as u64, NOT_ZERO);
             }
         }
     }
@@ -165,113 +181,10 @@ impl Verify<'_> {
         }
     }
 
-    fn owner(&mut self, owner: &Owner) {
-        let (name, magic) = manifest_file(owner.kind);
-        self.twice(|verify| verify.twin(&owner.dir().join(name), magic));
-        if owner.kind == RecordKind::Rows {
-            let buckets: Vec<_> = owner.buckets.read().values().cloned().collect();
-            for bucket in buckets {
-                let path = bucket.dir().join(KEYS_FILE);
-                self.twin(&path, keys::MAGIC);
-                if !owner.buckets.read().contains_key(&bucket.start) || self.has_left(&path) {
-                    self.report.problems.retain(|problem| problem.path != path);
-                }
-            }
-        }
-        for segment in owner.segments() {
-            self.segment(owner, &segment);
-            // A bucket may have left while it was walked.
-            if owner.segment(segment.number()).is_none() || self.has_left(segment.path()) {
-                self.report.problems.retain(|problem| problem.path != segment.path());
-            }
-        }
-    }
-
-    /// True if a file that was there when this store was opened to be looked at is there no more: the
-    /// process that writes has dropped or evicted it.
-    fn has_left(&self, path: &Path) -> bool {
-        let opened =
-            || self.disk().open(path, Access::Read).map_err(|e| Error::io("open", path, e));
-        self.engine.is_read_only() && opened().is_err_and(|e| e.is_not_found())
-    }
-
-    fn segment(&mut self, owner: &Owner, segment: &Segment) {
-        let path = segment.path();
-        let len = segment.published();
-        self.report.files += 1;
-        (self.progress)(path, len);
-        let file = match self.disk().open(path, Access::Read) {
-            Ok(file) => file,
-            Err(e) => return self.failed(path, &Error::io("open", path, e)),
-        };
-        match read_header(&*file, path) {
-            Ok(_) => {}
-            Err(LoadError::Damaged(what)) => self.problem(path, 0, what),
-            Err(LoadError::Version(_)) => self.problem(path, 0, "version"),
-            Err(LoadError::Unborn) => self.problem(path, 0, "file cut short"),
-            Err(LoadError::Failed(e)) => return self.failed(path, &e),
-        }
-        if file.len().is_ok_and(|file_len| file_len < len) {
-            self.problem(path, file.len().unwrap_or(0), "file cut short");
-        }
-        if let Err(e) = self.records(segment, &*file, len) {
-            self.failed(path, &Error::io("read", path, e));
-        }
-        self.sidecar(owner, segment);
-    }
-
-    fn records(&mut self, segment: &Segment, file: &dyn DiskFile, len: u64) -> std::io::Result<()> {
-        let path = segment.path();
-        let mut walker = Walker::new(file, segment.header.seed(), len);
-        while let Some(step) = walker.next()? {
-            let found = match step {
-                Ok(found) => found,
-                Err(unreadable) => {
-                    self.problem(path, walker.offset(), text(unreadable));
-                    return Ok(());
-                }
-            };
-            self.report.records += 1;
-            self.report.bytes += found.head.record_len();
-            if walker.check(&found)?.is_err()
-                && let Err(unreadable) = walker.check_again(&found)?
-            {
-                self.problem(path, found.offset, text(unreadable));
-            }
-        }
-        Ok(())
-    }
-
-    fn sidecar(&mut self, owner: &Owner, segment: &Segment) {
-        let path = sidecar_path(segment.path());
-        // There is none while the segment is written, and none if the disk was full.
-        if self.disk().open(&path, Access::Read).is_err() {
-            return;
-        }
-        self.report.files += 1;
-        let Some(mut bytes) = self.read(&path, sidecar_bytes) else { return };
-        if sidecar::decode(&bytes).is_err() {
-            // It may have been overwritten meanwhile.
-            let Some(again) = owner.between_sealings(|| self.read(&path, sidecar_bytes)) else {
-                return;
-            };
-            bytes = again;
-        }
-        match sidecar::decode(&bytes) {
-            Ok((header, _))
-                if header.number == segment.number() && header.salt == segment.header.salt => {}
-            Ok(_) => self.problem(&path, 0, "sidecar of another segment"),
-            Err(unreadable) => self.problem(&path, 0, text(unreadable)),
-        }
-    }
-
-    fn read(
-        &mut self,
-        path: &Path,
-        bytes_of: impl Fn(&dyn DiskFile) -> std::io::Result<Vec<u8>>,
-    ) -> Option<Vec<u8>> {
+    /// The bytes of a file, but at most so many.
+    fn read(&mut self, path: &Path, most: u64) -> Option<Vec<u8>> {
         let file = self.disk().open(path, Access::Read).ok()?;
-        let read = bytes_of(&*file).map_err(|e| Error::io("read", path, e));
+        let read = read_up_to(&*file, most).map_err(|e| Error::io("read", path, e));
         read.map_err(|e| self.failed(path, &e)).ok()
     }
 
