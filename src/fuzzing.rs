@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Disk, MemoryDisk};
+use crate::disk::{Descriptors, Disk, MemoryDisk};
 use crate::format::checksum::{Seed, plain};
 use crate::format::ledger::{self, LedgerHeader, LedgerMark, Place};
 use crate::format::manifest::{OwnerManifest, StoreManifest};
@@ -25,7 +25,7 @@ use crate::ledger::{FoundLedger, Place as LedgerPlace, read_ledger};
 use crate::segment::load::{LoadError, Loaded, Verdict, load};
 use crate::segment::scan::scan;
 use crate::segment::writer::segment_name;
-use crate::segment::{Damage, Descriptors, Segment, SegmentHost};
+use crate::segment::{Damage, Segment, SegmentHost};
 
 /// Bit of the first byte: no checksum is put right.
 const AS_IT_IS: u8 = 1;

@@ -5,10 +5,12 @@
 //! It holds no policy: what is written where, and in which order, is decided above.
 
 mod capabilities;
+mod descriptors;
 mod faulty;
 mod file_system;
 mod memory;
 mod real;
+mod sparing;
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
@@ -19,6 +21,9 @@ pub use capabilities::Capabilities;
 pub use faulty::{Fault, FaultyDisk};
 pub use memory::{CrashChoice, MemoryDisk};
 pub use real::RealDisk;
+
+pub(crate) use descriptors::Descriptors;
+pub(crate) use sparing::SparingDisk;
 
 use rustix::io::Errno;
 
@@ -146,8 +151,13 @@ pub trait DiskFile: Debug + Send + Sync {
 }
 
 /// True if the error says that this process, or the system, may open no more files.
-pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// Says that this process may open no more files.
+fn out_of_descriptors() -> io::Error {
+    Errno::MFILE.into()
 }
 
 /// Writes all of the buffers at an offset: short writes are continued, `EINTR` is retried.

@@ -105,7 +105,7 @@ impl Recovery<'_> {
         let places: HashMap<u64, &SnapshotPlace> =
             known.places.iter().map(|place| (place.number, place)).collect();
         let disk = &*self.engine.disk;
-        let is_kept = waiting.len() <= MAX_KEPT_OPEN;
+        let is_kept = self.keeps_open(waiting.len());
         let load = |waiting: &Waiting| {
             let place = places.get(&waiting.number).filter(|place| place.len > 0)?;
             let extent = Extent {
@@ -125,10 +125,15 @@ impl Recovery<'_> {
         waiting.iter().map(load).collect()
     }
 
+    /// True if the files of so many segments stay open until they are mapped.
+    fn keeps_open(&self, segments: usize) -> bool {
+        self.engine.host.mapped && segments <= MAX_KEPT_OPEN
+    }
+
     fn load(&self, waiting: &[Waiting]) -> Vec<LoadResult> {
         let disk = &*self.engine.disk;
         let bytes = waiting.iter().map(|waiting| waiting.bytes).sum();
-        let is_kept = waiting.len() <= MAX_KEPT_OPEN;
+        let is_kept = self.keeps_open(waiting.len());
         parallel::map(waiting, parallel::threads_for(bytes), |waiting| {
             load(disk, &waiting.path, false).map(|loaded| keep_open(loaded, is_kept))
         })
@@ -382,7 +387,7 @@ impl Recovery<'_> {
     }
 }
 
-/// Lets go of the file, unless there are few.
+/// Lets go of the file, unless it is to be kept.
 fn keep_open(loaded: Loaded, is_kept: bool) -> Loaded {
     let file = loaded.file.filter(|_| is_kept);
     Loaded { file, ..loaded }

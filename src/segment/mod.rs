@@ -5,7 +5,6 @@
 //! changes, unless it is erased, which waits until nobody reads it. It knows records and bytes, not
 //! which of them are visible.
 
-pub(crate) mod descriptors;
 pub(crate) mod erase;
 mod gate;
 pub(crate) mod load;
@@ -21,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::disk::DiskFile;
+use crate::disk::{Descriptors, DiskFile};
 use crate::error::{Error, Result};
 use crate::format::checksum::Seed;
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
@@ -32,7 +31,6 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Callers, Condvar, Gathering, Mutex, MutexGuard, RwLock};
 use crate::time::Timestamp;
 
-pub(crate) use descriptors::Descriptors;
 use erase::Waiting;
 use gate::Gate;
 pub(crate) use gate::Lease;

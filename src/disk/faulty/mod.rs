@@ -14,8 +14,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Access, Capabilities, DirEntry, Disk, DiskFile, LockOutcome, write_all_at};
+use super::{
+    Access, Capabilities, DirEntry, Disk, DiskFile, LockOutcome, out_of_descriptors, write_all_at,
+};
 use crate::map::Map;
 
 /// What no stop of a process or machine tears apart, if it lies in one piece of its own length.
@@ -84,7 +87,20 @@ impl FaultyDisk {
         self.plan.state.lock().faults.clear();
     }
 
+    /// Lets no more files be open than there are now and so many more: what would take another descriptor
+    /// fails as the system lets it fail (`EMFILE`). Directories are open for as long as a call takes.
+    pub fn limit_descriptors(&self, more: usize) {
+        let most = self.open_files() + more;
+        self.plan.state.lock().most_files = Some(most);
+    }
+
+    /// How many files are open.
+    pub fn open_files(&self) -> usize {
+        self.plan.files.load(Ordering::Relaxed)
+    }
+
     fn file(&self, inner: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        self.plan.files.fetch_add(1, Ordering::Relaxed);
         Arc::new(FaultyFile { inner, plan: Arc::clone(&self.plan) })
     }
 }
@@ -92,11 +108,13 @@ impl FaultyDisk {
 #[derive(Debug, Default)]
 struct Plan {
     state: Mutex<PlanState>,
+    files: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct PlanState {
     calls: u64,
+    most_files: Option<usize>,
     faults: BTreeMap<u64, Fault>,
     interruptions: BTreeMap<u64, Action>,
 }
@@ -137,6 +155,13 @@ impl Plan {
         if let Some(Action(act)) = action {
             act();
         }
+    }
+
+    /// Makes a call that takes a descriptor.
+    fn run_opening<T>(&self, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let most = self.state.lock().most_files;
+        let is_full = most.is_some_and(|most| self.files.load(Ordering::Relaxed) >= most);
+        self.run(|| if is_full { Err(out_of_descriptors()) } else { call() })
     }
 
     /// Makes a call that is neither a read nor a write.
@@ -183,15 +208,15 @@ impl Disk for FaultyDisk {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.plan.run(|| self.inner.read_dir(path))
+        self.plan.run_opening(|| self.inner.read_dir(path))
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        self.plan.run(|| self.inner.open(path, access)).map(|file| self.file(file))
+        self.plan.run_opening(|| self.inner.open(path, access)).map(|file| self.file(file))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.plan.run(|| self.inner.create(path)).map(|file| self.file(file))
+        self.plan.run_opening(|| self.inner.create(path)).map(|file| self.file(file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -207,7 +232,7 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.plan.run(|| self.inner.sync_dir(path))
+        self.plan.run_opening(|| self.inner.sync_dir(path))
     }
 
     fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
@@ -231,6 +256,12 @@ impl Disk for FaultyDisk {
 struct FaultyFile {
     inner: Arc<dyn DiskFile>,
     plan: Arc<Plan>,
+}
+
+impl Drop for FaultyFile {
+    fn drop(&mut self) {
+        self.plan.files.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl FaultyFile {

@@ -15,7 +15,7 @@ use paths::Paths;
 
 use super::reconcile::reconcile;
 use super::{Shared, Store, StoreBuilder, StoreCore, upkeep};
-use crate::disk::{Disk, DiskLock};
+use crate::disk::{Descriptors, Disk, DiskLock, SparingDisk};
 use crate::engine::{Engine, EngineParts, WriteSide, read_clock};
 use crate::error::{Error, Result};
 use crate::format::manifest::StoreManifest;
@@ -26,7 +26,7 @@ use crate::ledger::{Ledger, LedgerParts, mark_of};
 use crate::planted::{Bug, is_planted};
 use crate::recovery::{Owners, Recovery};
 use crate::report::RecoveryReport;
-use crate::segment::{Descriptors, Lease, SegmentHost};
+use crate::segment::{Lease, SegmentHost};
 use crate::sequence::first_of;
 use crate::state::StateFile;
 use crate::sync::{Mutex, RwLock};
@@ -36,6 +36,7 @@ use crate::trash::Trash;
 
 /// Opens a store for writing.
 pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
+    let (builder, descriptors) = sparing(builder);
     let disk = &builder.disk;
     let paths = Paths { root: builder.path.clone() };
     refuse_network(&builder)?;
@@ -90,7 +91,8 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
     let logs = found.logs;
     // Values of mapped segments keep it too.
     let kept = mapped.then(|| Arc::clone(&lock));
-    let engine = engine(&builder, &manifest, kept, generation, time, Some(write_side));
+    let host = host(descriptors, kept, builder.verify_every_read);
+    let engine = engine(&builder, &manifest, host, generation, time, Some(write_side));
     let mut recovery = Recovery { engine: &engine, logs: &logs, snapshot_id, report };
     let owners = recovery.owners()?;
     let report = recovery.report;
@@ -101,6 +103,7 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
 
 /// Opens a store to look at it.
 pub(super) fn open_read_only(builder: StoreBuilder) -> Result<Store> {
+    let (builder, descriptors) = sparing(builder);
     let paths = Paths { root: builder.path.clone() };
     refuse_network(&builder)?;
     let manifest = read_store(&*builder.disk, &paths.store()).map_err(|e| {
@@ -115,7 +118,9 @@ pub(super) fn open_read_only(builder: StoreBuilder) -> Result<Store> {
     // The numbers this process never gives out lie above all that the writer may give out.
     let generation = found.generation + 1;
     let time = resume_time(&builder, &found, first_of(generation) - 1);
-    let engine = engine(&builder, &manifest, None, generation, time, None);
+    // A process that only reads is not waited for by the one that erases.
+    let host = host(descriptors, None, true);
+    let engine = engine(&builder, &manifest, host, generation, time, None);
     let mut recovery = Recovery {
         engine: &engine,
         logs: &found.logs,
@@ -155,23 +160,36 @@ fn hasher(manifest: &StoreManifest) -> Hasher {
     Hasher::new(manifest.key_secret, manifest.tag_secret)
 }
 
-/// The engine of a store; its segments are mapped if there is a lock that their values keep.
+/// Files kept open for reading, which are closed where the store could open no other file.
+fn sparing(builder: StoreBuilder) -> (StoreBuilder, Arc<Descriptors>) {
+    let descriptors = Arc::new(Descriptors::new(Arc::clone(&builder.disk)));
+    let disk = Arc::new(SparingDisk::new(Arc::clone(&builder.disk), Arc::clone(&descriptors)));
+    (StoreBuilder { disk, ..builder }, descriptors)
+}
+
+/// What the segments of a store share. They are mapped if there is a lock that their values keep.
+fn host(
+    descriptors: Arc<Descriptors>,
+    kept: Option<Arc<dyn DiskLock>>,
+    always_verify: bool,
+) -> SegmentHost {
+    SegmentHost {
+        descriptors,
+        mapped: kept.is_some(),
+        always_verify,
+        lease: Arc::new(Lease::new(kept)),
+        read_at_ms: Arc::default(),
+    }
+}
+
 fn engine(
     builder: &StoreBuilder,
     manifest: &StoreManifest,
-    kept: Option<Arc<dyn DiskLock>>,
+    host: SegmentHost,
     generation: u64,
     time: EngineTime,
     write_side: Option<WriteSide>,
 ) -> Arc<Engine> {
-    let host = SegmentHost {
-        descriptors: Arc::new(Descriptors::new(Arc::clone(&builder.disk))),
-        mapped: kept.is_some(),
-        // A process that only reads is not waited for by the one that erases.
-        always_verify: builder.verify_every_read || write_side.is_none(),
-        lease: Arc::new(Lease::new(kept)),
-        read_at_ms: Arc::default(),
-    };
     // What cannot be asked is not claimed.
     let capabilities = builder.disk.capabilities(&builder.path).unwrap_or_default();
     Engine::new(EngineParts {

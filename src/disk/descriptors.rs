@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Access, Disk, DiskFile, is_out_of_descriptors};
+use super::{Access, Disk, DiskFile, is_out_of_descriptors};
 use crate::sync::Mutex;
 
 /// The most descriptors kept open for reading.
@@ -41,15 +41,7 @@ impl Descriptors {
                 return Ok(Arc::clone(file));
             }
         }
-        let file = match self.disk.open(path, Access::Read) {
-            Err(e) if is_out_of_descriptors(&e) => {
-                // The process may open few, and this cache may hold them.
-                let held = std::mem::take(&mut self.open.lock().files);
-                drop(held);
-                self.disk.open(path, Access::Read)?
-            }
-            opened => opened?,
-        };
+        let file = self.relieve(|| self.disk.open(path, Access::Read))?;
         let mut open = self.open.lock();
         let tick = open.tick;
         if open.files.len() >= MAX_DESCRIPTORS {
@@ -60,6 +52,19 @@ impl Descriptors {
         }
         open.files.insert(number, (Arc::clone(&file), tick));
         Ok(file)
+    }
+
+    /// Does what takes a descriptor. If the process may open no more it closes the files kept here, and tries
+    /// once more.
+    pub(super) fn relieve<T>(&self, call: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match call() {
+            Err(e) if is_out_of_descriptors(&e) => {
+                let held = std::mem::take(&mut self.open.lock().files);
+                drop(held);
+                call()
+            }
+            done => done,
+        }
     }
 
     /// Closes the file of a segment that is gone.
