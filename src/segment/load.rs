@@ -215,7 +215,8 @@ pub(crate) fn settle(disk: &dyn Disk, path: &Path, loaded: &Loaded) -> Result<()
     let file = disk.open(path, Access::ReadWrite).map_err(|e| Error::io("open", path, e))?;
     let end = loaded.extent.published;
     let mut offset = loaded.extent.durable;
-    let mut buffer = vec![0; COPY_LEN];
+    let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(COPY_LEN);
+    let mut buffer = vec![0; left.min(COPY_LEN)];
     while offset < end {
         let len = usize::try_from(end - offset).unwrap_or(COPY_LEN).min(COPY_LEN);
         let part = buffer.get_mut(..len).unwrap_or_default();
