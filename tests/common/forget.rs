@@ -7,9 +7,10 @@ use ebbtide::{Error, Receipt, Scope, Timestamp};
 use super::MINUTE;
 use super::denials::Denied;
 use super::keys::Is;
+use super::model::{key_bytes, tag_bytes};
 use super::ops::{How, KEYS, KEYSPACES, Key, TAGS, Target, bits};
 use super::traces::{Stamp, Trace, find};
-use super::world::{World, key_bytes, tag_bytes};
+use super::world::World;
 
 impl Target {
     /// The same with sets that are not empty, and with one member where only one can be named.
