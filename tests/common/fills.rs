@@ -13,14 +13,14 @@ use super::world::World;
 
 pub(super) struct OpenFill {
     pub(super) fill: Fill,
-    pub(super) key: Key,
-    pub(super) tags: u8,
-    pub(super) metadata: bool,
-    pub(super) expires: Option<u64>,
-    pub(super) sync: bool,
-    pub(super) seq: u64,
+    key: Key,
+    tags: u8,
+    metadata: bool,
+    expires: Option<u64>,
+    sync: bool,
+    seq: u64,
     /// The boot time from which it is too late.
-    pub(super) over_ms: u64,
+    over_ms: u64,
 }
 
 impl OpenFill {
