@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use ebbtide::{KeyspaceOptions, LogOptions, Result, Retention, Row, Store, StoreBuilder};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -94,8 +95,10 @@ fn open_within(made: &Path, change: impl Fn(&Path), records: usize, what: &str) 
         let hostile = dir.path().join("data");
         copy(made, &hostile);
         change(&hostile);
+        let begun = Instant::now();
         let (opened, took) = most(|| open(builder(&hostile)));
-        println!("{what}, {how}: opened {}, {took} B", opened.is_ok());
+        let ms = begun.elapsed().as_millis();
+        println!("{what}, {how}: opened {}, {took} B, {ms} ms", opened.is_ok());
         assert!(took <= BASE + PER_RECORD * records, "{what}, {how}: {took} B");
     }
 }
