@@ -290,6 +290,14 @@ fn a_window_once_promised_is_kept() {
 }
 
 #[test]
+fn an_empty_keyspace_takes_160_kib_of_memory() {
+    each_mode(|store| {
+        images(&store);
+        assert_eq!(store.stats().keyspaces[0].index_bytes, 160 << 10);
+    });
+}
+
+#[test]
 fn a_record_that_can_never_fit_is_refused() {
     each_mode(|store| {
         let options = month().segment_bytes(4096).capacity_bytes(65_536);

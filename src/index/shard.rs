@@ -27,8 +27,8 @@ const MAX_TRIES: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     pub(super) lines: Vec<Line>,
-    /// How many keys have been given up since the last time that the shard was found to have room.
-    given_up: Option<usize>,
+    /// So many more keys may be given up before the shard is asked again whether it has room.
+    may_give_up: u32,
 }
 
 /// A line that would have room if one of its slots were moved.
@@ -42,7 +42,7 @@ struct Step {
 impl Shard {
     /// A shard of these lines.
     pub(super) fn of(lines: Vec<Line>) -> Self {
-        Self { lines, given_up: None }
+        Self { lines, may_give_up: 0 }
     }
 
     /// An empty shard with room for so many keys, but for chance.
@@ -109,12 +109,12 @@ impl Shard {
             return true;
         }
         // Counting goes through all lines, and so is done for many keys at once.
-        if let Some(given_up) = self.given_up.as_mut().filter(|given_up| **given_up < count) {
-            *given_up += 1;
+        if let Some(left) = self.may_give_up.checked_sub(1) {
+            self.may_give_up = left;
             return false;
         }
         let is_crowded = self.entries(window).count() * 2 >= count * SLOTS;
-        self.given_up = if is_crowded { None } else { Some(0) };
+        self.may_give_up = if is_crowded { 0 } else { count as u32 };
         is_crowded && count < MAX_LINES
     }
 
@@ -299,7 +299,7 @@ mod tests {
             let mut shard = Shard::default();
             for i in 0..400 {
                 put(&mut shard, spread(round << 32 | i), i as u32 + 1);
-                assert_eq!(shard.given_up, None, "round {round}, key {i}");
+                assert_eq!(shard.may_give_up, 0, "round {round}, key {i}");
             }
             assert_eq!(shard.entries(WINDOW).count(), 400);
         }
