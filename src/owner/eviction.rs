@@ -16,10 +16,10 @@ impl Owner {
         let _membership = self.membership.lock();
         let oldest = self.table.read().iter().next().map(|(_, segment)| Arc::clone(segment));
         let Some(segment) = oldest else { return Ok(false) };
-        self.sealing.lock().retain(|writer| writer.segment().number() != segment.number());
         let to = side.trash.dir().join(trash_name(self.id, "segment", segment.number()));
         let disk = &self.engine.disk;
         disk.rename(segment.path(), &to).map_err(|e| Error::io("rename", segment.path(), e))?;
+        self.sealing.lock().retain(|writer| writer.segment().number() != segment.number());
         let gone = self.table.remove_if(|other| other.number() == segment.number());
         let scrubbed_through = self.note_left(&gone);
         let bucket_dir = segment.path().parent().unwrap_or(&self.dir);
