@@ -593,6 +593,51 @@ fn keys_are_reported_destroyed_once_wherever_the_process_ends() {
     }
 }
 
+/// Opening finds buckets past their time, and one call of it fails, or does not know that it worked.
+#[test]
+fn a_drop_that_fails_at_open_is_told_once_and_by_its_deadline() {
+    for fault in [Fault::Error(ErrorKind::TimedOut)] {
+        for call in 1.. {
+            let (memory, clock) = (MemoryDisk::new(call), clock());
+            let store = open(on_memory(&memory, &clock), false);
+            images(&store).insert("cat.jpg", b"bytes").unwrap();
+            visit(&store).unwrap();
+            store.close().unwrap();
+            drop(store);
+            clock.advance(hours(16));
+            let disk = FaultyDisk::new(Arc::new(memory.clone()));
+            disk.inject(call, fault);
+            let opened = quiet(Store::builder("/data").disk(disk.clone()), &clock).open();
+            let worked = opened.as_ref().map(Store::maintain);
+            let is_over = disk.calls() < call;
+            disk.clear();
+            let what = format!("{fault:?} at call {call}, {worked:?}");
+            if let Ok(store) = &opened {
+                assert_eq!(store.maintain().err().map(|e| e.to_string()), None, "{what}");
+                assert!(bucket_dirs(&memory).is_empty(), "{what}");
+                assert_told_once(store, &what);
+            }
+            drop(opened);
+            let store = open(on_memory(&memory.kill(), &clock), false);
+            assert_told_once(&store, &format!("{what}, opened again"));
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+/// Two buckets have left half an hour after their deadlines.
+#[track_caller]
+fn assert_told_once(store: &Store, what: &str) {
+    let deadlines = |entries: Vec<LedgerEntry>| -> Vec<Option<Timestamp>> {
+        entries.into_iter().map(|entry| entry.deadline).collect()
+    };
+    assert_eq!(deadlines(births(store)), deadlines(drops(store)), "{what}");
+    let late = RetentionVerdict::Late { worst_late_ms: 30 * 60_000, buckets: 2 };
+    assert_eq!(store.prove_retention(..).unwrap().verdict, late, "{what}");
+}
+
 #[test]
 fn a_suspect_clock_is_written_down_once() {
     let (disk, clock) = (MemoryDisk::new(1), clock());
