@@ -233,7 +233,7 @@ fn the_oldest_go_first_and_a_smaller_capacity_is_reached_while_serving() {
 /// not evicted after all is made durable by the next sync like everything else.
 #[test]
 fn an_eviction_that_fails_is_made_up_for() {
-    for fault in [Fault::Error(ErrorKind::TimedOut)] {
+    for fault in [Fault::Error(ErrorKind::TimedOut), Fault::ErrorAfter(ErrorKind::TimedOut)] {
         for call in 1.. {
             let (memory, clock) = (MemoryDisk::new(call), clock());
             let disk = FaultyDisk::new(Arc::new(memory.clone()));

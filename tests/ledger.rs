@@ -596,7 +596,7 @@ fn keys_are_reported_destroyed_once_wherever_the_process_ends() {
 /// Opening finds buckets past their time, and one call of it fails, or does not know that it worked.
 #[test]
 fn a_drop_that_fails_at_open_is_told_once_and_by_its_deadline() {
-    for fault in [Fault::Error(ErrorKind::TimedOut)] {
+    for fault in [Fault::Error(ErrorKind::TimedOut), Fault::ErrorAfter(ErrorKind::TimedOut)] {
         for call in 1.. {
             let (memory, clock) = (MemoryDisk::new(call), clock());
             let store = open(on_memory(&memory, &clock), false);

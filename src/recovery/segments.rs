@@ -367,7 +367,7 @@ impl Recovery<'_> {
                 let owner_id = header.owner_id;
                 let to = side.trash.dir().join(trash_name(owner_id, &entry.name, instance));
                 let counts = self.count_unread(&path);
-                disk.rename(&path, &to).map_err(|e| Error::io("rename", &path, e))?;
+                side.trash.take_in(&path, &to)?;
                 self.engine.sync_dir(owner_dir)?;
                 self.engine.sync_dir(side.trash.dir())?;
                 let segments = Vec::new();
