@@ -923,3 +923,42 @@ fn limits_of_a_file_are_checked() {
     assert!(with(4096) && with(5 * 1024) && with(64 << 20));
     assert!(!with(4095) && !with(2048) && !with(4100) && !with((64 << 20) + 1024));
 }
+
+/// Programs that read the ledger go by these names, and people by these words.
+#[test]
+fn every_kind_of_entry_has_its_name_and_its_words() {
+    use LedgerKind::*;
+    let invalidated = |scope| Invalidated { scope, count: 3 };
+    let kinds = [
+        (Checkpoint(CheckpointCause::First), "checkpoint: the ledger begins"),
+        (Checkpoint(CheckpointCause::Full), "checkpoint: a new file, the last is full"),
+        (
+            Checkpoint(CheckpointCause::GivenUp),
+            "checkpoint: a new file, a write to the last failed",
+        ),
+        (Checkpoint(CheckpointCause::Broken), "checkpoint: a new file, the chain before is broken"),
+        (Keyspace, "keyspace: keyspace made"),
+        (Log, "log: log made"),
+        (BucketBorn { found: false }, "bucket-born: bucket born"),
+        (BucketBorn { found: true }, "bucket-born: bucket found without its birth"),
+        (BucketDropped(DropCause::Dropped), "bucket-dropped: bucket dropped"),
+        (BucketDropped(DropCause::FoundAtOpen), "bucket-dropped: bucket found dropped at open"),
+        (BucketDropped(DropCause::FoundMissing), "bucket-dropped: bucket found missing at open"),
+        (BucketDropped(DropCause::Emptied), "bucket-dropped: empty bucket removed"),
+        (
+            BucketReleased { segments: 2 },
+            "bucket-released: readers let go of the last of 2 segments",
+        ),
+        (invalidated(InvalidatedScope::Key), "invalidated: 3 invalidations of a key"),
+        (invalidated(InvalidatedScope::Tag), "invalidated: 3 invalidations of a tag"),
+        (invalidated(InvalidatedScope::All), "invalidated: 3 invalidations of everything"),
+        (Scrubbed, "scrubbed: records scrubbed"),
+        (KeysDestroyed { found: false }, "keys-destroyed: pseudonym keys destroyed"),
+        (KeysDestroyed { found: true }, "keys-destroyed: pseudonym keys found destroyed"),
+        (ClockSuspect { ahead_ms: 5 }, "clock-suspect: wall clock ahead by 5 ms, not believed"),
+        (BucketCarried, "bucket-carried: bucket still there"),
+    ];
+    for (kind, words) in kinds {
+        assert_eq!(format!("{}: {kind}", kind.name()), words);
+    }
+}

@@ -222,3 +222,18 @@ pub(crate) fn check_cleared(store: &Store, disk: &MemoryDisk, what: &str) {
     assert_eq!(dropped.len(), count, "{what}: dropped twice: {told:#?}");
     assert!(matches!(keyspace(store, "orphan"), Err(Error::Corrupt { .. })), "{what}");
 }
+
+/// Looks at everything there is, and says so if it is not what it may be. Any call may fail.
+pub(crate) fn look(store: &Store, harm: Harm, what: &str) {
+    for name in store.keyspaces() {
+        let space = store.existing_keyspace(&name).unwrap();
+        let expected = format!("{NEW}{name}").repeat(40);
+        if let Ok(Some(value)) = space.get(NEW) {
+            assert_eq!((name.as_str(), harm), ("images", Harm::None), "{what}");
+            assert!(value.as_ref() == expected.as_bytes(), "{what}");
+        }
+    }
+    let _ = store.residue();
+    let _ = (store.ledger(), store.prove_retention(..));
+    assert!(!store.verify().unwrap().problems.is_empty(), "{what}: LOG cannot be read");
+}
