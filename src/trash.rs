@@ -116,6 +116,16 @@ impl Trash {
         &self.dir
     }
 
+    /// Moves something here, under a name never used before: if that is there afterwards, it was moved,
+    /// whatever the system says.
+    pub(crate) fn take_in(&self, from: &Path, to: &Path) -> Result<()> {
+        let is_here = || self.disk.open(to, Access::Read).is_ok() || self.disk.read_dir(to).is_ok();
+        match self.disk.rename(from, to) {
+            Err(e) if !is_here() => Err(Error::io("rename", from, e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes something that has just been moved here.
     pub(crate) fn push(&self, item: TrashItem) {
         for segment in &item.segments {

@@ -1,8 +1,12 @@
 //! The places in the engine that call the disk are met by the workloads each call of which is failed in
-//! turn, in `tests/crash.rs`; those that are not are listed here.
+//! turn, in `tests/crash.rs` and `tests/leftovers.rs`; those that are not are listed here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/fixture.rs"]
+mod fixture;
+#[path = "common/leftovers.rs"]
+mod leftovers;
 
 use std::backtrace::Backtrace;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +15,10 @@ use std::sync::{Arc, Mutex};
 
 use common::everything;
 use common::world::{World, faulty};
-use ebbtide::disk::FaultyDisk;
+use ebbtide::Store;
+use ebbtide::disk::{FaultyDisk, MemoryDisk};
+use fixture::{open, quiet};
+use leftovers::{Harm, later, leave, look, work};
 
 /// Calls that are followed; the workload takes fewer.
 const CALLS: u64 = 5_000;
@@ -38,33 +45,14 @@ const NOT_OURS: [&str; 3] = ["bin/", "disk/", "fuzzing.rs"];
 const FUNCTIONS: [&str; 2] = ["read_full_at", "write_all_at"];
 
 /// How many places of a file are not met, and when they are.
-const NOT_MET: [(&str, usize, &str); 18] = [
+const NOT_MET: [(&str, usize, &str); 7] = [
     ("dump.rs", 2, "a segment is printed"),
-    (
-        "ledger/writer.rs",
-        2,
-        "a file that was to be removed, a directory that was to be synced, once more",
-    ),
-    ("owner/drops.rs", 4, "an empty bucket is removed; the clock is reset"),
-    ("owner/eviction.rs", 2, "a segment that cannot be read is discarded"),
-    (
-        "recovery/segments.rs",
-        8,
-        "leftovers of births, parts and owners; what left while it was looked at",
-    ),
-    ("recovery/snapshot.rs", 1, "the index of a closed store is verified"),
+    ("owner/drops.rs", 3, "the clock is reset; each call fails in `tests/retention.rs`"),
     ("segment/part.rs", 2, "a part is given up"),
     ("segment/writer.rs", 2, "an end that a failed write has left is cut off"),
-    ("spare.rs", 3, "the spare was taken away, or is not all zeros"),
-    ("store/mod.rs", 1, "a leftover of an owner's birth"),
+    ("spare.rs", 1, "a spare that was taken away is made anew"),
     ("store/open/identity.rs", 1, "the directory above is missing too"),
-    ("store/open/mod.rs", 1, "a log that was to be removed, once more"),
-    ("store/reconcile.rs", 1, "an owner without a manifest"),
-    ("store/residue/walk.rs", 4, "every file is listed"),
-    ("store/verify/segments.rs", 1, "what left while it was looked at"),
-    ("tombstone/found.rs", 3, "another process writes"),
-    ("tombstone/mod.rs", 1, "tombstones were lost"),
-    ("trash.rs", 4, "segments and directories in the trash that were found there; keys are listed"),
+    ("trash.rs", 1, "keys in the trash are looked for"),
 ];
 
 /// A file below `src`, and a line.
@@ -83,22 +71,43 @@ fn site(backtrace: &Backtrace) -> Option<Site> {
     })
 }
 
+/// What has been met so far.
+type Met = Arc<Mutex<BTreeSet<Site>>>;
+
 /// Notes down where this world calls the disk from, from now on.
-fn follow(world: &mut World, met: &Arc<Mutex<BTreeSet<Site>>>) -> FaultyDisk {
+fn follow(world: &mut World, met: &Met) -> FaultyDisk {
     let disk = faulty(&world.disk);
+    note_calls(&disk, met);
+    world.fail_from(disk.clone(), u64::MAX);
+    disk
+}
+
+fn note_calls(disk: &FaultyDisk, met: &Met) {
     for call in 1..CALLS {
         let met = Arc::clone(met);
         disk.interrupt(call, move || {
             met.lock().unwrap().extend(site(&Backtrace::force_capture()));
         });
     }
-    world.fail_from(disk.clone(), u64::MAX);
-    disk
+}
+
+/// Looks at what is left over, or clears it up.
+fn meet_leftovers(met: &Met, harm: Harm, looks: bool, mapped: bool) {
+    let memory: MemoryDisk = leave(harm);
+    let disk = FaultyDisk::new(Arc::new(memory));
+    note_calls(&disk, met);
+    let builder = quiet(Store::builder("/data").disk(disk.clone()), &later());
+    if looks {
+        look(&builder.open_read_only().unwrap(), harm, "nothing fails");
+    } else {
+        work(&open(builder, mapped)).unwrap();
+    }
+    assert!(disk.calls() < CALLS);
 }
 
 /// The places that the workloads call the disk from.
 fn met() -> BTreeSet<Site> {
-    let met = Arc::new(Mutex::new(BTreeSet::new()));
+    let met = Met::default();
     for mapped in [false, true] {
         let mut world = World::new(everything::config(mapped), 1);
         let disk = follow(&mut world, &met);
@@ -110,6 +119,9 @@ fn met() -> BTreeSet<Site> {
         let recovering = follow(&mut killed, &met);
         killed.open().unwrap();
         assert!(disk.calls().max(recovering.calls()) < CALLS);
+        for harm in [Harm::None, Harm::Records] {
+            [false, true].into_iter().for_each(|looks| meet_leftovers(&met, harm, looks, mapped));
+        }
     }
     met.lock().unwrap().clone()
 }

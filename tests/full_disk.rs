@@ -4,12 +4,14 @@
 #[path = "common/fixture.rs"]
 mod fixture;
 
+use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
-use ebbtide::disk::{Disk, EntryKind, MemoryDisk};
+use ebbtide::disk::{Disk, EntryKind, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{Error, Keyspace, KeyspaceOptions, ManualClock, Retention, Store};
 
-use fixture::{MODES, Random, clock, hours, on_memory, open, seed, value_of};
+use fixture::{MODES, Random, clock, hours, on_memory, open, quiet, seed, value_of};
 
 const SEGMENT: u64 = 8192;
 
@@ -225,4 +227,52 @@ fn the_oldest_go_first_and_a_smaller_capacity_is_reached_while_serving() {
         images.insert("new", b"value").unwrap();
         assert!(images.contains("new").unwrap());
     }
+}
+
+/// Nothing has been synced yet when the oldest segment has to go, and one call fails meanwhile: what is
+/// not evicted after all is made durable by the next sync like everything else.
+#[test]
+fn an_eviction_that_fails_is_made_up_for() {
+    for fault in [Fault::Error(ErrorKind::TimedOut), Fault::ErrorAfter(ErrorKind::TimedOut)] {
+        for call in 1.. {
+            let (memory, clock) = (MemoryDisk::new(call), clock());
+            let disk = FaultyDisk::new(Arc::new(memory.clone()));
+            let builder = quiet(Store::builder("/data").disk(disk.clone()), &clock);
+            let store = open(builder, call % 2 == 0);
+            let images = limited(&store, 64 * 1024);
+            let insert = |number: u64| images.insert(format!("key-{number}"), vec![7; 900]);
+            (0..12).for_each(|number| insert(number).unwrap());
+            assert_eq!(store.stats().segments_evicted, 0);
+            let reached = disk.calls() + call;
+            disk.inject(reached, fault);
+            let failed = (12..28).find_map(|number| insert(number).err());
+            let is_over = disk.calls() < reached;
+            disk.clear();
+            let what = format!("{fault:?} at call {call}, {failed:?}");
+            assert_durable(&store, &memory, &what);
+            for number in 28..48 {
+                insert(number).unwrap_or_else(|e| panic!("{what}: {e}"));
+            }
+            assert!(store.stats().segments_evicted > 3, "{what}");
+            assert_durable(&store, &memory, &what);
+            assert!(images.contains("key-47").unwrap(), "{what}");
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+/// After a sync, a power cut takes nothing away.
+#[track_caller]
+fn assert_durable(store: &Store, disk: &MemoryDisk, what: &str) {
+    let kept = |store: &Store| -> Vec<u64> {
+        let images = store.existing_keyspace("images").unwrap();
+        (0..48).filter(|number| images.contains(format!("key-{number}")).unwrap()).collect()
+    };
+    store.sync().unwrap_or_else(|e| panic!("{what}: {e}"));
+    let synced = kept(store);
+    assert!(synced.len() > 8, "{what}: {synced:?}");
+    let cut = disk.fork().crash(&mut |_: u32| 0);
+    assert_eq!(kept(&open(on_memory(&cut, &clock()), false)), synced, "{what}");
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ebbtide::disk::{Disk, EntryKind, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{
-    CheckpointCause, DropCause, InvalidatedScope, Keyspace, KeyspaceOptions, LedgerEntry,
+    CheckpointCause, DropCause, Error, InvalidatedScope, Keyspace, KeyspaceOptions, LedgerEntry,
     LedgerKind, Log, LogOptions, ManualClock, Result, Retention, RetentionVerdict, Row, Store,
     StoreBuilder, Timestamp,
 };
@@ -441,6 +441,72 @@ fn a_store_without_its_ledger_begins_another() {
     assert_eq!(store.prove_retention(..).unwrap().verdict, RetentionVerdict::Broken);
 }
 
+/// A file that was begun after a break says so, for as long as it is kept.
+#[test]
+fn a_break_is_told_until_what_was_written_behind_it_is_gone_too() {
+    let (disk, clock) = closed();
+    change(&disk, 2, HEADER_LEN + ENTRY_LEN + 40);
+    let store = open(on_memory(&disk, &clock).ledger_retention(hours(24 * 3)), false);
+    let mut told: Vec<Vec<(PathBuf, &str)>> = Vec::new();
+    for _ in 0..24 * 12 {
+        images(&store).insert("cat.jpg", b"bytes").unwrap();
+        let _ = images(&store).invalidate("dog.jpg").unwrap();
+        clock.advance(hours(1));
+        store.maintain().unwrap();
+        let problems = store.verify_ledger().unwrap().problems;
+        let problems: Vec<_> = problems.into_iter().map(|p| (p.path, p.what)).collect();
+        let verdict = store.prove_retention(..).unwrap().verdict;
+        assert_eq!(verdict == RetentionVerdict::Broken, !problems.is_empty(), "{problems:?}");
+        if told.last() != Some(&problems) {
+            told.push(problems);
+        }
+    }
+    let gone = "it goes on after a break in a file that is gone by now";
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].iter().all(|(path, _)| *path == log_file(2)), "{told:?}");
+    assert_eq!(told[1], [(log_file(3), gone)]);
+    assert_eq!(told[2], []);
+}
+
+/// What lies beside its files is none of it, and what has been given up is removed.
+#[test]
+fn names_that_do_not_fit_are_passed_over() {
+    let (disk, clock) = closed();
+    let newest = disk.read_file(&log_file(2)).unwrap();
+    for number in [0, 4, 99] {
+        disk.write_file(&log_file(number), &newest).unwrap();
+    }
+    assert_eq!(problems(&disk, &clock), []);
+    let store = open(on_memory(&disk, &clock), false);
+    assert_whole(&store);
+    assert!(store.recovery_report().is_clean(), "{:?}", store.recovery_report());
+    let files: Vec<bool> = [0, 1, 2, 3, 4, 99].map(|n| disk.read_file(&log_file(n)).is_ok()).into();
+    assert_eq!(files, [false, true, true, false, true, true], "the one below the oldest is gone");
+}
+
+#[test]
+fn a_file_in_place_of_another_is_told() {
+    let (disk, clock) = closed();
+    let whole = [1, 2].map(|number| disk.read_file(&log_file(number)).unwrap());
+    let others = MemoryDisk::new(9);
+    let store = open(on_memory(&others, &clock), false);
+    images(&store).insert("cat.jpg", b"bytes").unwrap();
+    store.close().unwrap();
+    let of_another_store = others.read_file(&log_file(1)).unwrap();
+    for (number, bytes) in [(2, &whole[0]), (1, &whole[1]), (1, &of_another_store)] {
+        disk.write_file(&log_file(number), bytes).unwrap();
+        let found = problems(&disk, &clock);
+        assert!(found.contains(&(log_file(number), 0)), "{number}: {found:?}");
+        disk.write_file(&log_file(number), &whole[number as usize - 1]).unwrap();
+    }
+    for file in disk.all_files().iter().filter(|file| file.starts_with(DIR)) {
+        disk.remove_file(file).unwrap();
+    }
+    disk.remove_dir(Path::new(DIR)).unwrap();
+    let found = problems(&disk, &clock);
+    assert_eq!(found[0], (log_file(1), 0), "all of it is gone");
+}
+
 #[test]
 fn entries_leave_after_their_time_and_open_buckets_are_carried() {
     let (disk, clock) = (MemoryDisk::new(1), clock());
@@ -593,6 +659,125 @@ fn keys_are_reported_destroyed_once_wherever_the_process_ends() {
     }
 }
 
+/// Opening finds buckets past their time, and one call of it fails, or does not know that it worked.
+#[test]
+fn a_drop_that_fails_at_open_is_told_once_and_by_its_deadline() {
+    for fault in [Fault::Error(ErrorKind::TimedOut), Fault::ErrorAfter(ErrorKind::TimedOut)] {
+        for call in 1.. {
+            let (memory, clock) = (MemoryDisk::new(call), clock());
+            let store = open(on_memory(&memory, &clock), false);
+            images(&store).insert("cat.jpg", b"bytes").unwrap();
+            visit(&store).unwrap();
+            store.close().unwrap();
+            drop(store);
+            clock.advance(hours(16));
+            let disk = FaultyDisk::new(Arc::new(memory.clone()));
+            disk.inject(call, fault);
+            let opened = quiet(Store::builder("/data").disk(disk.clone()), &clock).open();
+            let worked = opened.as_ref().map(Store::maintain);
+            let is_over = disk.calls() < call;
+            disk.clear();
+            let what = format!("{fault:?} at call {call}, {worked:?}");
+            if let Ok(store) = &opened {
+                assert_eq!(store.maintain().err().map(|e| e.to_string()), None, "{what}");
+                assert!(bucket_dirs(&memory).is_empty(), "{what}");
+                assert_told_once(store, &what);
+            }
+            drop(opened);
+            let store = open(on_memory(&memory.kill(), &clock), false);
+            assert_told_once(&store, &format!("{what}, opened again"));
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+/// From one call of the upkeep on, nothing works for a while: the entries of what was done wait.
+#[test]
+fn a_disk_that_fails_for_a_while_holds_no_entry_back_for_good() {
+    for call in 1.. {
+        let (memory, clock) = (MemoryDisk::new(call), clock());
+        let disk = FaultyDisk::new(Arc::new(memory.clone()));
+        let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock), false);
+        images(&store).insert("cat.jpg", b"bytes").unwrap();
+        visit(&store).unwrap();
+        store.sync().unwrap();
+        clock.advance(hours(16));
+        let reached = disk.calls() + call;
+        disk.inject(reached, Fault::ErrorsFrom(ErrorKind::TimedOut));
+        let what = format!("call {call}, {:?}", store.maintain());
+        let is_over = disk.calls() < reached;
+        disk.clear();
+        match store.maintain() {
+            Ok(()) => {
+                assert!(bucket_dirs(&memory).is_empty(), "{what}");
+                assert_told_once(&store, &what);
+                assert_whole(&store);
+            }
+            Err(e) => assert!(matches!(e, Error::Poisoned { .. }), "{what}: {e}"),
+        }
+        drop(store);
+        let store = open(on_memory(&memory.kill(), &clock), false);
+        store.maintain().unwrap();
+        assert_told_once(&store, &format!("{what}, opened again"));
+        assert_whole(&store);
+        if is_over {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_bucket_that_somebody_has_removed_is_told_missing() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    images(&store).insert("cat.jpg", b"bytes").unwrap();
+    let orphan = KeyspaceOptions::new(Retention::hours(16));
+    store.keyspace("orphan", orphan).unwrap().insert("dog.jpg", b"bytes").unwrap();
+    store.close().unwrap();
+    drop(store);
+    let bucket = |owner: &str| {
+        let dir = Path::new("/data/keyspaces").join(owner);
+        let name = bucket_dirs(&disk).into_iter().find(|(name, _)| name == owner).unwrap().1;
+        dir.join(name)
+    };
+    for file in disk.all_files().iter().filter(|file| file.starts_with(bucket("images"))) {
+        disk.remove_file(file).unwrap();
+    }
+    disk.remove_dir(&bucket("images")).unwrap();
+    // Its bucket is there, though it is nobody's.
+    disk.remove_file(Path::new("/data/keyspaces/orphan/KEYSPACE")).unwrap();
+    for _ in 0..2 {
+        let store = open(on_memory(&disk, &clock), false);
+        assert!(!images(&store).contains("cat.jpg").unwrap());
+        let drops = drops(&store);
+        assert_eq!(drops.len(), 1);
+        assert_eq!(drops[0].kind, LedgerKind::BucketDropped(DropCause::FoundMissing));
+        let known = (drops[0].owner.as_deref(), drops[0].records, drops[0].bytes);
+        assert_eq!(known, (Some("images"), None, None));
+        let proof = store.prove_retention(..).unwrap();
+        let counts = proof.owners.iter().map(|o| (o.due, o.dropped, o.missing, o.open));
+        assert_eq!(counts.collect::<Vec<_>>(), [(1, 1, 1, 0)]);
+        assert!(bucket("orphan").to_str().is_some());
+    }
+    clock.advance(hours(16));
+    let store = open(on_memory(&disk, &clock), false);
+    assert_eq!(drops(&store).len(), 2);
+    assert!(bucket_dirs(&disk).is_empty());
+}
+
+/// Two buckets have left half an hour after their deadlines.
+#[track_caller]
+fn assert_told_once(store: &Store, what: &str) {
+    let deadlines = |entries: Vec<LedgerEntry>| -> Vec<Option<Timestamp>> {
+        entries.into_iter().map(|entry| entry.deadline).collect()
+    };
+    assert_eq!(deadlines(births(store)), deadlines(drops(store)), "{what}");
+    let late = RetentionVerdict::Late { worst_late_ms: 30 * 60_000, buckets: 2 };
+    assert_eq!(store.prove_retention(..).unwrap().verdict, late, "{what}");
+}
+
 #[test]
 fn a_suspect_clock_is_written_down_once() {
     let (disk, clock) = (MemoryDisk::new(1), clock());
@@ -737,4 +922,43 @@ fn limits_of_a_file_are_checked() {
     };
     assert!(with(4096) && with(5 * 1024) && with(64 << 20));
     assert!(!with(4095) && !with(2048) && !with(4100) && !with((64 << 20) + 1024));
+}
+
+/// Programs that read the ledger go by these names, and people by these words.
+#[test]
+fn every_kind_of_entry_has_its_name_and_its_words() {
+    use LedgerKind::*;
+    let invalidated = |scope| Invalidated { scope, count: 3 };
+    let kinds = [
+        (Checkpoint(CheckpointCause::First), "checkpoint: the ledger begins"),
+        (Checkpoint(CheckpointCause::Full), "checkpoint: a new file, the last is full"),
+        (
+            Checkpoint(CheckpointCause::GivenUp),
+            "checkpoint: a new file, a write to the last failed",
+        ),
+        (Checkpoint(CheckpointCause::Broken), "checkpoint: a new file, the chain before is broken"),
+        (Keyspace, "keyspace: keyspace made"),
+        (Log, "log: log made"),
+        (BucketBorn { found: false }, "bucket-born: bucket born"),
+        (BucketBorn { found: true }, "bucket-born: bucket found without its birth"),
+        (BucketDropped(DropCause::Dropped), "bucket-dropped: bucket dropped"),
+        (BucketDropped(DropCause::FoundAtOpen), "bucket-dropped: bucket found dropped at open"),
+        (BucketDropped(DropCause::FoundMissing), "bucket-dropped: bucket found missing at open"),
+        (BucketDropped(DropCause::Emptied), "bucket-dropped: empty bucket removed"),
+        (
+            BucketReleased { segments: 2 },
+            "bucket-released: readers let go of the last of 2 segments",
+        ),
+        (invalidated(InvalidatedScope::Key), "invalidated: 3 invalidations of a key"),
+        (invalidated(InvalidatedScope::Tag), "invalidated: 3 invalidations of a tag"),
+        (invalidated(InvalidatedScope::All), "invalidated: 3 invalidations of everything"),
+        (Scrubbed, "scrubbed: records scrubbed"),
+        (KeysDestroyed { found: false }, "keys-destroyed: pseudonym keys destroyed"),
+        (KeysDestroyed { found: true }, "keys-destroyed: pseudonym keys found destroyed"),
+        (ClockSuspect { ahead_ms: 5 }, "clock-suspect: wall clock ahead by 5 ms, not believed"),
+        (BucketCarried, "bucket-carried: bucket still there"),
+    ];
+    for (kind, words) in kinds {
+        assert_eq!(format!("{}: {kind}", kind.name()), words);
+    }
 }

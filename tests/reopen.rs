@@ -81,6 +81,71 @@ fn after_a_close_the_index_is_taken_up_and_no_record_or_sidecar_is_read() {
     }
 }
 
+/// Where the places of an index begin, and how long each is.
+const PLACES: usize = 80;
+const PLACE_LEN: usize = 88;
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// Changes a word of an index, and makes its checksums right again.
+fn forge(disk: &MemoryDisk, at: usize, value: u64) {
+    let mut bytes = disk.read_file(Path::new(INDEX)).unwrap();
+    bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    let groups = word(&bytes, 64).div_ceil(64) as usize;
+    let content = PLACES + PLACE_LEN * 3..PLACES + PLACE_LEN * 3 + 16 * groups;
+    let hash = xxhash_rust::xxh3::xxh3_64(&bytes[PLACES..content.end]);
+    bytes[72..80].copy_from_slice(&hash.to_le_bytes());
+    let checksum = crc32fast::hash(&bytes[16..PLACES]);
+    bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+    disk.write_file(Path::new(INDEX), &bytes).unwrap();
+}
+
+/// What an index says of its segments cannot be so, under right checksums: it is passed over, and made
+/// anew from what is there.
+#[test]
+fn an_index_that_says_what_cannot_be_is_not_taken_up() {
+    let (closed_disk, clock) = (MemoryDisk::new(1), clock());
+    closed(&closed_disk, &clock, false, 3);
+    let bytes = closed_disk.read_file(Path::new(INDEX)).unwrap();
+    assert_eq!(word(&bytes, 56), 3, "a place for each segment");
+    let second = PLACES + PLACE_LEN;
+    let records = word(&bytes, second + 40);
+    assert_eq!(records, DAY_KEYS);
+    let forged = [
+        ("nothing", 0, word(&bytes, 0)),
+        ("another owner", 32, 1),
+        ("an ordinal too high", 48, u64::from(u32::MAX)),
+        ("length", second + 8, 1 << 40),
+        ("salt", second + 16, 1),
+        ("records", second + 40, 1 << 30),
+        ("live records", second + 48, records + 1),
+        ("tags", second + 56, 1 << 40),
+        ("scrubbed records", second + 64, records + 1),
+        ("holes", second + 72, 1 << 40),
+        ("length of a sidecar", second + 80, 1 << 40),
+    ];
+    for mapped in MODES {
+        for (what, at, value) in forged {
+            let disk = closed_disk.fork();
+            forge(&disk, at, value);
+            let store = open(on_memory(&disk, &clock), mapped);
+            let found: Vec<u64> = (0..3).map(|day| served(&images(&store), day)).collect();
+            assert_eq!(found, [DAY_KEYS; 3], "{what}");
+            drop(store);
+            // Where nothing but the index tells where records are, it shows whether it was believed.
+            let disk = closed_disk.fork();
+            forge(&disk, at, value);
+            damage(&disk);
+            let store = open(on_memory(&disk, &clock), mapped);
+            let found: Vec<u64> = (0..3).map(|day| served(&images(&store), day)).collect();
+            let expected = if what == "nothing" { [DAY_KEYS - 1; 3] } else { [0; 3] };
+            assert_eq!(found, expected, "{what}");
+        }
+    }
+}
+
 #[test]
 fn buckets_that_expired_meanwhile_do_not_keep_the_index_from_being_taken_up() {
     for mapped in MODES {

@@ -350,12 +350,17 @@ fn what_is_left_over_or_foreign_is_told_apart() {
     let foreign_dir = bucket.join("mine");
     ebbtide::disk::Disk::create_dir(&disk, &foreign_dir).unwrap();
     ebbtide::disk::Disk::create_dir(&disk, Path::new("/data/logs/lost")).unwrap();
+    let no_name = Path::new("/data/logs/No-Name");
+    ebbtide::disk::Disk::create_dir(&disk, no_name).unwrap();
     let foreign = [
         PathBuf::from("/data/stranger"),
         PathBuf::from("/data/trash.txt"),
         PathBuf::from("/data/keyspaces/stranger"),
         PathBuf::from("/data/keyspaces/images/LOG"),
         PathBuf::from("/data/tombstones/1.log"),
+        PathBuf::from("/data/ledger/stranger"),
+        PathBuf::from("/data/logs/access/INDEX"),
+        PathBuf::from("/data/logs/access/0000000100000099.part"),
         foreign_dir.join("letter"),
         bucket.join("pseudonym.keys"),
         bucket.join("1.seg"),
@@ -369,7 +374,11 @@ fn what_is_left_over_or_foreign_is_told_apart() {
         assert_eq!(found[path].kind, ResidueKind::Unknown, "{}", found[path]);
         assert_eq!(found[path].kind.why(), "not ours");
     }
-    assert_eq!(found[&foreign_dir].kind, ResidueKind::Unknown);
+    for dir in [&foreign_dir, no_name] {
+        assert_eq!(found[dir].kind, ResidueKind::Unknown);
+    }
+    let text = found[Path::new("/data/stranger")].to_string();
+    assert_eq!(text, "/data/stranger: unknown of store, 4096 bytes, without an end: not ours");
     assert_eq!(found[&foreign_dir.join("letter")].until, None);
     assert_eq!(found[&bucket.join("1.seg")].until, segment.until, "it goes with the bucket");
     assert_eq!(found[Path::new("/data/ledger/0000000001.log")].kind, ResidueKind::Ledger);

@@ -4,10 +4,12 @@
 #[path = "common/fixture.rs"]
 mod fixture;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ebbtide::disk::MemoryDisk;
+use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{
     Clock, Error, Keyspace, KeyspaceOptions, Log, LogOptions, Retention, Row, Store, Timestamp,
 };
@@ -219,6 +221,58 @@ fn a_clock_that_was_wrong_in_the_future_is_set_right() {
             bucket_files(&disk, "keyspaces").is_empty() && bucket_files(&disk, "logs").is_empty()
         );
     }
+}
+
+/// One call fails while the clock is set right; it is set right once more, by this process or the next.
+#[test]
+fn setting_the_clock_right_may_fail_and_be_tried_again() {
+    for fault in [Fault::Error(ErrorKind::TimedOut), Fault::ErrorAfter(ErrorKind::TimedOut)] {
+        for call in 1.. {
+            let (memory, right) = (MemoryDisk::new(call), fixture::START);
+            let clock = ebbtide::ManualClock::new(right + hours(24 * 3650));
+            let disk = FaultyDisk::new(Arc::new(memory.clone()));
+            let builder = fixture::quiet(Store::builder("/data").disk(disk.clone()), &clock);
+            let store = open(builder, call % 2 == 0);
+            images(&store).insert("future", b"value").unwrap();
+            access(&store).append(Row::anonymous().payload("row")).unwrap();
+            // A bucket with keys alone, which cannot say another deadline.
+            clock.advance(hours(1));
+            access(&store).pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+            store.sync().unwrap();
+            clock.set_wall(right);
+            let reached = disk.calls() + call;
+            disk.inject(reached, fault);
+            let what = format!("{fault:?} at call {call}, {:?}", store.reset_clock());
+            let is_over = disk.calls() < reached;
+            disk.clear();
+            match store.reset_clock() {
+                Ok(()) => assert_set_right(&store, &what),
+                Err(e) => assert!(matches!(e, Error::Poisoned { .. }), "{what}: {e}"),
+            }
+            drop(store);
+            let disk = memory.kill();
+            let store = open(on_memory(&disk, &clock), call % 2 == 0);
+            store.reset_clock().unwrap();
+            assert_set_right(&store, &what);
+            clock.advance(hours(16));
+            store.maintain().unwrap();
+            let left = [bucket_files(&disk, "keyspaces"), bucket_files(&disk, "logs")].concat();
+            assert!(left.is_empty(), "{what}: {left:?}");
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+/// It is the right time, and nothing stays for longer than from now on.
+#[track_caller]
+fn assert_set_right(store: &Store, what: &str) {
+    assert_eq!(store.now(), fixture::START, "{what}");
+    let stat = images(store).stat("future").unwrap();
+    assert!(stat.is_some_and(|stat| stat.gone_at() <= fixture::START + hours(16)), "{what}");
+    let buckets = store.stats().logs.iter().flat_map(|log| log.buckets.clone()).collect::<Vec<_>>();
+    assert!(buckets.iter().all(|b| b.deadline <= fixture::START + hours(16)), "{what}");
 }
 
 #[test]

@@ -55,10 +55,7 @@ impl Owner {
         if is_planted(Bug::LedgerBeforeDrop) {
             side.ledger.bucket_dropped(self.engine.trusted_now(), note(Counts::default(), vec![]));
         }
-        let moved = self.engine.disk.rename(bucket.dir(), &to);
-        if let Err(e) = moved {
-            return Err(Error::io("rename", bucket.dir(), e));
-        }
+        side.trash.take_in(bucket.dir(), &to)?;
         let in_bucket =
             |segment: &Segment| segment.header.bucket_start_ms == bucket.start.as_millis();
         self.sealing.lock().retain(|writer| !in_bucket(writer.segment()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Owner;
 use crate::engine::count;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::segment::writer::sidecar_path;
 use crate::trash::{TrashItem, trash_name};
 
@@ -16,10 +16,10 @@ impl Owner {
         let _membership = self.membership.lock();
         let oldest = self.table.read().iter().next().map(|(_, segment)| Arc::clone(segment));
         let Some(segment) = oldest else { return Ok(false) };
-        self.sealing.lock().retain(|writer| writer.segment().number() != segment.number());
         let to = side.trash.dir().join(trash_name(self.id, "segment", segment.number()));
         let disk = &self.engine.disk;
-        disk.rename(segment.path(), &to).map_err(|e| Error::io("rename", segment.path(), e))?;
+        side.trash.take_in(segment.path(), &to)?;
+        self.sealing.lock().retain(|writer| writer.segment().number() != segment.number());
         let gone = self.table.remove_if(|other| other.number() == segment.number());
         let scrubbed_through = self.note_left(&gone);
         let bucket_dir = segment.path().parent().unwrap_or(&self.dir);
@@ -39,7 +39,7 @@ impl Owner {
     pub(crate) fn discard(&self, number: u64, path: &Path) -> Result<()> {
         let side = self.engine.write_side()?;
         let to = side.trash.dir().join(trash_name(self.id, "segment", number));
-        self.engine.disk.rename(path, &to).map_err(|e| Error::io("rename", path, e))?;
+        side.trash.take_in(path, &to)?;
         let _ = self.engine.disk.remove_file(&sidecar_path(path));
         side.trash.push(TrashItem {
             path: to,

@@ -223,17 +223,19 @@ impl Recovery<'_> {
         }
     }
 
-    /// Drops a bucket that was found past its time. If that fails it is tried again by upkeep, and
-    /// until then no tombstone is forgotten.
+    /// Drops a bucket that was found past its time, or condemned. If that fails it is tried again by
+    /// upkeep, and no tombstone is forgotten meanwhile.
     fn leave(&mut self, owner: &Owner, bucket: Bucket) -> Result<()> {
         if self.engine.is_read_only() {
             return Ok(());
         }
         let counts = self.count_unread(bucket.dir());
+        let bucket = Arc::new(bucket);
+        // From there the drop takes it, once it is moved, even if that may not be durable.
+        owner.buckets.write().insert(bucket.start, Arc::clone(&bucket));
         if owner.drop_bucket(&bucket, Some(counts)).is_err() {
             owner.note_undurable(Some(0));
-            bucket.lower_deadline(Timestamp::from_millis(0));
-            owner.buckets.write().insert(bucket.start, Arc::new(bucket));
+            bucket.lower_deadline(self.engine.trusted_now());
         }
         Ok(())
     }
@@ -365,7 +367,7 @@ impl Recovery<'_> {
                 let owner_id = header.owner_id;
                 let to = side.trash.dir().join(trash_name(owner_id, &entry.name, instance));
                 let counts = self.count_unread(&path);
-                disk.rename(&path, &to).map_err(|e| Error::io("rename", &path, e))?;
+                side.trash.take_in(&path, &to)?;
                 self.engine.sync_dir(owner_dir)?;
                 self.engine.sync_dir(side.trash.dir())?;
                 let segments = Vec::new();

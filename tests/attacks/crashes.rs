@@ -3,10 +3,10 @@
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use ebbtide::disk::{Disk, Fault};
+use ebbtide::disk::{Disk, Fault, MemoryDisk};
 use ebbtide::{Durability, KeyspaceOptions, Outcome, Retention, Store};
 
-use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, seed};
+use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, quiet, seed};
 use crate::rig::{Rig, access, assert_sound, each_mode, images, options, put, row, seen};
 
 const INDEX: &str = "/data/keyspaces/images/INDEX";
@@ -307,4 +307,21 @@ fn a_bucket_that_a_power_cut_brings_back_from_the_trash_is_dropped_again() {
         assert!(!after.on_disk(b"value to be gone"));
         store.keyspace("images", options()).unwrap();
     });
+}
+
+/// The directories above a store are made with it, and are as durable as what is put into it.
+#[test]
+fn a_store_below_directories_that_were_missing_outlasts_a_power_cut() {
+    for path in ["/srv/cache/images/data", "/srv/data", "/data"] {
+        each_mode(|rig| {
+            let open = |disk: &MemoryDisk| {
+                open(quiet(Store::builder(path).disk(disk.clone()), &rig.clock), rig.mapped)
+            };
+            let store = open(&rig.disk);
+            put(&images(&store), "key", "value", &[]);
+            store.sync().unwrap();
+            let store = open(&rig.cut(0).disk);
+            assert_eq!(seen(&store, "key").as_deref(), Some("value"), "{path}");
+        });
+    }
 }

@@ -57,18 +57,21 @@ pub(super) fn create_directories(disk: &dyn Disk, root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes a directory and those above it that are missing, durably each before what lies in it.
 fn create_dir_all(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let failed = |e| Error::io("create", path, e);
     match disk.create_dir(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(()),
         Err(e) if e.kind() == ErrorKind::NotFound => {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let Some(parent) = parent else { return Err(Error::io("create", path, e)) };
+            let Some(parent) = parent else { return Err(failed(e)) };
             create_dir_all(disk, parent)?;
-            disk.create_dir(path).map_err(|e| Error::io("create", path, e))?;
-            sync_parent(disk, path)
+            disk.create_dir(path).map_err(failed)?;
         }
-        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(Error::io("create", path, e)),
-        _ => Ok(()),
+        Err(e) => return Err(failed(e)),
     }
+    sync_parent(disk, path)
 }
 
 /// Makes a directory's own entry durable.
