@@ -363,7 +363,7 @@ pub fn tombstone_log(input: &[u8]) {
     let regions = [first.as_slice(), second.as_slice()];
     let scan = tombstone::scan(seed, &regions, count);
     assert!(scan.holes.iter().all(|hole| *hole < scan.end));
-    let suffix = repaired(seed, &regions, &scan);
+    let Some(suffix) = repaired(seed, &regions, &scan) else { panic!("it was read before") };
     let mut whole = first.clone();
     whole.resize(first.len().max(second.len()), 0);
     let mut other = second.clone();

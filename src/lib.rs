@@ -60,6 +60,7 @@ mod options;
 mod owner;
 mod parallel;
 mod planted;
+mod process;
 mod pseudonym;
 mod receipt;
 mod recovery;

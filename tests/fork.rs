@@ -3,10 +3,11 @@
 #![cfg(not(any(shuttle, planted)))]
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use ebbtide::{Error, KeyspaceOptions, Retention, Store};
+use ebbtide::{Error, KeyspaceOptions, LogOptions, Outcome, Retention, Row, Store};
 
 /// After so many seconds a child that waits for something it does not have is ended.
 const PATIENCE_S: u32 = 30;
@@ -78,4 +79,33 @@ fn a_child_that_drops_the_store_leaves_it_to_its_parent() {
 #[test]
 fn a_child_that_drops_the_store_does_not_wait_for_a_thread_of_its_parent() {
     child_drops(true);
+}
+
+#[test]
+fn a_child_that_drops_what_is_being_written_leaves_it_to_its_parent() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::builder(dir.path()).background(false).open().unwrap();
+    let images = store.keyspace("images", KeyspaceOptions::new(Retention::days(30))).unwrap();
+    let access = store.log("access", LogOptions::new(Retention::days(30))).unwrap();
+    access.append(Row::anonymous().payload("first")).unwrap();
+    let mut value = images.fill("cat.jpg").memory_limit_bytes(0).into_writer().unwrap();
+    value.write_all(b"half of ").unwrap();
+    let mut rows = access.appender();
+    rows.append(Row::anonymous().payload("second")).unwrap();
+    let mut before = BTreeMap::new();
+    files(dir.path(), &mut before);
+    assert!(before.keys().any(|path| path.extension().is_some_and(|name| name == "part")));
+    let mut held = Some((value, rows));
+    assert_eq!(in_child(|| drop(held.take())), 0, "the child ends in order");
+    let mut after = BTreeMap::new();
+    files(dir.path(), &mut after);
+    assert!(before == after, "the child has written");
+    let (mut value, mut rows) = held.unwrap();
+    rows.flush().unwrap();
+    value.write_all(b"it").unwrap();
+    assert_eq!(value.commit().unwrap(), Outcome::Stored);
+    assert_eq!(images.get("cat.jpg").unwrap().as_deref(), Some(&b"half of it"[..]));
+    let payloads = access.scan(..).unwrap().map(|row| row.unwrap().payload().to_vec());
+    assert_eq!(payloads.collect::<Vec<_>>(), [&b"first"[..], b"second"]);
+    assert!(store.verify().unwrap().problems.is_empty());
 }

@@ -222,6 +222,18 @@ fn an_index_with_room_for_many_more_keys_than_there_are_takes_no_memory() {
     open_within(&made, |hostile| add_lines(hostile, 4 << 20), 40, "an index of 256 MiB of nothing");
 }
 
+#[test]
+fn an_index_that_opening_would_not_read_takes_no_memory_to_verify() {
+    let _turn = TURN.lock().unwrap();
+    let dir = made(small);
+    let made = dir.path().join("data");
+    add_lines(&made, 4 << 20);
+    let store = builder(&made).open_read_only().unwrap();
+    let (report, took) = most(|| store.verify().unwrap());
+    assert_eq!(report.problems, []);
+    assert!(took <= BASE, "{took} B");
+}
+
 /// Gives the last group of an index a shard with so many empty lines; all hashes fit.
 fn add_lines(dir: &Path, lines: u64) {
     let path = find(dir, "INDEX");

@@ -597,3 +597,18 @@ fn a_segment_of_another_version_is_left_alone() {
         assert!(!(is_row && holds(&bytes, b"dead-")), "{}", path.display());
     }
 }
+
+/// What was to be overwritten and is not yet is no damage, also to a process that looks at the store as it was
+/// closed.
+#[test]
+fn a_call_that_fails_before_a_close_leaves_no_damage() {
+    for call in Rig::calls(true, false, true) {
+        let rig = rig(true, false, true);
+        rig.disk.inject(call, Fault::Error(ErrorKind::StorageFull));
+        let _ = rig.store.scrub();
+        rig.disk.clear();
+        let _ = rig.store.close();
+        let looking = on_memory(&rig.memory, &rig.clock).open_read_only().unwrap();
+        assert_whole(&looking, &format!("failed at {call}"));
+    }
+}

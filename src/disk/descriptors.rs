@@ -56,7 +56,7 @@ impl Descriptors {
 
     /// Does what takes a descriptor. If the process may open no more it closes the files kept here, and tries
     /// once more.
-    pub(super) fn relieve<T>(&self, call: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn relieve<T>(&self, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         match call() {
             Err(e) if is_out_of_descriptors(&e) => {
                 let held = std::mem::take(&mut self.open.lock().files);

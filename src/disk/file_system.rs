@@ -11,7 +11,8 @@ use rustix::fs::StatFs;
 
 pub(super) use system::name_of;
 
-/// The name of the file system of a directory, unless it is known to be this machine's alone.
+/// The name of the file system of a directory, if other machines may change it, or if nobody can say.
+/// One that is not known by its number is taken for this machine's alone.
 pub(super) fn find_remote(dir: &Path) -> io::Result<Option<String>> {
     let found = rustix::fs::statfs(dir)?;
     Ok(system::is_remote(&found).then(|| name_of(&found)))

@@ -100,8 +100,8 @@ pub trait Disk: Debug + Send + Sync {
     /// it out there on a file without a name, and leaves nothing behind.
     fn capabilities(&self, dir: &Path) -> io::Result<Capabilities>;
     /// The name of the file system of this directory, if other machines may change it, or if what is
-    /// below it cannot be told; nothing if it is known to be this machine's alone. A disk that is none
-    /// of the operating system's need not say anything.
+    /// below it cannot be told; nothing otherwise. A disk that is none of the operating system's need
+    /// not say anything.
     fn remote_file_system(&self, _dir: &Path) -> io::Result<Option<String>> {
         Ok(None)
     }

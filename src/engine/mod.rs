@@ -12,6 +12,7 @@ use crate::disk::{Capabilities, Disk};
 use crate::error::{Error, Result};
 use crate::hash::Hasher;
 use crate::ledger::{Event, Ledger};
+use crate::process::Process;
 use crate::segment::SegmentHost;
 use crate::segment::writer::AppendError;
 use crate::sequence::{Sequence, first_of};
@@ -34,6 +35,8 @@ pub(crate) struct Engine {
     pub(crate) hasher: Hasher,
     pub(crate) store_id: [u8; 16],
     pub(crate) generation: u64,
+    /// The process that has opened the store.
+    pub(crate) process: Process,
     pub(crate) sequence: Arc<Sequence>,
     pub(crate) counters: Counters,
     /// What the file system does with bytes that are erased.
@@ -124,6 +127,7 @@ impl Engine {
             hasher: parts.hasher,
             store_id: parts.store_id,
             generation: parts.generation,
+            process: Process::current(),
             sequence: Sequence::new(parts.generation),
             counters: Counters::default(),
             capabilities: parts.capabilities,

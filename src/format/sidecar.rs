@@ -40,6 +40,8 @@ const FLAG_GONE: u32 = 1 << 31;
 /// The body has been overwritten, durably.
 const FLAG_SCRUBBED: u32 = 1 << 30;
 const UNITS_MASK: u32 = FLAG_SCRUBBED - 1;
+/// What is wrong with a sidecar of which only the records have been overwritten yet, and not the tags.
+pub(crate) const HALF_OVERWRITTEN: &str = "tags of what has been overwritten";
 
 /// Where one record is. There is one in memory for each record while a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -409,7 +411,7 @@ impl<'a> Decoder<'a> {
             // As a power cut may leave it while it is overwritten, since each block has a checksum of
             // its own.
             if entry.is_some_and(|entry| entry.body() == Body::Scrubbed) {
-                return Err(Unreadable::Damaged("tags of what has been overwritten"));
+                return Err(Unreadable::Damaged(HALF_OVERWRITTEN));
             }
             self.tag_count += 1;
             if self.keep_tags {
@@ -593,10 +595,7 @@ mod tests {
         assert_eq!(reseal(&mut bytes), Ok(Body::Gone));
         // The second entry has a tag.
         bytes[units_at..][..4].copy_from_slice(&(20 | FLAG_GONE | FLAG_SCRUBBED).to_le_bytes());
-        assert_eq!(
-            reseal(&mut bytes),
-            Err(Unreadable::Damaged("tags of what has been overwritten"))
-        );
+        assert_eq!(reseal(&mut bytes), Err(Unreadable::Damaged(HALF_OVERWRITTEN)));
         bytes[units_at..][..4].copy_from_slice(&(20 | FLAG_SCRUBBED).to_le_bytes());
         assert_eq!(reseal(&mut bytes), Err(Unreadable::Damaged("flags of a sidecar entry")));
         bytes[units_at..][..4].copy_from_slice(&20_u32.to_le_bytes());

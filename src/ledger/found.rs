@@ -256,10 +256,10 @@ impl FoundLedger {
         for (offset, what) in &scan.problems {
             self.problems.push((path.clone(), *offset, what));
         }
-        for (index, entry) in &scan.entries {
-            self.resumed(place, &path, *index, entry);
-            visit(number, entry);
+        if let Some((0, first)) = scan.entries.first() {
+            self.resumed(place, &path, first);
         }
+        scan.entries.iter().for_each(|(_, entry)| visit(number, entry));
         self.entries += scan.entries.len() as u64;
         self.head = scan.head.or(self.head);
         let newest_at_ms = scan.entries.last().map_or(0, |(_, entry)| entry.fields.at_ms);
@@ -279,9 +279,9 @@ impl FoundLedger {
         }
     }
 
-    /// A file that was begun after a break says where that was.
-    fn resumed(&mut self, place: Place<'_>, path: &Path, index: usize, entry: &ChainedEntry) {
-        let fields = &entry.fields;
+    /// A file that was begun after a break says where that was, in its first entry.
+    fn resumed(&mut self, place: Place<'_>, path: &Path, first: &ChainedEntry) {
+        let fields = &first.fields;
         let is_checkpoint = fields.kind == EntryKind::Checkpoint;
         if !is_checkpoint || Turn::from_detail(fields.detail) != Turn::Resumed {
             return;
@@ -290,7 +290,7 @@ impl FoundLedger {
         let broken = place.dir.join(log_name(file));
         if place.known.is_some_and(|known| file < known.oldest) {
             let what = "it goes on after a break in a file that is gone by now";
-            self.problems.push((path.to_owned(), offset_of(index), what));
+            self.problems.push((path.to_owned(), offset_of(0), what));
         } else if !self.problems.iter().any(|(path, at, _)| *path == broken && *at == offset) {
             self.problems.push((broken, offset, "the ledger was found broken here"));
         }

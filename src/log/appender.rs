@@ -78,8 +78,11 @@ impl Appender {
 
 impl Drop for Appender {
     fn drop(&mut self) {
-        // The caller who wants to know calls `flush`.
-        let _ = self.flush();
+        // In a child that was forked the rows are those of its parent, which writes them itself.
+        if self.log.core.owner.engine.process.is_current() {
+            // The caller who wants to know calls `flush`.
+            let _ = self.flush();
+        }
     }
 }
 

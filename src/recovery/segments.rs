@@ -395,8 +395,8 @@ fn keep_open(loaded: Loaded, is_kept: bool) -> Loaded {
     Loaded { file, ..loaded }
 }
 
-/// Writes the sidecar of a segment that has been walked. Its tags are read once more, since there may
-/// be many.
+/// Writes the sidecar of a segment that has been walked. Its tags, if it has any, are read once more,
+/// since there may be many.
 fn write_walked_sidecar(
     disk: &dyn Disk,
     segment: &Segment,
@@ -407,7 +407,10 @@ fn write_walked_sidecar(
     let (end, tags) = (extent.published, extent.tags as usize);
     let header = sidecar_header(segment, end, entries.len(), tags);
     let seed = segment.header.seed();
-    write_sidecar_of(disk, segment, &header, entries, &|take| show_tags(file, seed, end, take));
+    write_sidecar_of(disk, segment, &header, entries, &|take| match tags {
+        0 => Ok(()),
+        _ => show_tags(file, seed, end, take),
+    });
 }
 
 /// How many records the sidecar of a segment says there are.

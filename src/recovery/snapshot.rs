@@ -1,8 +1,9 @@
 //! INDEX: leaving the index of a keyspace for the next open, and taking it up.
 
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Recovery;
 use crate::disk::{Access, DiskFile, read_full_at, write_all_at};
@@ -18,6 +19,7 @@ use crate::index::{Index, Line, MAX_ORDINALS, ShardLines};
 use crate::keyspace::KeyspaceCore;
 use crate::owner::Owner;
 use crate::parallel;
+use crate::segment::Segment;
 
 /// The file of a keyspace that holds its index after a clean close.
 pub(crate) const SNAPSHOT_FILE: &str = "INDEX";
@@ -40,7 +42,7 @@ impl Recovery<'_> {
         let wanted = self.snapshot_id?;
         let file = self.engine.disk.open(&snapshot_path(owner), Access::Read).ok()?;
         let file_len = file.len().ok()?;
-        if file_len > MAX_SPARE_LEN + bytes / MIN_BYTES_PER_BYTE {
+        if file_len > longest(bytes) {
             return None;
         }
         let snapshot = read_snapshot(&*file, file_len)?;
@@ -87,13 +89,25 @@ fn read_groups(file: &dyn DiskFile, snapshot: &Snapshot, file_len: u64) -> Optio
     Some(shards?.into_iter().flatten().collect())
 }
 
+/// The longest snapshot that is worth reading of segments that take so many bytes.
+fn longest(bytes: u64) -> u64 {
+    MAX_SPARE_LEN + bytes / MIN_BYTES_PER_BYTE
+}
+
 /// What is wrong with the snapshot of a clean close, if there is one, and with which file. That of
-/// another close means nothing.
+/// another close means nothing, and so does one that the next opening would not read.
 pub(crate) fn check_snapshot(owner: &Owner, wanted: [u8; 16]) -> Option<(PathBuf, &'static str)> {
     let path = snapshot_path(owner);
-    let file = owner.engine.disk.open(&path, Access::Read).ok()?;
+    let file = match owner.engine.disk.open(&path, Access::Read) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return None,
+        opened => opened.ok(),
+    };
     let check = || {
+        let file = file?;
         let file_len = file.len().ok()?;
+        if file_len > longest(0) && file_len > longest(allocated(owner)) {
+            return Some(());
+        }
         let snapshot = read_snapshot(&*file, file_len)?;
         if snapshot.snapshot_id != wanted {
             return Some(());
@@ -108,6 +122,15 @@ pub(crate) fn check_snapshot(owner: &Owner, wanted: [u8; 16]) -> Option<(PathBuf
         Some(())
     };
     if check().is_some() { None } else { Some((path, "an index that cannot be read")) }
+}
+
+/// Bytes that the segments of an owner take on the disk; files may have holes.
+fn allocated(owner: &Owner) -> u64 {
+    let allocated = |segment: &Arc<Segment>| {
+        let file = owner.engine.disk.open(segment.path(), Access::Read).ok()?;
+        Some(file.allocated_bytes().ok()?.min(file.len().ok()?))
+    };
+    owner.segments().iter().filter_map(allocated).sum()
 }
 
 /// Everything of a snapshot but the index itself.

@@ -54,6 +54,8 @@ pub(super) struct Waiting {
     pins: Vec<Weak<Pin>>,
     /// When it began to wait.
     since: Timestamp,
+    /// Some of it may have been overwritten.
+    begun: bool,
     /// It has been overwritten, but what is said of it elsewhere has not.
     erased: bool,
 }
@@ -100,9 +102,11 @@ impl Segment {
     /// waits from before joins it.
     pub(crate) fn begin_erase(&self, batch: Batch, now: Timestamp) {
         let mut waiting = self.waiting.lock();
-        let mut taken = Waiting { batch, pins: Vec::new(), since: now, erased: false };
+        let pins = Vec::new();
+        let mut taken = Waiting { batch, pins, since: now, begun: false, erased: false };
         if let Some(before) = waiting.take() {
             taken.since = before.since;
+            taken.begun = before.begun;
             taken.batch.join(before.batch);
         }
         // In this order: a reader that gets the new handle finds the list.
@@ -130,6 +134,11 @@ impl Segment {
         })
     }
 
+    /// True if some of what waits may have been erased, and the rest has not, or is not noted everywhere.
+    pub(crate) fn is_half_erased(&self) -> bool {
+        self.waiting.lock().as_ref().is_some_and(|waiting| waiting.begun)
+    }
+
     /// Erases the batch that waits, durably, unless readers hold on to it, and gives a copy of it.
     /// It waits until [`Self::end_erase`] is called.
     ///
@@ -148,6 +157,7 @@ impl Segment {
             return Ok(None);
         };
         if !held.erased {
+            held.begun = true;
             self.erase(disk, &held.batch, can)?;
             held.erased = true;
         }

@@ -1,7 +1,7 @@
 //! Taking up a segment file found on disk: from its sidecar if that can be believed, else by
 //! walking it; and making what an unclean stop left behind durable.
 
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -174,7 +174,8 @@ fn find_sidecar(disk: &dyn Disk, segment: &Path, keep_tags: bool) -> (Option<Sid
     let path = sidecar_path(segment);
     match disk.open(&path, Access::Read) {
         Ok(file) => (read_sidecar(&*file, &path, keep_tags).ok(), true),
-        Err(_) => (None, false),
+        // One that the system refuses to open is there.
+        Err(e) => (None, e.kind() != ErrorKind::NotFound),
     }
 }
 
@@ -240,6 +241,16 @@ pub(crate) fn settle(disk: &dyn Disk, path: &Path, loaded: &Loaded) -> Result<()
 mod tests {
     use super::*;
     use crate::disk::RealDisk;
+
+    #[test]
+    fn a_sidecar_that_cannot_be_opened_is_there_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let segment = dir.path().join("x.seg");
+        let is_there = || find_sidecar(&RealDisk, &segment, false).1;
+        assert!(!is_there());
+        std::os::unix::fs::symlink("elsewhere", sidecar_path(&segment)).unwrap();
+        assert!(is_there());
+    }
 
     #[test]
     fn a_sidecar_that_has_grown_costs_no_memory() {

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::record::{ALIGN, Draft, MAX_TAGS};
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
 use crate::format::sidecar::{Listing, SidecarEntry, encoded_len};
+use crate::process::Process;
 
 /// A value under way. Dropping it removes its file, unless it has become a segment.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Part {
     value_at: u64,
     value_len: u64,
     is_segment: bool,
+    /// The process that writes it.
+    process: Process,
 }
 
 /// The name of a part's file.
@@ -53,7 +56,8 @@ impl Part {
     ) -> Result<Self> {
         let path = dir.join(part_name(number));
         let file = disk.create(&path).map_err(|e| Error::io("create", &path, e))?;
-        Ok(Self { disk, path, file, value_at, value_len: 0, is_segment: false })
+        let process = Process::current();
+        Ok(Self { disk, path, file, value_at, value_len: 0, is_segment: false, process })
     }
 
     /// Where the value starts in the file.
@@ -154,7 +158,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if !self.is_segment {
+        if !self.is_segment && self.process.is_current() {
             // One that stays is removed by the next open.
             let _ = self.disk.remove_file(&self.path);
         }

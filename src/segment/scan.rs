@@ -4,6 +4,7 @@
 //! where that ends, since an image may hold anything. It works on any [`Source`], a byte slice included.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+use std::collections::VecDeque;
 use std::io;
 
 use crate::disk::{DiskFile, read_full_at};
@@ -168,7 +169,7 @@ impl<S: Source> Walker<S> {
         let mut start = found.offset + found.head.value_start() as u64;
         let end = start + found.head.value_len as u64;
         while start < end {
-            let piece = self.at(start, CHUNK_LEN.min((end - start) as usize))?;
+            let piece = self.some_at(start, end - start)?;
             if piece.is_empty() {
                 return Ok(Err(Unreadable::Damaged("length of a value")));
             }
@@ -237,6 +238,14 @@ impl<S: Source> Walker<S> {
         Ok(bytes)
     }
 
+    /// The bytes at an offset that are at hand, or else as many as are read in one go; at most so many.
+    fn some_at(&self, offset: u64, most: u64) -> io::Result<Vec<u8>> {
+        let chunk_end = self.chunk_start + self.chunk.len() as u64;
+        let is_at_hand = (self.chunk_start..chunk_end).contains(&offset);
+        let len = if is_at_hand { chunk_end - offset } else { CHUNK_LEN as u64 };
+        self.at(offset, len.min(most) as usize)
+    }
+
     /// Forgets the chunk at hand, since what it is of may have changed.
     pub(crate) fn look_anew(&mut self) {
         self.chunk.clear();
@@ -287,23 +296,29 @@ pub(crate) fn scan<S: Source + Copy>(
     keep_tags: bool,
 ) -> io::Result<Scanned> {
     let mut walker = Walker::new(source, seed, len.min(MAX_LEN));
-    let mut mark = HEADER_LEN;
-    let mut stopped = None;
+    let listing = Listing::default();
+    let (end, mark) = (HEADER_LEN, HEADER_LEN);
+    let mut scanned = Scanned { listing, tags: 0, end, mark, stopped: None };
+    let mut above = Above::default();
     while let Some(step) = walker.next()? {
         match step {
-            Ok(record) => mark = mark.max(record.head.durable_mark.min(record.offset)),
+            Ok(record) => {
+                scanned.mark = scanned.mark.max(record.head.durable_mark.min(record.offset));
+                let tags = scanned.take(&walker, &record, keep_tags)?;
+                above.push(&scanned, tags);
+            }
             Err(unreadable) => {
-                stopped = Some(reason(unreadable));
-                mark = mark.max(walker.mark_ahead()?);
+                scanned.stopped = Some(reason(unreadable));
+                scanned.mark = scanned.mark.max(walker.mark_ahead()?);
                 break;
             }
         }
     }
-    let listing = Listing::default();
-    let mut scanned = Scanned { listing, tags: 0, end: HEADER_LEN, mark, stopped };
-    let mut walker = Walker::new(source, seed, walker.offset());
+    // Only now is it known which of them have to be checked.
+    scanned.give_back(above);
+    let mut walker = Walker { offset: scanned.end, ..Walker::new(source, seed, walker.offset()) };
     while let Some(step) = walker.next()? {
-        if let Err(unreadable) = scanned.take(&mut walker, step, keep_tags)? {
+        if let Err(unreadable) = scanned.take_checked(&mut walker, step, keep_tags)? {
             scanned.stopped = Some(reason(unreadable));
             break;
         }
@@ -311,9 +326,45 @@ pub(crate) fn scan<S: Source + Copy>(
     Ok(scanned)
 }
 
+/// The records above the mark so far, the first one first: where they end, and how many tags are listed
+/// of them.
+#[derive(Debug, Default)]
+struct Above(VecDeque<(u64, u64)>);
+
+impl Above {
+    /// Adds the record taken last, and lets go of those that the mark has passed.
+    fn push(&mut self, scanned: &Scanned, tags: u64) {
+        self.0.push_back((scanned.end, tags));
+        self.let_go(scanned.mark);
+    }
+
+    fn let_go(&mut self, mark: u64) {
+        while self.0.front().is_some_and(|(end, _)| *end <= mark) {
+            self.0.pop_front();
+        }
+    }
+}
+
 impl Scanned {
-    /// Takes the next record, if it counts.
+    /// Takes the next record; gives how many tags are listed of it.
     fn take<S: Source>(
+        &mut self,
+        walker: &Walker<S>,
+        record: &Found,
+        keep_tags: bool,
+    ) -> io::Result<u64> {
+        let tags = walker.tags(record)?;
+        let mut count = 0;
+        for_each_fingerprint(&tags, |_| count += 1);
+        let listed = if keep_tags { tags.as_slice() } else { &[] };
+        self.listing.push(SidecarEntry::of(&record.head, record.offset), listed);
+        self.tags += count;
+        self.end = record.offset + record.head.record_len();
+        Ok(count)
+    }
+
+    /// Takes the next record, if all of its checksums match.
+    fn take_checked<S: Source>(
         &mut self,
         walker: &mut Walker<S>,
         step: Result<Found, Unreadable>,
@@ -323,24 +374,24 @@ impl Scanned {
             Ok(record) => record,
             Err(unreadable) => return Ok(Err(unreadable)),
         };
-        let end = record.offset + record.head.record_len();
-        if end > self.mark
-            && walker.check(&record)?.is_err()
+        if walker.check(&record)?.is_err()
             && let Err(unreadable) = walker.check_again(&record)?
         {
             return Ok(Err(unreadable));
         }
-        let tags = walker.tags(&record)?;
-        let entry = SidecarEntry::of(&record.head, record.offset);
-        if keep_tags {
-            self.listing.push(entry, &tags);
-            self.tags = self.listing.tags.len() as u64;
-        } else {
-            for_each_fingerprint(&tags, |_| self.tags += 1);
-            self.listing.push(entry, &[]);
-        }
-        self.end = end;
+        self.take(walker, &record, keep_tags)?;
         Ok(Ok(()))
+    }
+
+    /// Gives back the records above the mark.
+    fn give_back(&mut self, mut above: Above) {
+        above.let_go(self.mark);
+        self.tags -= above.0.iter().map(|(_, tags)| tags).sum::<u64>();
+        let left = self.listing.entries.len() - above.0.len();
+        self.listing.entries.truncate(left);
+        let tags = self.listing.tags.partition_point(|tag| (tag.entry as usize) < left);
+        self.listing.tags.truncate(tags);
+        self.end = self.listing.entries.last().map_or(HEADER_LEN, SidecarEntry::end);
     }
 }
 

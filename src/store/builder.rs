@@ -126,7 +126,8 @@ impl StoreBuilder {
     /// cannot be told: NFS, SMB, AFS, Ceph, Lustre, GFS2 and their like, 9P, and FUSE, whatever is behind
     /// it. Unless set, opening fails there with
     /// [`NetworkFileSystem`](Error::NetworkFileSystem), also to look at a store only: what another machine
-    /// has invalidated might still be served from this one's caches.
+    /// has invalidated might still be served from this one's caches. On Linux a file system that is not
+    /// known by its number is taken for a local one.
     ///
     /// With it, it is up to you that no two machines open the store at once, that locks hold between
     /// processes, and that what is synced is on the disk of whoever has it. Opening such a store mapped is

@@ -56,8 +56,6 @@ pub struct Store {
 struct Shared {
     core: Arc<StoreCore>,
     janitor: Mutex<Option<Janitor>>,
-    /// The process that has opened it.
-    process: u32,
 }
 
 /// What the handles and the background thread share.
@@ -301,7 +299,7 @@ impl Store {
 
 impl Shared {
     fn close(&self) -> Result<()> {
-        if std::process::id() != self.process {
+        if !self.core.engine.process.is_current() {
             return Err(Error::Unsupported { what: "closing a store that the parent has opened" });
         }
         if let Some(janitor) = self.janitor.lock().take() {

@@ -3,6 +3,7 @@
 use super::StoreCore;
 use crate::engine::read_clock;
 use crate::error::{Error, Result};
+use crate::owner::Owner;
 use crate::recovery::write_snapshot;
 use crate::time::{SAVE_INTERVAL_MS, Timestamp};
 
@@ -301,6 +302,10 @@ impl StoreCore {
             first.note(self.engine.save_time());
             return first.into_result();
         }
+        // After a clean close all that is given up has been overwritten.
+        if self.is_half_erased() {
+            return self.engine.save_time();
+        }
         let mut snapshot_id = [0; 16];
         let random = self.engine.disk.fill_random(&mut snapshot_id);
         let random = random.map_err(|e| Error::io("read randomness for", &self.engine.root, e));
@@ -309,6 +314,12 @@ impl StoreCore {
             // Without snapshots the next open takes the longer way.
             Err(_) => self.engine.save_time(),
         }
+    }
+
+    fn is_half_erased(&self) -> bool {
+        let is_half = |owner: &Owner| owner.segments().iter().any(|s| s.is_half_erased());
+        self.keyspace_cores().iter().any(|core| is_half(&core.owner))
+            || self.log_cores().iter().any(|core| is_half(&core.owner))
     }
 
     fn write_snapshots(&self, snapshot_id: [u8; 16]) -> Result<()> {

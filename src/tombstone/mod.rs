@@ -137,7 +137,10 @@ impl TombstoneLog {
             .map_err(|e| Error::io("open", &log.path, e))?;
         let regions = OpenRegions::open(&*self.disk, &log.path)
             .map_err(|e| Error::io("open", &log.path, e))?;
-        let bytes = tombstone::repaired(header.seed(), &regions, &log.scan);
+        let Some(bytes) = tombstone::repaired(header.seed(), &regions, &log.scan) else {
+            let e = io::Error::other("what could be read of it just now");
+            return Err(Error::io("read", &log.path, e));
+        };
         let (number, max_floor) = (log.number, log.max_floor());
         let denials = log.denials();
         let current = Current { number, file, header, next: log.scan.mark, max_floor, denials };

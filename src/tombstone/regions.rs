@@ -25,7 +25,9 @@ pub(super) struct OpenRegions {
 
 #[derive(Debug, Default)]
 struct Piece {
-    start: u64,
+    /// Nothing before the first is read.
+    start: Option<u64>,
+    /// None if they could not be read.
     bytes: Vec<u8>,
 }
 
@@ -63,8 +65,8 @@ impl OpenRegions {
         let Some(piece) = self.pieces.get(region) else { return T::default() };
         let mut piece = piece.borrow_mut();
         let start = offset / PIECE_LEN * PIECE_LEN;
-        if piece.start != start || piece.bytes.is_empty() {
-            *piece = Piece { start, bytes: self.read(region, start) };
+        if piece.start != Some(start) {
+            *piece = Piece { start: Some(start), bytes: self.read(region, start) };
         }
         look(piece.bytes.get((offset - start) as usize..).unwrap_or_default())
     }

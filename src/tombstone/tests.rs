@@ -7,7 +7,7 @@ use crate::disk::{Fault, FaultyDisk, MemoryDisk};
 use crate::format::VERSION;
 use crate::format::ledger::LedgerMark;
 use crate::format::state::State;
-use crate::format::tombstone::{Reach, TombstoneScope};
+use crate::format::tombstone::{Reach, Regions, TombstoneScope};
 use crate::hash::KeyedHash;
 use crate::sequence::first_of;
 use crate::time::{BootId, EngineTime, Reading};
@@ -386,4 +386,33 @@ fn names_are_ten_digits_and_nothing_else() {
     for name in ["12.log", "0000000012", "+000000012.log", "10000000000.log", "spare", ".log"] {
         assert_eq!(parse_log_name(name), None, "{name}");
     }
+}
+
+#[test]
+fn a_read_that_fails_during_a_repair_makes_nothing_void() {
+    let mut refused = 0;
+    for call in 1..=10 {
+        let bench = Bench::new();
+        bench.commit(3);
+        // Only the second region holds the last entry, which no later one calls durable.
+        bench.change(1, |bytes| bytes[REGION_HEADER_LEN as usize + 2 * ENTRY_LEN + 9] ^= 1);
+        let found = bench.found();
+        let log = log_on(&bench.disk, &bench.state);
+        bench.disk.inject(bench.disk.calls() + call, Fault::Error(io::ErrorKind::Other));
+        refused += u64::from(log.resume(found).is_err());
+        bench.disk.clear();
+        assert_eq!(floors(&bench.found()), [1, 2, 3], "call {call}");
+    }
+    assert!(refused > 0);
+}
+
+#[test]
+fn what_cannot_be_read_is_not_asked_for_again_for_each_entry() {
+    let bench = Bench::new();
+    bench.commit(24);
+    let regions = OpenRegions::open(&bench.disk, &Path::new(DIR).join(log_name(1))).unwrap();
+    let before = bench.disk.calls();
+    bench.disk.inject(before + 1, Fault::ErrorsFrom(io::ErrorKind::Other));
+    assert!((0..24).all(|index| regions.entry(0, index).is_none()));
+    assert_eq!(bench.disk.calls() - before, 1);
 }

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use super::{Access, Capabilities, Disk, DiskFile, DiskLock, EntryKind, LockOutcome};
 use crate::error::is_full;
 use crate::map::Map;
+use crate::process::Process;
 
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
@@ -47,7 +48,7 @@ struct RealFile {
 struct RealLock {
     file: File,
     /// The process that took it.
-    process: u32,
+    process: Process,
 }
 
 impl DiskLock for RealLock {}
@@ -56,7 +57,7 @@ impl Drop for RealLock {
     /// Closing would not do while another thread starts a process, which has a copy of the descriptor
     /// until it runs its own program. A child that only forked has the same lock, but it is not its own.
     fn drop(&mut self) {
-        if std::process::id() == self.process {
+        if self.process.is_current() {
             let _ = self.file.unlock();
         }
     }
@@ -130,7 +131,7 @@ impl Disk for RealDisk {
         match file.try_lock() {
             Ok(()) => {
                 write_pid(&file)?;
-                let process = std::process::id();
+                let process = Process::current();
                 Ok(LockOutcome::Acquired(Box::new(RealLock { file, process })))
             }
             Err(TryLockError::WouldBlock) => Ok(LockOutcome::Held(read_pid(&file))),

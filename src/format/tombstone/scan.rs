@@ -43,17 +43,20 @@ impl Regions for [&[u8]; 2] {
 }
 
 /// The entries from the durable mark to the end, as both regions should hold them: whatever was
-/// never acknowledged and cannot be read becomes void.
-pub(crate) fn repaired(seed: Seed, regions: &dyn Regions, scan: &Scan) -> Vec<u8> {
+/// never acknowledged and could not be read becomes void. Nothing if one that was read cannot be read
+/// any more, since it may have been acknowledged.
+pub(crate) fn repaired(seed: Seed, regions: &dyn Regions, scan: &Scan) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    let keeps = |index| !scan.holes.contains(&index) && !is_planted(Bug::RecoveryNotIdempotent);
     for index in scan.mark..scan.end {
-        match valid_entry(seed, regions, index).filter(|_| keeps(index)) {
-            Some(mut fields) => push_entry(seed, index, &mut fields, &mut out),
-            None => out.extend_from_slice(&encode_void(seed, index)),
+        // In the order of their places.
+        let is_hole = scan.holes.binary_search(&index).is_ok();
+        if is_hole || is_planted(Bug::RecoveryNotIdempotent) {
+            out.extend_from_slice(&encode_void(seed, index));
+        } else {
+            push_entry(seed, index, &mut valid_entry(seed, regions, index)?, &mut out);
         }
     }
-    out
+    Some(out)
 }
 
 /// The fields of an entry, from the region that holds it whole.
@@ -270,7 +273,7 @@ mod tests {
         torn[ENTRY_LEN + 9] ^= 1;
         let found = read(&torn, &torn);
         assert_eq!((found.mark, found.end, &found.holes[..]), (1, 3, &[1][..]));
-        let repaired = repaired(seed, &[&torn[..], &torn], &found);
+        let repaired = repaired(seed, &[&torn[..], &torn], &found).unwrap();
         let void = encode_void(seed, 1);
         assert_eq!(repaired, [&void[..], &whole[2 * ENTRY_LEN..3 * ENTRY_LEN]].concat());
         torn[ENTRY_LEN..3 * ENTRY_LEN].copy_from_slice(&repaired);
@@ -283,8 +286,10 @@ mod tests {
     fn what_one_region_lacks_is_repaired_from_the_other() {
         let whole = region(&[(tombstone(1, 1), 0), (tombstone(2, 6), 0)]);
         let found = read(&whole, &[]);
-        let repaired = repaired(Seed::of_file(1, 1), &[&whole[..], &[]], &found);
-        assert_eq!(repaired, whole[..found.end * ENTRY_LEN]);
+        let seed = Seed::of_file(1, 1);
+        let bytes = repaired(seed, &[&whole[..], &[]], &found).unwrap();
+        assert_eq!(bytes, whole[..found.end * ENTRY_LEN]);
+        assert_eq!(repaired(seed, &[&whole[..ENTRY_LEN], &[]], &found), None, "it was there");
     }
 
     #[test]

@@ -244,6 +244,5 @@ fn start(
         max_pin: builder.max_pin,
     });
     let janitor = builder.background.then(|| Janitor::start(&core)).transpose()?;
-    let process = std::process::id();
-    Ok(Store { shared: Arc::new(Shared { core, janitor: Mutex::new(janitor), process }) })
+    Ok(Store { shared: Arc::new(Shared { core, janitor: Mutex::new(janitor) }) })
 }

@@ -5,6 +5,8 @@
 mod caches;
 mod segments;
 
+use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::Store;
@@ -104,7 +106,9 @@ impl Verify<'_> {
             let before = std::mem::take(&mut self.report);
             look(self);
             let again = std::mem::replace(&mut self.report, before);
-            seen.problems.retain(|problem| again.problems.contains(problem));
+            let place = |problem: &Problem| (problem.path.clone(), problem.offset, problem.what);
+            let again: HashSet<_> = again.problems.iter().map(place).collect();
+            seen.problems.retain(|problem| again.contains(&place(problem)));
         }
         self.report.files += seen.files;
         self.report.records += seen.records;
@@ -181,11 +185,12 @@ impl Verify<'_> {
         }
     }
 
-    /// The bytes of a file, but at most so many.
+    /// The bytes of a file, but at most so many; nothing if there is none.
     fn read(&mut self, path: &Path, most: u64) -> Option<Vec<u8>> {
-        let file = self.disk().open(path, Access::Read).ok()?;
-        let read = read_up_to(&*file, most).map_err(|e| Error::io("read", path, e));
-        read.map_err(|e| self.failed(path, &e)).ok()
+        match self.disk().open(path, Access::Read).and_then(|file| read_up_to(&*file, most)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            read => read.map_err(|e| self.failed(path, &Error::io("read", path, e))).ok(),
+        }
     }
 
     fn failed(&mut self, path: &Path, error: &Error) {

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::format::keys;
 use crate::format::record::RecordKind;
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
-use crate::format::sidecar::{Body, Listing, UNFINISHED_ROWS};
+use crate::format::sidecar::{Body, HALF_OVERWRITTEN, Listing, UNFINISHED_ROWS};
 use crate::owner::{Owner, manifest_file};
 use crate::pseudonym::KEYS_FILE;
 use crate::segment::Segment;
@@ -36,7 +36,8 @@ impl Verify<'_> {
             self.segment(owner, &segment);
             // A bucket may have left while it was walked.
             if owner.segment(segment.number()).is_none() || self.has_left(segment.path()) {
-                self.report.problems.retain(|problem| problem.path != segment.path());
+                let left = [segment.path(), &sidecar_path(segment.path())];
+                self.report.problems.retain(|problem| !left.contains(&problem.path.as_path()));
             }
         }
     }
@@ -128,14 +129,16 @@ impl Verify<'_> {
     fn sidecar(&mut self, owner: &Owner, segment: &Segment) -> Option<Listing> {
         let path = sidecar_path(segment.path());
         let disk = &*self.engine.disk;
-        let open = || disk.open(&path, Access::Read);
-        let file = open().ok()?;
+        let read = || match disk.open(&path, Access::Read) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => Some(Err(Error::io("open", &path, e).into())),
+            Ok(file) => Some(read_sidecar(&*file, &path, true)),
+        };
+        let mut found = read()?;
         self.report.files += 1;
-        let mut found = read_sidecar(&*file, &path, true);
         if found.is_err() {
             // It may have been overwritten meanwhile.
-            let again = || Some(read_sidecar(&*open().ok()?, &path, true));
-            found = owner.between_sealings(again)?;
+            found = owner.between_sealings(read)?;
         }
         match found {
             Ok(Sidecar { header, listing, .. })
@@ -144,6 +147,8 @@ impl Verify<'_> {
                 return Some(listing);
             }
             Ok(_) => self.problem(&path, 0, "sidecar of another segment"),
+            // That is under way in another process, or was refused or cut short, and is done again.
+            Err(LoadError::Damaged(HALF_OVERWRITTEN)) => {}
             Err(error) => self.unreadable(&path, &error),
         }
         None
