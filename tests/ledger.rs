@@ -468,6 +468,108 @@ fn a_break_is_told_until_what_was_written_behind_it_is_gone_too() {
     assert_eq!(told[2], []);
 }
 
+/// Somebody puts the file back that was found changed: that it had been is told all the same.
+#[test]
+fn a_break_is_told_though_it_was_mended_by_hand() {
+    let (disk, clock) = closed();
+    let whole = disk.read_file(&log_file(2)).unwrap();
+    change(&disk, 2, HEADER_LEN + ENTRY_LEN + 40);
+    let before = problems(&disk, &clock);
+    open(on_memory(&disk, &clock), false).close().unwrap();
+    disk.write_file(&log_file(2), &whole).unwrap();
+    let store = open(on_memory(&disk, &clock), false);
+    let told = store.verify_ledger().unwrap().problems;
+    let told: Vec<_> = told.into_iter().map(|p| (p.path, p.offset, p.what)).collect();
+    assert_eq!(told, [(log_file(2), before[0].1, "the ledger was found broken here")]);
+}
+
+/// Two copies of a store go on differently; entries of one are put into the other, each whole in itself.
+#[test]
+fn entries_of_a_copy_do_not_fit() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    images(&store).insert("cat.jpg", b"bytes").unwrap();
+    store.close().unwrap();
+    let copy = disk.fork();
+    for (disk, count) in [(&disk, 1), (&copy, 2)] {
+        let store = open(on_memory(disk, &clock), false);
+        for _ in 0..4 {
+            (0..count).for_each(|_| drop(images(&store).invalidate("dog.jpg").unwrap()));
+            clock.advance(minutes(1));
+            store.maintain().unwrap();
+        }
+        store.close().unwrap();
+    }
+    let (whole, other) = [&disk, &copy].map(|d| d.read_file(&log_file(1)).unwrap()).into();
+    let count = disk_entries(&whole);
+    assert_eq!((count, disk_entries(&other)), (7, 7));
+    let place = |index: usize| HEADER_LEN + index * ENTRY_LEN;
+    for index in 3..count {
+        let mut mixed = whole.clone();
+        let entry = place(index)..place(index + 1);
+        mixed[entry.clone()].copy_from_slice(&other[entry]);
+        disk.write_file(&log_file(1), &mixed).unwrap();
+        let found = problems(&disk, &clock);
+        // The first of them fits to what is before it, and not to what is behind.
+        let at = if index == 3 { index + 1 } else { index };
+        assert_eq!(found[0], (log_file(1), place(at) as u64), "entry {index}: {found:?}");
+    }
+    disk.write_file(&log_file(1), &other).unwrap();
+    let store = on_memory(&disk, &clock).open_read_only().unwrap();
+    let told = store.verify_ledger().unwrap().problems;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].what, "not the entry that STATE names");
+    assert_eq!(told[0].offset, place(count - 1) as u64);
+}
+
+/// Entries in the bytes of a file.
+fn disk_entries(bytes: &[u8]) -> usize {
+    let mut entries = bytes[HEADER_LEN..].chunks(ENTRY_LEN);
+    entries.rposition(|entry| entry.iter().any(|byte| *byte != 0)).unwrap() + 1
+}
+
+/// One call fails while a bucket is made, for rows and for a value; the next attempt makes it, and it is
+/// told once.
+#[test]
+fn a_birth_that_fails_and_is_tried_again_is_told_once() {
+    for fault in [Fault::Error(ErrorKind::TimedOut), Fault::ErrorAfter(ErrorKind::TimedOut)] {
+        for call in 1.. {
+            let (memory, clock) = (MemoryDisk::new(call), clock());
+            let disk = FaultyDisk::new(Arc::new(memory.clone()));
+            let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock), false);
+            let _ = (images(&store), access(&store));
+            let reached = disk.calls() + call;
+            disk.inject(reached, fault);
+            let write = || images(&store).insert("cat.jpg", b"bytes").and(visit(&store));
+            let what = format!("{fault:?} at call {call}, {:?}", write());
+            let is_over = disk.calls() < reached;
+            disk.clear();
+            match write() {
+                Ok(()) => {
+                    assert_eq!(births(&store).len(), 2, "{what}");
+                    assert_paired(&store, &memory);
+                    assert_whole(&store);
+                    assert!(images(&store).contains("cat.jpg").unwrap(), "{what}");
+                }
+                Err(e) => assert!(matches!(e, Error::Poisoned { .. }), "{what}: {e}"),
+            }
+            drop(store);
+            let store = open(on_memory(&memory.kill(), &clock), false);
+            write_again(&store);
+            assert_eq!(births(&store).len(), 2, "{what}, opened again");
+            assert_whole(&store);
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+fn write_again(store: &Store) {
+    images(store).insert("cat.jpg", b"bytes").unwrap();
+    visit(store).unwrap();
+}
+
 /// What lies beside its files is none of it, and what has been given up is removed.
 #[test]
 fn names_that_do_not_fit_are_passed_over() {

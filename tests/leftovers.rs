@@ -296,3 +296,46 @@ fn verify_names_what_was_changed_under_a_store_that_is_open() {
         assert_eq!(problems.iter().map(|p| p.what).collect::<Vec<_>>(), ["it is missing"]);
     }
 }
+
+/// Blocks of rows that had been durable cannot be read, and nothing else tells where the others are: what
+/// can be read is served, the rest told; where nothing can be, the file stays for its time all the same.
+#[test]
+fn rows_beside_those_that_are_lost_are_served() {
+    for mapped in MODES {
+        for spoiled in [&[1][..], &[0, 1, 2]] {
+            let (disk, clock) = (MemoryDisk::new(1), fixture::clock());
+            let store = open(on_memory(&disk, &clock), mapped);
+            let access = store.log("access", LogOptions::new(Retention::hours(16))).unwrap();
+            for number in 0..3 {
+                access.append(Row::anonymous().payload(format!("row-{number}"))).unwrap();
+                store.sync().unwrap();
+            }
+            store.close().unwrap();
+            drop((access, store));
+            let segment = files(&disk, "/data/logs/access", ".seg").pop().unwrap();
+            disk.write_file(&segment.with_extension("idx"), b"?").unwrap();
+            let mut bytes = disk.read_file(&segment).unwrap();
+            for number in spoiled {
+                let text = format!("row-{number}");
+                let at = bytes.windows(text.len()).position(|part| part == text.as_bytes());
+                bytes[at.unwrap()] ^= 1;
+            }
+            disk.write_file(&segment, &bytes).unwrap();
+            for _ in 0..2 {
+                let store = open(on_memory(&disk, &clock), mapped);
+                let access = store.existing_log("access").unwrap();
+                let rows: Vec<_> = access.scan(..).unwrap().filter_map(Result::ok).collect();
+                assert!(rows.iter().all(|row| !spoiled.contains(&(row.payload()[4] - b'0'))));
+                assert_eq!(rows.len(), 3 - spoiled.len(), "{spoiled:?}");
+                assert!(
+                    !store.recovery_report().is_clean()
+                        || !store.verify().unwrap().problems.is_empty()
+                );
+                assert!(disk.read_file(&segment).is_ok(), "{spoiled:?}");
+            }
+            clock.advance(hours(16));
+            open(on_memory(&disk, &clock), mapped).maintain().unwrap();
+            assert!(disk.read_file(&segment).is_err());
+        }
+    }
+}

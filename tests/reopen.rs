@@ -146,6 +146,29 @@ fn an_index_that_says_what_cannot_be_is_not_taken_up() {
     }
 }
 
+/// The index of a close before the last one means nothing, to the next open and to who looks.
+#[test]
+fn an_index_of_an_earlier_close_means_nothing() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        closed(&disk, &clock, mapped, 1);
+        let earlier = disk.read_file(Path::new(INDEX)).unwrap();
+        let store = open(on_memory(&disk, &clock), mapped);
+        images(&store).insert(key(0, 0), b"newer").unwrap();
+        images(&store).invalidate(key(0, 1)).unwrap();
+        store.close().unwrap();
+        disk.write_file(Path::new(INDEX), &earlier).unwrap();
+        let looking = on_memory(&disk, &clock).open_read_only().unwrap();
+        assert_eq!(looking.verify().unwrap().problems, []);
+        for store in [looking, open(on_memory(&disk, &clock), mapped)] {
+            let images = store.existing_keyspace("images").unwrap();
+            assert_eq!(images.get(key(0, 0)).unwrap().as_deref(), Some(&b"newer"[..]));
+            assert!(!images.contains(key(0, 1)).unwrap());
+            assert!((2..DAY_KEYS).all(|number| images.contains(key(0, number)).unwrap()));
+        }
+    }
+}
+
 #[test]
 fn buckets_that_expired_meanwhile_do_not_keep_the_index_from_being_taken_up() {
     for mapped in MODES {

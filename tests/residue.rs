@@ -424,3 +424,25 @@ fn a_segment_that_is_held_is_explained_though_it_has_no_name() {
     store.maintain().unwrap();
     assert!(!kinds(&explained(&store, &disk)).contains(&ResidueKind::Held));
 }
+
+/// A denial may outlast all records: nothing says when the log goes that it stands in.
+#[test]
+fn logs_with_denials_have_no_end() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    let images = store.keyspace("images", KeyspaceOptions::new(Retention::hours(16))).unwrap();
+    images.insert(KEY, VALUE).unwrap();
+    let logs = |store: &Store| -> Vec<_> {
+        let items = store.residue().unwrap().into_iter();
+        items.filter(|i| i.kind == ResidueKind::TombstoneLog).map(|i| i.until).collect()
+    };
+    (0..30).for_each(|number: u8| drop(images.invalidate([number]).unwrap()));
+    let bucket_end = store.stats().keyspaces[0].buckets[0].deadline;
+    assert_eq!(logs(&store), [Some(bucket_end)]);
+    images.erase(KEY).deny_until(store.now() + hours(100)).commit().unwrap();
+    assert_eq!(logs(&store), [None]);
+    clock.advance(hours(101));
+    store.maintain().unwrap();
+    store.maintain().unwrap();
+    assert_eq!(logs(&store), []);
+}

@@ -125,6 +125,7 @@ fn plant(disk: &MemoryDisk) {
         disk.write_file(Path::new(&part), PART.as_bytes()).unwrap();
     }
     plant_in_trash(disk, &newest("/data/keyspaces/images"));
+    disk.write_file(Path::new("/data/stranger"), b"not ours").unwrap();
     // Logs that had been forgotten, and spares that are not what they should be.
     for dir in ["/data/tombstones", "/data/ledger"] {
         disk.write_file(&Path::new(dir).join("0000000000.log"), b"?").unwrap();
@@ -208,9 +209,10 @@ pub(crate) fn check_cleared(store: &Store, disk: &MemoryDisk, what: &str) {
     assert!(!is_there(PART), "{what}: a part");
     assert!(!is_there(&format!("{NEW}emptied")), "{what}: what was invalidated");
     assert!(is_there(&format!("{NEW}orphan")) && is_there(&format!("{NEW}lost")), "{what}");
-    assert_eq!(files(disk, "/data/trash", ""), [PathBuf::new(); 0], "{what}");
+    let none: [PathBuf; 0] = [];
+    assert_eq!(files(disk, "/data/trash", ""), none, "{what}");
     for end in ["KEYSPACE.tmp", "spare.tmp", "0000000000.log", "0000000100000099.seg"] {
-        assert_eq!(files(disk, "/data", end), [PathBuf::new(); 0], "{what}");
+        assert_eq!(files(disk, "/data", end), none, "{what}");
     }
     let entries = store.ledger().unwrap();
     let drops = entries.iter().filter(|e| matches!(e.kind, LedgerKind::BucketDropped(_)));
