@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use ebbtide::disk::MemoryDisk;
 use ebbtide::{Clock, Error, KeyspaceOptions, LogOptions, Residue, ResidueKind, ResidueOwner};
-use ebbtide::{Retention, Row, Store, StoreBuilder};
+use ebbtide::{Retention, Row, Scope, Store, StoreBuilder};
 
 use fixture::{MODES, clock, hours, minutes, on_memory, open, quiet};
 
@@ -428,21 +428,37 @@ fn a_segment_that_is_held_is_explained_though_it_has_no_name() {
 /// A denial may outlast all records: nothing says when the log goes that it stands in.
 #[test]
 fn logs_with_denials_have_no_end() {
+    for everywhere in [false, true] {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&disk, &clock), false);
+        let images = store.keyspace("images", KeyspaceOptions::new(Retention::hours(16))).unwrap();
+        images.insert(KEY, VALUE).unwrap();
+        let logs = |store: &Store| -> Vec<_> {
+            let items = store.residue().unwrap().into_iter();
+            items.filter(|i| i.kind == ResidueKind::TombstoneLog).map(|i| i.until).collect()
+        };
+        (0..30).for_each(|number: u8| drop(images.invalidate([number]).unwrap()));
+        let bucket_end = store.stats().keyspaces[0].buckets[0].deadline;
+        assert_eq!(logs(&store), [Some(bucket_end)]);
+        let erase =
+            if everywhere { store.erase_tag(TAG, Scope::Keyspaces) } else { images.erase(KEY) };
+        erase.deny_until(store.now() + hours(100)).commit().unwrap();
+        assert_eq!(logs(&store), [None]);
+        clock.advance(hours(101));
+        store.maintain().unwrap();
+        store.maintain().unwrap();
+        assert_eq!(logs(&store), []);
+    }
+}
+
+/// A file stands where a directory of the store was.
+#[test]
+fn a_file_for_a_directory_is_not_ours() {
     let (disk, clock) = (MemoryDisk::new(1), clock());
-    let store = open(on_memory(&disk, &clock), false);
-    let images = store.keyspace("images", KeyspaceOptions::new(Retention::hours(16))).unwrap();
-    images.insert(KEY, VALUE).unwrap();
-    let logs = |store: &Store| -> Vec<_> {
-        let items = store.residue().unwrap().into_iter();
-        items.filter(|i| i.kind == ResidueKind::TombstoneLog).map(|i| i.until).collect()
-    };
-    (0..30).for_each(|number: u8| drop(images.invalidate([number]).unwrap()));
-    let bucket_end = store.stats().keyspaces[0].buckets[0].deadline;
-    assert_eq!(logs(&store), [Some(bucket_end)]);
-    images.erase(KEY).deny_until(store.now() + hours(100)).commit().unwrap();
-    assert_eq!(logs(&store), [None]);
-    clock.advance(hours(101));
-    store.maintain().unwrap();
-    store.maintain().unwrap();
-    assert_eq!(logs(&store), []);
+    write_marked(&open(on_memory(&disk, &clock), false), &mut || {});
+    let trash = Path::new("/data/trash");
+    ebbtide::disk::Disk::remove_dir(&disk, trash).unwrap();
+    disk.write_file(trash, b"?").unwrap();
+    let looking = on_memory(&disk, &clock).open_read_only().unwrap();
+    assert_eq!(explained(&looking, &disk)[trash].kind, ResidueKind::Unknown);
 }

@@ -10,7 +10,6 @@ use crate::disk::{Access, Disk, write_all_at};
 use crate::engine::count;
 use crate::error::{Error, Result};
 use crate::format::ledger::How;
-use crate::format::record::RecordKind;
 use crate::format::segment_header::CAP_OFFSET;
 use crate::ledger::{Counts, DropNote};
 use crate::planted::{Bug, is_planted};
@@ -81,8 +80,8 @@ impl Owner {
         synced.inspect_err(|_| self.note_undurable(min_seq))
     }
 
-    /// Removes the directories of keyspace buckets that hold no segment any more and that nothing
-    /// will be written to.
+    /// Removes the directories of a keyspace's buckets that hold no segment any more and that nothing
+    /// will be written to. Those of a log hold its keys.
     pub(crate) fn remove_empty_buckets(&self, now: Timestamp) {
         let _membership = self.membership.lock();
         let current = self.window.bucket_start(now);
@@ -90,9 +89,7 @@ impl Owner {
             self.segments().iter().map(|segment| segment.header.bucket_start_ms).collect();
         let Ok(side) = self.engine.write_side() else { return };
         self.buckets.write().retain(|start, bucket| {
-            let empty = self.kind == RecordKind::Blob
-                && *start < current
-                && !held.contains(&start.as_millis());
+            let empty = *start < current && !held.contains(&start.as_millis());
             let removed = empty && self.engine.disk.remove_dir(bucket.dir()).is_ok();
             if removed {
                 let note = DropNote {

@@ -223,6 +223,7 @@ pub(crate) fn check_cleared(store: &Store, disk: &MemoryDisk, what: &str) {
     let told: Vec<String> = entries.iter().map(ToString::to_string).collect();
     assert_eq!(dropped.len(), count, "{what}: dropped twice: {told:#?}");
     assert!(matches!(keyspace(store, "orphan"), Err(Error::Corrupt { .. })), "{what}");
+    assert!(matches!(log(store, "lost"), Err(Error::Corrupt { .. })), "{what}");
 }
 
 /// Looks at everything there is, and says so if it is not what it may be. Any call may fail.
