@@ -47,6 +47,7 @@ pub(super) struct Lead<'a> {
     flights: &'a Flights,
     key: &'a [u8],
     flight: Arc<Flight>,
+    landing: Landing,
 }
 
 impl Flights {
@@ -58,7 +59,7 @@ impl Flights {
         }
         let flight = Arc::<Flight>::default();
         under_way.insert(key.to_vec(), Arc::clone(&flight));
-        Role::Lead(Lead { flights: self, key, flight })
+        Role::Lead(Lead { flights: self, key, flight, landing: Landing::Nothing })
     }
 
     /// Lets all who wait look whether they still should.
@@ -89,23 +90,17 @@ impl Flight {
 
 impl Lead<'_> {
     /// Hands the result to all who wait.
-    pub(super) fn land(self, landing: Landing) {
-        self.set(landing);
-    }
-
-    /// The first landing counts.
-    fn set(&self, landing: Landing) {
-        let mut held = self.flight.landing.lock();
-        if held.is_none() {
-            *held = Some(landing);
-        }
+    pub(super) fn land(mut self, landing: Landing) {
+        self.landing = landing;
     }
 }
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
+        // First of all: who may not have what has landed must not meet this flight again.
         self.flights.under_way.lock().remove(self.key);
-        self.set(Landing::Nothing);
+        let landing = std::mem::replace(&mut self.landing, Landing::Nothing);
+        *self.flight.landing.lock() = Some(landing);
         self.flight.landed.notify_all();
     }
 }
