@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::disk::{Access, Disk, DiskFile, read_full_at, write_all_at};
 use crate::error::{Error, Result};
+use crate::format::is_zeros;
 
 /// Its name.
 pub(crate) const SPARE: &str = "spare";
@@ -73,7 +74,7 @@ impl Spare {
             let read = read_full_at(file, &mut piece, offset)?;
             let piece = piece.get_mut(..read).filter(|piece| !piece.is_empty());
             let piece = piece.ok_or(io::ErrorKind::UnexpectedEof)?;
-            if piece.iter().any(|byte| *byte != 0) {
+            if !is_zeros(piece) {
                 piece.fill(0);
                 write_all_at(file, &mut [IoSlice::new(piece)], offset).map_err(|e| e.source)?;
                 changed = true;

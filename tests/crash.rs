@@ -24,9 +24,9 @@ use common::world::{Config, World, faulty};
 use ebbtide::disk::Fault;
 
 /// States gone through by default.
-const STATES: u64 = 3_000;
+const STATES: u64 = 5_000;
 /// States with something rotten.
-const ROTTEN: u64 = 1_000;
+const ROTTEN: u64 = 2_000;
 
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

@@ -162,7 +162,11 @@ impl Engine {
         if self.is_closed() {
             return Err(Error::Closed);
         }
-        self.write_side.as_ref().ok_or(Error::ReadOnly)
+        // Not `ok_or`, which makes an error and drops it again each time.
+        match &self.write_side {
+            Some(side) => Ok(side),
+            None => Err(Error::ReadOnly),
+        }
     }
 
     /// The trash, also of a closed store: receipts outlive it.

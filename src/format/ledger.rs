@@ -15,7 +15,7 @@
 
 use bytes::Buf;
 
-use super::{Parsed, Unreadable, checksum, split_preamble, take_array, with_preamble};
+use super::{Parsed, Unreadable, checksum, is_zeros, split_preamble, take_array, with_preamble};
 
 /// The magic of the file.
 pub(crate) const MAGIC: [u8; 8] = *b"ebb.ledg";
@@ -98,7 +98,7 @@ impl LedgerHeader {
         let (fields, zeros) =
             bytes.split_at_checked(HEADER_FIELDS_LEN).ok_or(Unreadable::Damaged("too short"))?;
         let (stored, mut body) = split_preamble(MAGIC, fields)?;
-        if checksum::plain(body) != stored || zeros.iter().any(|byte| *byte != 0) {
+        if checksum::plain(body) != stored || !is_zeros(zeros) {
             return Err(Unreadable::Damaged("header of a ledger file"));
         }
         Ok(Self {
@@ -318,7 +318,7 @@ pub(crate) fn offset_of(index: usize) -> u64 {
 
 /// Reads the place of an entry.
 pub(crate) fn decode_place(bytes: &[u8]) -> Place {
-    if bytes.iter().all(|byte| *byte == 0) {
+    if is_zeros(bytes) {
         return Place::Blank;
     }
     decode_entry(bytes).map_or(Place::Unreadable, Place::Entry)
@@ -351,7 +351,7 @@ fn decode_entry(bytes: &[u8]) -> Parsed<ChainedEntry> {
         through: body.try_get_u64_le()?,
     };
     // What this version has no meaning for was not written by it.
-    if zeros.iter().chain(body).any(|byte| *byte != 0) {
+    if !(is_zeros(&zeros) && is_zeros(body)) {
         return Err(damaged);
     }
     Ok(ChainedEntry { previous, fields, hash: take_array(&mut hash)? })

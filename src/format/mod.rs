@@ -44,6 +44,11 @@ impl From<TryGetError> for Unreadable {
 
 pub(crate) type Parsed<T> = Result<T, Unreadable>;
 
+/// True if all of these bytes are zeros. Pieces are looked at as a whole, which a compiler makes fast.
+pub(crate) fn is_zeros(bytes: &[u8]) -> bool {
+    bytes.chunks(64).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
 /// A version as stored: with its complement in the upper half, so that a damaged one is not taken
 /// for another.
 fn version_word(version: u32) -> u32 {

@@ -13,7 +13,7 @@ use bytes::Buf;
 
 use super::checksum::Seed;
 use super::record::{MAX_TAGS, STATE_ERASED, STATE_LIVE};
-use super::{Parsed, Unreadable, take, take_array};
+use super::{Parsed, Unreadable, is_zeros, take, take_array};
 use crate::hash::KeyedHash;
 
 /// Bytes of a row before its tags.
@@ -196,9 +196,7 @@ impl RowEntry {
 /// True if a row has been given up, but not overwritten to its end.
 pub(crate) fn is_unfinished(row: &[u8]) -> bool {
     match row.split_first_chunk() {
-        Some((state, body)) => {
-            u32::from_le_bytes(*state) == STATE_ERASED && body.iter().any(|byte| *byte != 0)
-        }
+        Some((state, body)) => u32::from_le_bytes(*state) == STATE_ERASED && !is_zeros(body),
         None => false,
     }
 }

@@ -137,19 +137,23 @@ pub(crate) fn tag_fingerprint(tag: KeyedHash) -> u32 {
 
 /// Shows of each different tag that a record carries what a sidecar says of it, in their order.
 pub(crate) fn for_each_fingerprint(tags: &[KeyedHash], mut show: impl FnMut(u32)) {
-    let mut seen = HashSet::new();
-    let is_few = tags.len() <= MAX_TAGS;
-    for (at, tag) in tags.iter().map(|tag| tag_fingerprint(*tag)).enumerate() {
-        let is_new = if is_few {
-            !tags.iter().take(at).any(|before| tag_fingerprint(*before) == tag)
-        } else {
-            // The rows of a block may carry thousands.
-            seen.insert(tag)
-        };
-        if is_new {
+    if tags.len() > MAX_TAGS {
+        distinct_of_many(tags).into_iter().for_each(show);
+        return;
+    }
+    let fingerprints = tags.iter().map(|tag| tag_fingerprint(*tag));
+    for (at, tag) in fingerprints.clone().enumerate() {
+        if !fingerprints.clone().take(at).any(|before| before == tag) {
             show(tag);
         }
     }
+}
+
+/// The rows of a block may carry thousands. Apart, since records are stored without it.
+#[inline(never)]
+fn distinct_of_many(tags: &[KeyedHash]) -> Vec<u32> {
+    let mut seen = HashSet::new();
+    tags.iter().map(|tag| tag_fingerprint(*tag)).filter(|tag| seen.insert(*tag)).collect()
 }
 
 /// What a sidecar lists.

@@ -195,6 +195,9 @@ impl Index {
     pub(crate) fn shard_entries(&self, shard: usize) -> Vec<(u64, Location)> {
         let Some(lines) = self.shards.get(shard) else { return Vec::new() };
         let lines = lines.read();
+        if lines.lines.is_empty() {
+            return Vec::new();
+        }
         let fingerprint = |slot: Slot| (shard as u64) << TAG_BITS | slot.tag;
         lines.entries(self.window()).map(|slot| (fingerprint(slot), slot.location)).collect()
     }

@@ -31,6 +31,14 @@ pub(super) struct Shard {
     may_give_up: u32,
 }
 
+/// The keys of a shard in other lines.
+struct Spread {
+    shard: Shard,
+    keys: usize,
+    /// Those that find no place.
+    crowded: Vec<Slot>,
+}
+
 /// A line that would have room if one of its slots were moved.
 #[derive(Debug, Clone, Copy, Default)]
 struct Step {
@@ -88,10 +96,9 @@ impl Shard {
     /// Finds a place for a key that has none; grows if there is no room.
     fn insert(&mut self, slot: Slot, window: Window) {
         while !self.place(slot, window) {
-            if !self.would_growing_help(window) {
+            if !self.grow(window) {
                 return self.give_up_for(slot);
             }
-            self.grow(window);
         }
     }
 
@@ -99,23 +106,6 @@ impl Shard {
     fn give_up_for(&mut self, slot: Slot) {
         let [line, _] = self.lines_of(slot.tag);
         self.set((line, 0), Some(slot));
-    }
-
-    /// False if there is room enough, and only these few keys find none. Chance does not do that: they
-    /// were chosen by somebody who knows the secret, and would have the shard grow without end.
-    fn would_growing_help(&mut self, window: Window) -> bool {
-        let count = self.lines.len();
-        if count < FEW_LINES {
-            return true;
-        }
-        // Counting goes through all lines, and so is done for many keys at once.
-        if let Some(left) = self.may_give_up.checked_sub(1) {
-            self.may_give_up = left;
-            return false;
-        }
-        let is_crowded = self.entries(window).count() * 2 >= count * SLOTS;
-        self.may_give_up = if is_crowded { 0 } else { count as u32 };
-        is_crowded && count < MAX_LINES
     }
 
     /// Empties what is dead.
@@ -129,9 +119,9 @@ impl Shard {
     pub(super) fn shrink(&mut self, window: Window) {
         let held = self.entries(window).count();
         if held * 3 < self.lines.len() * SLOTS * 2 {
-            let (shrunk, crowded) = self.spread_over(lines_for(held), window);
-            if crowded.is_empty() {
-                *self = shrunk;
+            let shrunk = self.spread_over(lines_for(held), window);
+            if shrunk.crowded.is_empty() {
+                *self = shrunk.shard;
             }
         }
     }
@@ -217,40 +207,56 @@ impl Shard {
         }
     }
 
-    fn grow(&mut self, window: Window) {
-        let mut count = self.lines.len();
+    /// False if there is room enough, and only these few keys find none. Chance does not do that: they
+    /// were chosen by somebody who knows the secret, and would have the shard grow without end.
+    fn grow(&mut self, window: Window) -> bool {
+        // Whether there is room is known by going through all lines, and so is asked for many keys at once.
+        if let Some(left) = self.may_give_up.checked_sub(1) {
+            self.may_give_up = left;
+            return false;
+        }
+        let before = self.lines.len();
+        if before >= MAX_LINES {
+            return false;
+        }
+        let mut count = before;
         for _ in 0..MAX_TRIES {
             count += (count / GROWTH_DIVISOR).max(1);
-            let (grown, crowded) = self.spread_over(count, window);
-            if crowded.is_empty() {
-                *self = grown;
-                return;
+            let spread = self.spread_over(count, window);
+            if before >= FEW_LINES && spread.keys * 2 < before * SLOTS {
+                self.may_give_up = before as u32;
+                return false;
+            }
+            if spread.crowded.is_empty() {
+                *self = spread.shard;
+                return true;
             }
         }
-        // As above: they are meant to find no place.
-        let (mut grown, crowded) = self.spread_over(count, window);
-        crowded.into_iter().for_each(|slot| grown.give_up_for(slot));
-        *self = grown;
+        // They are meant to find no place.
+        let mut spread = self.spread_over(count, window);
+        spread.crowded.drain(..).for_each(|slot| spread.shard.give_up_for(slot));
+        *self = spread.shard;
+        true
     }
 
-    /// The same keys in so many lines, each in the emptier of its two, and those that find no place.
-    fn spread_over(&self, count: usize, window: Window) -> (Self, Vec<Slot>) {
-        let mut spread = Self::of(vec![Line::EMPTY; count]);
+    /// The same keys in so many lines, each in the emptier of its two.
+    fn spread_over(&self, count: usize, window: Window) -> Spread {
+        let mut shard = Self::of(vec![Line::EMPTY; count]);
         let mut filled = vec![0; count];
-        let mut crowded = Vec::new();
+        let (mut keys, mut crowded) = (0, Vec::new());
         for slot in self.entries(window) {
-            let emptier =
-                spread.lines_of(slot.tag).into_iter().min_by_key(|line| filled.get(*line));
+            keys += 1;
+            let emptier = shard.lines_of(slot.tag).into_iter().min_by_key(|line| filled.get(*line));
             match emptier.and_then(|line| Some((line, filled.get_mut(line)?))) {
                 Some((line, at)) if *at < SLOTS => {
-                    spread.set((line, *at), Some(slot));
+                    shard.set((line, *at), Some(slot));
                     *at += 1;
                 }
                 _ => crowded.push(slot),
             }
         }
-        crowded.retain(|slot| !spread.place(*slot, window));
-        (spread, crowded)
+        crowded.retain(|slot| !shard.place(*slot, window));
+        Spread { shard, keys, crowded }
     }
 }
 

@@ -318,6 +318,10 @@ impl KeyspaceCore {
             let (ordinal, writer) = self.owner.bear(bucket, record_len)?;
             *active = Some(Active { ordinal, bucket, writer });
         }
-        active.as_mut().ok_or(Error::Closed)
+        // Not `ok_or`, which makes an error and drops it again each time.
+        match active {
+            Some(active) => Ok(active),
+            None => Err(Error::Closed),
+        }
     }
 }

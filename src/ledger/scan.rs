@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::disk::{DiskFile, read_full_at};
+use crate::format::is_zeros;
 use crate::format::ledger::{
     ChainHash, ChainedEntry, ENTRY_LEN, EntryKind, LedgerHeader, Place, Turn, decode_place,
     entries_in_file, genesis, offset_of,
@@ -85,7 +86,7 @@ impl FileBytes {
         loop {
             let read = read_full_at(file, &mut piece, offset as u64)?;
             let piece = piece.get(..read).unwrap_or_default();
-            if piece.iter().any(|byte| *byte != 0) {
+            if !is_zeros(piece) {
                 bytes.used.resize(offset, 0);
                 bytes.used.extend_from_slice(piece);
             }
@@ -144,7 +145,7 @@ pub(super) fn scan(file: &FileBytes, around: &Around) -> Scan {
     scan.used = places.iter().rposition(|place| *place != Place::Blank).map_or(0, |last| last + 1);
     let rest = offset_of(capacity);
     let rest_start = usize::try_from(rest).unwrap_or(usize::MAX);
-    if bytes.get(rest_start..).unwrap_or_default().iter().any(|byte| *byte != 0) {
+    if !is_zeros(bytes.get(rest_start..).unwrap_or_default()) {
         scan.problem(rest, "something behind the last entry");
     }
     let carried = opening.carried.number;

@@ -15,7 +15,7 @@ use crate::format::segment_header::{HEADER_LEN, MAX_LEN};
 use crate::format::sidecar::{
     Listing, SidecarEntry, SidecarTag, UNFINISHED_ROWS, for_each_fingerprint,
 };
-use crate::format::{Parsed, Unreadable};
+use crate::format::{Parsed, Unreadable, is_zeros};
 use crate::hash::{KeyedHash, ValueHasher};
 use crate::planted::{Bug, is_planted};
 
@@ -104,7 +104,7 @@ impl<S: Source> Walker<S> {
         while start < self.end {
             let bytes = self.at(start, CHUNK_LEN.min((self.end - start) as usize))?;
             // There is no header in a hole.
-            if bytes.iter().all(|byte| *byte == 0) {
+            if is_zeros(&bytes) {
                 start += (CHUNK_LEN - HEAD_LEN) as u64;
                 continue;
             }

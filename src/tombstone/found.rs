@@ -10,7 +10,7 @@ use crate::format::state::MAX_LOG_NUMBER;
 use crate::format::tombstone::{
     self, ENTRY_LEN, MAX_FILE_LEN, REGION_HEADER_LEN, Scan, Tombstone, TombstoneHeader, is_blank,
 };
-use crate::format::{Unreadable, VERSION};
+use crate::format::{Unreadable, VERSION, is_zeros};
 use crate::sequence::generation_of;
 
 /// What ties a tombstone log to its store.
@@ -143,9 +143,7 @@ pub(crate) fn has_more(disk: &dyn Disk, dir: &Path, (number, offset): (u64, u64)
     }
     let mut entry = [0; ENTRY_LEN];
     match disk.open(&dir.join(log_name(number)), Access::Read) {
-        Ok(file) => {
-            read_full_at(&*file, &mut entry, offset).is_ok() && entry.iter().any(|byte| *byte != 0)
-        }
+        Ok(file) => read_full_at(&*file, &mut entry, offset).is_ok() && !is_zeros(&entry),
         // Its writer has gone on and forgotten it, and perhaps those after it too.
         Err(e) => e.kind() == io::ErrorKind::NotFound,
     }

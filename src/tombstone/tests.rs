@@ -7,8 +7,7 @@ use crate::disk::{Fault, FaultyDisk, MemoryDisk};
 use crate::format::VERSION;
 use crate::format::ledger::LedgerMark;
 use crate::format::state::State;
-use crate::format::tombstone::{Reach, Regions, TombstoneScope};
-use crate::hash::KeyedHash;
+use crate::format::tombstone::Regions;
 use crate::sequence::first_of;
 use crate::time::{BootId, EngineTime, Reading};
 
@@ -93,15 +92,7 @@ fn read(disk: &FaultyDisk, expected: Option<(u64, u64)>) -> FoundLogs {
 }
 
 fn tombstone(floor: u64, hashes: usize) -> Tombstone {
-    Tombstone {
-        scope: TombstoneScope::Keys,
-        mode: TombstoneMode::Hard,
-        reach: Reach::Owner(4),
-        floor,
-        at_ms: 5,
-        until_ms: 0,
-        hashes: (0..hashes).map(|i| KeyedHash(i as u128 + 1)).collect(),
-    }
+    Tombstone::sample(floor, hashes)
 }
 
 fn denial(floor: u64, until_ms: u64) -> Tombstone {

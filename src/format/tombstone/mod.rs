@@ -240,6 +240,21 @@ fn push_entry(seed: Seed, index: usize, fields: &mut Vec<u8>, out: &mut Vec<u8>)
 mod tests {
     use super::*;
 
+    impl Tombstone {
+        /// One of so many keys, for tests.
+        pub(crate) fn sample(floor: u64, hashes: usize) -> Self {
+            Self {
+                scope: TombstoneScope::Keys,
+                mode: TombstoneMode::Hard,
+                reach: Reach::Owner(4),
+                floor,
+                at_ms: 5,
+                until_ms: 0,
+                hashes: (0..hashes).map(|i| KeyedHash(i as u128 + 1)).collect(),
+            }
+        }
+    }
+
     #[test]
     fn the_longest_unit_fills_a_file() {
         for len in [4096, 8192, 1 << 20] {

@@ -7,7 +7,7 @@ use super::{
     encode_void, entries_of, push_entry,
 };
 use crate::format::checksum::Seed;
-use crate::format::{Parsed, Unreadable, take};
+use crate::format::{Parsed, Unreadable, is_zeros, take};
 use crate::hash::KeyedHash;
 use crate::planted::{Bug, is_planted};
 
@@ -98,7 +98,7 @@ pub(crate) fn scan(seed: Seed, regions: &dyn Regions, count: usize) -> Scan {
 /// True if nothing that can be read stands in the place of an entry.
 pub(crate) fn is_blank(regions: &dyn Regions, region: usize, index: usize) -> bool {
     let entry = regions.entry(region, index);
-    entry.is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0))
+    entry.is_none_or(|bytes| is_zeros(&bytes))
 }
 
 enum Entry {
@@ -168,16 +168,17 @@ mod tests {
     use super::*;
 
     fn tombstone(floor: u64, hashes: usize) -> Tombstone {
-        let hashes = (0..hashes).map(|i| KeyedHash(i as u128 + 1)).collect();
-        Tombstone {
-            scope: TombstoneScope::Keys,
-            mode: TombstoneMode::Hard,
-            reach: Reach::Owner(4),
-            floor,
-            at_ms: 5,
-            until_ms: 0,
-            hashes,
-        }
+        Tombstone::sample(floor, hashes)
+    }
+
+    /// An entry in which one byte is another, under a checksum that is right, is a hole.
+    fn expect_a_hole(at: usize, value: u8) {
+        let mut bytes = region(&[(tombstone(9, 1), 0)]);
+        bytes[at] = value;
+        let crc = Seed::of_file(1, 1).checksum(0, &[&bytes[4..ENTRY_LEN]]);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        let scan = read(&bytes, &bytes);
+        assert_eq!((scan.tombstones.len(), scan.holes), (0, vec![0]), "{value} at {at}");
     }
 
     fn region(units: &[(Tombstone, usize)]) -> Vec<u8> {
@@ -215,12 +216,7 @@ mod tests {
             }
         }
         for (at, value) in [(36, 0), (36, 4), (37, 0), (37, 4)] {
-            let mut bytes = region(&[(tombstone(9, 1), 0)]);
-            bytes[at] = value;
-            let crc = Seed::of_file(1, 1).checksum(0, &[&bytes[4..ENTRY_LEN]]);
-            bytes[..4].copy_from_slice(&crc.to_le_bytes());
-            let scan = read(&bytes, &bytes);
-            assert_eq!((scan.tombstones.len(), scan.holes), (0, vec![0]), "{value} at {at}");
+            expect_a_hole(at, value);
         }
     }
 
@@ -315,12 +311,7 @@ mod tests {
             assert_eq!(read(&bytes, &bytes).tombstones, [unit]);
         }
         for (at, value) in [(4, 0), (4, MORE), (4, 4), (5, 0), (5, 4)] {
-            let mut bytes = region(&[(tombstone(9, 1), 0)]);
-            bytes[at] = value;
-            let crc = Seed::of_file(1, 1).checksum(0, &[&bytes[4..ENTRY_LEN]]);
-            bytes[..4].copy_from_slice(&crc.to_le_bytes());
-            let scan = read(&bytes, &bytes);
-            assert_eq!((scan.tombstones.len(), scan.holes), (0, vec![0]), "{value} at {at}");
+            expect_a_hole(at, value);
         }
     }
 }

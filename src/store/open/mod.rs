@@ -182,6 +182,7 @@ fn host(
     }
 }
 
+/// The engine of a store.
 fn engine(
     builder: &StoreBuilder,
     manifest: &StoreManifest,
