@@ -36,7 +36,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// Where each dependency may be named: files, or directories with a slash at the end.
 const CRATES: &[(&str, &[&str])] = &[
-    ("blake3", &["src/pseudonym.rs", "src/format/ledger.rs"]),
+    ("blake3", &["src/pseudonym.rs", "src/format/ledger/"]),
     ("bytes", &["src/"]),
     ("clap", &["src/bin/"]),
     ("indicatif", &["src/bin/"]),
