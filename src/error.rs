@@ -140,6 +140,9 @@ pub enum Error {
     },
     /// The store has been closed.
     Closed,
+    /// The store was opened by the parent of this process, before a `fork`. A child can neither read nor
+    /// write it, and drops it without effect. Open stores after forking.
+    Forked,
     /// The directory is on a file system that other machines may change, or of which nobody can tell.
     /// Keep the store on a local one, or say with
     /// [`allow_network_file_system`](crate::StoreBuilder::allow_network_file_system) that you know
@@ -240,6 +243,9 @@ impl fmt::Display for Error {
                 "writing stopped after a failure ({reason}); close the store and open it again"
             ),
             Self::Closed => f.write_str("the store has been closed; open it again"),
+            Self::Forked => f.write_str(
+                "the store was opened before this process was forked; it stays its parent's, open stores after forking",
+            ),
             Self::Unsupported { what } => write!(f, "not supported here: {what}"),
             refused => refused.fmt_refusal(f),
         }

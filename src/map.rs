@@ -1,4 +1,4 @@
-//! Read-only mappings of segment files: the one place with `unsafe` blocks.
+//! Read-only mappings of segment files, and a page that knows its process: the one place with `unsafe` blocks.
 //!
 //! A [`Map`] covers a segment's full capacity from its first day and is never remapped. Bytes are
 //! only ever handed out below the durable length, which the segment raises after a successful
@@ -222,6 +222,47 @@ impl AsRef<[u8]> for Window {
             std::slice::from_raw_parts(self.map.start(), self.len)
         }
     }
+}
+
+/// A page of memory that a `fork` empties for the child.
+#[derive(Debug)]
+pub(crate) struct OwnPage(memmap2::MmapRaw);
+
+impl OwnPage {
+    /// One that tells this process from its children; nothing if the system has no such pages.
+    pub(crate) fn new() -> Option<Self> {
+        let mut page = memmap2::MmapMut::map_anon(1).ok()?;
+        *page.first_mut()? = 1;
+        empty_for_children(&mut page).ok()?;
+        Some(Self(page.into()))
+    }
+
+    /// False in a child that was forked since it was made.
+    pub(crate) fn is_own(&self) -> bool {
+        // SAFETY: the first byte of a mapping that lives as long as `self`, was written before, and is
+        // written by nobody any more. Only a `fork` changes it, for the child alone, which is why it has
+        // to be looked at each time.
+        #[allow(unsafe_code)]
+        let byte = unsafe { self.0.as_ptr().read_volatile() };
+        byte == 1
+    }
+}
+
+/// Has a `fork` empty these bytes for the child.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn empty_for_children(page: &mut memmap2::MmapMut) -> io::Result<()> {
+    use rustix::mm::{Advice, madvise};
+    // SAFETY: the range is that of one anonymous mapping, which is exclusively borrowed. The advice changes
+    // nothing in this process, and in a child it leaves zeros, which are bytes like others.
+    #[allow(unsafe_code)]
+    let done = unsafe { madvise(page.as_mut_ptr().cast(), page.len(), Advice::LinuxWipeOnFork) };
+    Ok(done?)
+}
+
+/// Other systems cannot.
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn empty_for_children(_: &mut memmap2::MmapMut) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]

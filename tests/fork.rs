@@ -7,7 +7,9 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use ebbtide::{Error, KeyspaceOptions, LogOptions, Outcome, Retention, Row, Store};
+use ebbtide::{
+    Error, KeyspaceOptions, LogOptions, Outcome, Result, Retention, Row, Store, TryGetError,
+};
 
 /// After so many seconds a child that waits for something it does not have is ended.
 const PATIENCE_S: u32 = 30;
@@ -54,7 +56,7 @@ fn child_drops(background: bool) {
     let mut handles = Some((images, store));
     let ended = in_child(|| {
         let closed = handles.as_ref().map(|(_, store)| store.close());
-        assert!(matches!(closed, Some(Err(Error::Unsupported { .. }))));
+        assert!(matches!(closed, Some(Err(Error::Forked))));
         drop(handles.take());
     });
     assert_eq!(ended, 0, "the child ends in order");
@@ -108,4 +110,111 @@ fn a_child_that_drops_what_is_being_written_leaves_it_to_its_parent() {
     let payloads = access.scan(..).unwrap().map(|row| row.unwrap().payload().to_vec());
     assert_eq!(payloads.collect::<Vec<_>>(), [&b"first"[..], b"second"]);
     assert!(store.verify().unwrap().problems.is_empty());
+}
+
+fn refused<T>(what: &str, done: Result<T>) {
+    assert!(matches!(done, Err(Error::Forked)), "{what} is not refused");
+}
+
+/// It would write over what its parent writes, and show what its parent has invalidated since.
+fn child_is_refused(open: impl Fn(&Path) -> Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let keyspace_options = || KeyspaceOptions::new(Retention::days(30));
+    let images = store.keyspace("images", keyspace_options()).unwrap();
+    let access = store.log("access", LogOptions::new(Retention::days(30))).unwrap();
+    images.insert("cat.jpg", "value").unwrap();
+    let row = access.append(Row::anonymous().payload("first")).unwrap();
+    let erased = images.invalidate("dog.jpg").unwrap();
+    let fill = images.fill("owl.jpg");
+    let streamed = |key: &str| {
+        let mut value = images.fill(key).memory_limit_bytes(0).into_writer().unwrap();
+        value.write_all(b"half of ").unwrap();
+        value
+    };
+    let (more, whole) = (streamed("fox.jpg"), streamed("elk.jpg"));
+    let mut rows = access.appender();
+    store.sync().unwrap();
+    let mut before = BTreeMap::new();
+    files(dir.path(), &mut before);
+    let mut held = Some((fill, more, whole));
+    let ended = in_child(|| {
+        let (fill, mut more, whole) = held.take().unwrap();
+        refused("get", images.get("cat.jpg"));
+        refused("get of an absent key", images.get("cow.jpg"));
+        refused("get_many", images.get_many(["cat.jpg"]));
+        refused("contains", images.contains("cat.jpg"));
+        refused("lookup", images.lookup("cat.jpg"));
+        refused("explain", images.explain("cat.jpg"));
+        refused("list_tag", images.list_tag("animals"));
+        refused("iter", images.iter().collect::<Result<Vec<_>>>());
+        refused("insert", images.insert("cat.jpg", "another"));
+        refused("insert_batch", images.insert_batch([("cat.jpg", "another")]));
+        refused("fill", fill.commit("value"));
+        assert!(more.write_all(b"it").is_err(), "more of a value is not refused");
+        refused("fill that was streamed", whole.commit());
+        let fetched = images.try_get_with("hen.jpg", || Ok::<_, Error>("value"));
+        assert!(matches!(fetched, Err(TryGetError::Store(Error::Forked))), "{fetched:?}");
+        refused("invalidate", images.invalidate("cat.jpg"));
+        refused("invalidate_tag", images.invalidate_tag("animals"));
+        refused("invalidate_all", images.invalidate_all());
+        refused("erase", images.erase("cat.jpg").commit());
+        refused("wait", erased.wait(std::time::Duration::ZERO));
+        refused("append", access.append(Row::anonymous().payload("second")));
+        rows.append(Row::anonymous().payload("third")).unwrap();
+        refused("flush", rows.flush());
+        refused("row", access.get(row));
+        refused("scan", access.scan(..));
+        refused("keyspace", store.keyspace("thumbnails", keyspace_options()));
+        refused("log", store.log("errors", LogOptions::new(Retention::days(30))));
+        refused("sync", store.sync());
+        refused("maintain", store.maintain());
+        refused("drop_expired", store.drop_expired());
+        refused("scrub", store.scrub());
+        refused("verify", store.verify());
+        refused("residue", store.residue());
+        refused("ledger", store.ledger());
+        refused("confirm_clock", store.confirm_clock());
+        refused("reset_clock", store.reset_clock());
+        refused("close", store.close());
+    });
+    assert_eq!(ended, 0, "the child ends in order");
+    let mut after = BTreeMap::new();
+    files(dir.path(), &mut after);
+    assert!(before == after, "the child has written");
+    let (fill, mut more, whole) = held.unwrap();
+    more.write_all(b"it").unwrap();
+    assert_eq!(more.commit().unwrap(), Outcome::Stored);
+    assert_eq!(whole.commit().unwrap(), Outcome::Stored);
+    assert_eq!(fill.commit("value").unwrap(), Outcome::Stored);
+    assert_eq!(images.get("fox.jpg").unwrap().as_deref(), Some(&b"half of it"[..]));
+    assert_eq!(images.get("cat.jpg").unwrap().as_deref(), Some(&b"value"[..]));
+    assert!(store.verify().unwrap().problems.is_empty());
+}
+
+#[test]
+fn a_child_is_refused_what_it_asks_of_its_parents_store() {
+    child_is_refused(|dir| Store::builder(dir).background(false).open().unwrap());
+}
+
+#[test]
+fn a_child_is_refused_what_it_asks_of_its_parents_mapped_store() {
+    // SAFETY: nobody else knows the directory.
+    child_is_refused(|dir| unsafe { Store::builder(dir).background(false).open_mapped().unwrap() });
+}
+
+#[test]
+fn a_child_opens_a_store_of_its_own_and_its_own_child_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = in_child(|| {
+        let store = Store::builder(dir.path()).background(false).open().unwrap();
+        let images = store.keyspace("images", KeyspaceOptions::new(Retention::days(30))).unwrap();
+        images.insert("cat.jpg", "value").unwrap();
+        assert_eq!(in_child(|| refused("get", images.get("cat.jpg"))), 0);
+        assert!(images.contains("cat.jpg").unwrap());
+        store.close().unwrap();
+    });
+    assert_eq!(ended, 0, "the child ends in order");
+    let store = Store::builder(dir.path()).background(false).open().unwrap();
+    assert!(store.existing_keyspace("images").unwrap().contains("cat.jpg").unwrap());
 }

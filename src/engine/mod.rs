@@ -159,9 +159,7 @@ impl Engine {
 
     /// The parts for writing, unless the store is read-only or closed.
     pub(crate) fn write_side(&self) -> Result<&WriteSide> {
-        if self.is_closed() {
-            return Err(Error::Closed);
-        }
+        self.check_open()?;
         // Not `ok_or`, which makes an error and drops it again each time.
         match &self.write_side {
             Some(side) => Ok(side),
@@ -188,9 +186,18 @@ impl Engine {
         Err(Error::Poisoned { reason: self.poison_reason().unwrap_or_default() })
     }
 
-    /// An error once the store is closed.
+    /// An error once the store is closed, and in a child that was forked.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.is_closed() { Err(Error::Closed) } else { Ok(()) }
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        self.check_process()
+    }
+
+    /// An error in a child that was forked: it would write over what its parent writes, and show what
+    /// its parent has invalidated since.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.process.is_current() { Ok(()) } else { Err(Error::Forked) }
     }
 
     /// True once the store is closed.

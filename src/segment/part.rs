@@ -146,6 +146,9 @@ impl Part {
     }
 
     fn write_at(&self, parts: &[&[u8]], offset: u64) -> Result<()> {
+        if !self.process.is_current() {
+            return Err(Error::Forked);
+        }
         let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
         write_all_at(&*self.file, &mut slices, offset)
             .map_err(|e| Error::io("write", &self.path, e.source))

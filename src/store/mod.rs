@@ -290,8 +290,7 @@ impl Store {
     /// # Errors
     ///
     /// The first one met; the store is closed all the same, and the next open recovers.
-    /// [`Unsupported`](Error::Unsupported) in a child that a `fork` has made: the store is its parent's,
-    /// which a child that drops it leaves alone, and that no child may use.
+    /// [`Forked`](Error::Forked) in a child that a `fork` has made: the store stays its parent's.
     pub fn close(&self) -> Result<()> {
         self.shared.close()
     }
@@ -299,9 +298,7 @@ impl Store {
 
 impl Shared {
     fn close(&self) -> Result<()> {
-        if !self.core.engine.process.is_current() {
-            return Err(Error::Unsupported { what: "closing a store that the parent has opened" });
-        }
+        self.core.engine.check_process()?;
         if let Some(janitor) = self.janitor.lock().take() {
             janitor.stop();
         }

@@ -143,6 +143,7 @@ fn kind(error: &Error) -> &'static str {
         Error::ReadOnly => "read_only",
         Error::Poisoned { .. } => "poisoned",
         Error::Closed => "closed",
+        Error::Forked => "forked",
         Error::NetworkFileSystem { .. } => "network_file_system",
         Error::Unsupported { .. } => "unsupported",
         _ => "other",
