@@ -29,7 +29,7 @@ use child::Child;
 use fixture::{Random, clock, minutes, open, quiet, seed};
 use model::Model;
 
-/// Kills each test brings about.
+/// Kills each test brings about, unless `EBBTIDE_KILLS` says how many.
 const KILLS: u32 = 110;
 const KEYS: u64 = 24;
 const TAGS: u64 = 5;
@@ -152,7 +152,8 @@ fn run(name: &str, mapped: bool) {
     let notes = dir.path().join("notes");
     let mut model = Model::default();
     let (mut kills, mut runs) = (0, 0);
-    while kills < KILLS {
+    let wanted = std::env::var("EBBTIDE_KILLS").map_or(KILLS, |wanted| wanted.parse().unwrap());
+    while kills < wanted {
         runs += 1;
         let reach = [60, 300, 1200, 2500][choices.below(4) as usize];
         let reach = choices.below(reach);

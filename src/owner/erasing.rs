@@ -7,7 +7,7 @@ use crate::ledger::Event;
 use crate::scrub::Pass;
 use crate::segment::Segment;
 use crate::segment::erase::Failed;
-use crate::segment::writer::overwrite_sidecar;
+use crate::segment::sidecar::overwrite_sidecar;
 use crate::time::Timestamp;
 
 impl Owner {

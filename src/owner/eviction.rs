@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Owner;
 use crate::engine::count;
 use crate::error::Result;
-use crate::segment::writer::sidecar_path;
+use crate::segment::sidecar::sidecar_path;
 use crate::trash::{TrashItem, trash_name};
 
 impl Owner {

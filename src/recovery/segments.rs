@@ -20,9 +20,8 @@ use crate::pseudonym::KeyRing;
 use crate::segment::load::{LoadError, Loaded, Verdict, load, load_known, read_header, settle};
 use crate::segment::part::is_part_name;
 use crate::segment::scan::show_tags;
-use crate::segment::writer::{
-    parse_segment_name, segment_name, sidecar_header, sidecar_path, write_sidecar_of,
-};
+use crate::segment::sidecar::{sidecar_header, sidecar_path, write_sidecar_of};
+use crate::segment::writer::{parse_segment_name, segment_name};
 use crate::segment::{Extent, Segment};
 use crate::time::Timestamp;
 use crate::trash::{TrashItem, trash_name};

@@ -1,18 +1,18 @@
 //! Taking up a segment file found on disk: from its sidecar if that can be believed, else by
 //! walking it; and making what an unclean stop left behind durable.
 
-use std::io::{ErrorKind, IoSlice};
+use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::Extent;
 use super::scan::{Scanned, scan};
-use super::writer::sidecar_path;
-use crate::disk::{Access, Disk, DiskFile, read_full_at, read_up_to, write_all_at};
+use super::sidecar::{Sidecar, find_sidecar};
+use crate::disk::{Access, Disk, DiskFile, read_full_at, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::Unreadable;
 use crate::format::segment_header::{HEADER_LEN, MAX_LEN, SegmentHeader};
-use crate::format::sidecar::{self, BLOCK_LEN, Body, Decoder, Listing, SidecarHeader};
+use crate::format::sidecar::{Body, Listing};
 
 /// What is copied in one go.
 const COPY_LEN: usize = 1 << 20;
@@ -160,52 +160,6 @@ pub(crate) fn read_header(file: &dyn DiskFile, path: &Path) -> Result<SegmentHea
     Ok(SegmentHeader::decode(&bytes)?)
 }
 
-/// What a sidecar says.
-#[derive(Debug)]
-pub(crate) struct Sidecar {
-    pub(crate) header: SidecarHeader,
-    pub(crate) listing: Listing,
-    /// Of the file.
-    pub(crate) len: u64,
-}
-
-/// The sidecar of a segment, if it can be believed, and whether there is one at all.
-fn find_sidecar(disk: &dyn Disk, segment: &Path, keep_tags: bool) -> (Option<Sidecar>, bool) {
-    let path = sidecar_path(segment);
-    match disk.open(&path, Access::Read) {
-        Ok(file) => (read_sidecar(&*file, &path, keep_tags).ok(), true),
-        // One that the system refuses to open is there.
-        Err(e) => (None, e.kind() != ErrorKind::NotFound),
-    }
-}
-
-/// Reads a sidecar piece by piece, so that a length that is wrong costs no memory. Without `keep_tags` the
-/// listing has none.
-pub(crate) fn read_sidecar(
-    file: &dyn DiskFile,
-    path: &Path,
-    keep_tags: bool,
-) -> Result<Sidecar, LoadError> {
-    let failed = |e| Error::io("read", path, e);
-    let len = file.len().map_err(failed)?;
-    let header = read_up_to(file, sidecar::HEADER_LEN as u64).map_err(failed)?;
-    let header = sidecar::decode_header(&header)?;
-    let mut decoder = Decoder::new(&header, len, keep_tags)?;
-    let mut offset = sidecar::HEADER_LEN as u64;
-    let mut piece = vec![0; usize::try_from(len).map_or(COPY_LEN, |len| len.min(COPY_LEN))];
-    while offset < len {
-        let read = read_full_at(file, &mut piece, offset).map_err(failed)?;
-        let blocks = piece.get(..read / BLOCK_LEN * BLOCK_LEN).unwrap_or_default();
-        if blocks.is_empty() {
-            return Err(LoadError::Damaged("sidecar cut short"));
-        }
-        blocks.chunks(BLOCK_LEN).try_for_each(|block| decoder.push(block))?;
-        offset += blocks.len() as u64;
-    }
-    let listing = decoder.finish()?;
-    Ok(Sidecar { header, listing, len })
-}
-
 /// Makes what counts of a segment durable for certain, and cuts off what does not.
 ///
 /// After an unclean stop the page cache may hold bytes whose write-back failed: they read well, and
@@ -235,42 +189,4 @@ pub(crate) fn settle(disk: &dyn Disk, path: &Path, loaded: &Loaded) -> Result<()
     // What stays set aside is given back when the bucket goes.
     let _ = file.release_reserved();
     file.sync_data().map_err(|e| Error::io("sync", path, e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::RealDisk;
-
-    #[test]
-    fn a_sidecar_that_cannot_be_opened_is_there_all_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let segment = dir.path().join("x.seg");
-        let is_there = || find_sidecar(&RealDisk, &segment, false).1;
-        assert!(!is_there());
-        std::os::unix::fs::symlink("elsewhere", sidecar_path(&segment)).unwrap();
-        assert!(is_there());
-    }
-
-    #[test]
-    fn a_sidecar_that_has_grown_costs_no_memory() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = RealDisk.create(&dir.path().join("x")).unwrap();
-        let header = SidecarHeader {
-            number: 1,
-            salt: 2,
-            segment_len: HEADER_LEN,
-            count: 0,
-            tag_count: 0,
-            min_seq: u64::MAX,
-            max_seq: 0,
-        };
-        let bytes = sidecar::encode(&header, &Listing::default());
-        write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0).unwrap();
-        let read = || read_sidecar(&*file, Path::new("x"), true);
-        assert_eq!(read().unwrap().header, header);
-        // More than there is memory; it takes no space.
-        file.set_len(4 << 40).unwrap();
-        assert!(matches!(read(), Err(LoadError::Damaged(_))));
-    }
 }

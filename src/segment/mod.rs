@@ -11,6 +11,7 @@ pub(crate) mod load;
 pub(crate) mod part;
 mod reader;
 pub(crate) mod scan;
+pub(crate) mod sidecar;
 mod touched;
 mod unused;
 mod verified;

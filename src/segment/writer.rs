@@ -1,27 +1,22 @@
 //! Writing a segment: its birth, appending, and sealing. One writer at a time, by ownership.
 
-use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
+use std::io::IoSlice;
+use std::path::Path;
 use std::sync::Arc;
 
+use super::sidecar::write_sidecar;
 use super::{Extent, Segment, SegmentHost};
-use crate::disk::{Access, Disk, DiskFile, write_all_at};
+use crate::disk::{Disk, DiskFile, write_all_at};
 use crate::error::{Error, Result};
-use crate::format::record::{ALIGN, Draft, HEAD_LEN};
+use crate::format::record::{ALIGN, Draft};
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
-use crate::format::sidecar::{
-    self, ENTRIES_PER_BLOCK, Encoder, Listing, Remains, SidecarEntry, SidecarHeader, SidecarTag,
-    TAGS_PER_BLOCK, encoded_len,
-};
+use crate::format::sidecar::{Listing, Remains, SidecarEntry};
 use crate::format::state::MAX_GENERATION;
 use crate::planted::{Bug, is_planted};
 use crate::sync::atomic::Ordering;
 
 /// How far ahead of the writes blocks are set aside.
 const RESERVE_BYTES: u64 = 16 << 20;
-
-/// How much of a sidecar is written with one call.
-const SIDECAR_PIECE_LEN: usize = 1 << 20;
 
 /// The one who may append to a segment.
 #[derive(Debug)]
@@ -48,11 +43,6 @@ pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
     let number = u64::from_str_radix(name.strip_suffix(".seg")?, 16).ok()?;
     let legal = (1..=MAX_GENERATION).contains(&(number >> 32)) && segment_name(number) == name;
     legal.then_some(number)
-}
-
-/// The path of the sidecar that belongs to a segment.
-pub(crate) fn sidecar_path(segment: &Path) -> PathBuf {
-    segment.with_extension("idx")
 }
 
 impl SegmentWriter {
@@ -249,147 +239,6 @@ impl SegmentWriter {
     pub(crate) fn note_scrubbed(&mut self, remains: &[Remains]) {
         self.listing.note_scrubbed(remains);
         self.segment.set_scrubbed(self.listing.scrubbed());
-    }
-}
-
-/// Shows tags one by one to whoever takes them.
-pub(crate) type ShowTags<'a> =
-    &'a dyn Fn(&mut dyn FnMut(SidecarTag) -> io::Result<()>) -> io::Result<()>;
-
-/// Writes a segment's sidecar; gives its length, or nothing if it could not be written whole.
-pub(crate) fn write_sidecar(
-    disk: &dyn Disk,
-    segment: &Segment,
-    segment_len: u64,
-    listing: &Listing,
-) -> Option<u64> {
-    let header = sidecar_header(segment, segment_len, listing.entries.len(), listing.tags.len());
-    let show = |take: &mut dyn FnMut(SidecarTag) -> io::Result<()>| {
-        listing.tags.iter().try_for_each(|tag| take(*tag))
-    };
-    write_sidecar_of(disk, segment, &header, &listing.entries, &show)
-}
-
-/// Writes the sidecar of a segment whose tags are shown one by one. As [`write_sidecar`].
-pub(crate) fn write_sidecar_of(
-    disk: &dyn Disk,
-    segment: &Segment,
-    header: &SidecarHeader,
-    entries: &[SidecarEntry],
-    tags: ShowTags<'_>,
-) -> Option<u64> {
-    let path = sidecar_path(segment.path());
-    // Whole or not at all: one that cannot be read must mean damage and not a power cut, since a
-    // segment that was sealed is not allowed a torn end.
-    let tmp = path.with_extension("tmp");
-    let _ = disk.remove_file(&tmp);
-    let file = disk.create(&tmp).ok()?;
-    let written = write_blocks(&*file, header, entries, tags)
-        .and_then(|()| file.sync_data())
-        .and_then(|()| disk.rename(&tmp, &path));
-    if written.is_err() {
-        let _ = disk.remove_file(&tmp);
-        return None;
-    }
-    Some(encoded_len(header.count, header.tag_count))
-}
-
-fn write_blocks(
-    file: &dyn DiskFile,
-    header: &SidecarHeader,
-    entries: &[SidecarEntry],
-    tags: ShowTags<'_>,
-) -> io::Result<()> {
-    let write = |encoder: &mut Encoder, at_least| match encoder.take(at_least) {
-        Some((offset, bytes)) => {
-            write_all_at(file, &mut [IoSlice::new(&bytes)], offset).map_err(|e| e.source)
-        }
-        None => Ok(()),
-    };
-    let mut encoder = Encoder::new(header);
-    for chunk in entries.chunks(ENTRIES_PER_BLOCK) {
-        encoder.push_entries(chunk);
-        write(&mut encoder, SIDECAR_PIECE_LEN)?;
-    }
-    let mut block = Vec::with_capacity(TAGS_PER_BLOCK);
-    tags(&mut |tag| {
-        block.push(tag);
-        if block.len() == TAGS_PER_BLOCK {
-            encoder.push_tags(&block);
-            block.clear();
-            write(&mut encoder, SIDECAR_PIECE_LEN)?;
-        }
-        Ok(())
-    })?;
-    if !block.is_empty() {
-        encoder.push_tags(&block);
-    }
-    if encoder.len() != encoded_len(header.count, header.tag_count) {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    write(&mut encoder, 1)
-}
-
-/// Overwrites the sidecar of a sealed segment in place, so that nothing of what it said before is
-/// left. If that is cut short it cannot be believed, and the segment is walked.
-pub(crate) fn overwrite_sidecar(
-    disk: &dyn Disk,
-    segment: &Segment,
-    listing: &Listing,
-) -> Result<()> {
-    let len = segment.published();
-    let header = sidecar_header(segment, len, listing.entries.len(), listing.tags.len());
-    let mut bytes = sidecar::encode(&header, listing);
-    let path = sidecar_path(segment.path());
-    let file = match disk.open(&path, Access::ReadWrite) {
-        // There was no room for one when the segment was sealed.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened.map_err(|e| Error::io("open", &path, e))?,
-    };
-    let len = bytes.len() as u64;
-    let len_before = file.len().map_err(|e| Error::io("measure", &path, e))?;
-    // One that could not be read may have listed more than can be found by walking the segment, but
-    // not more than there can have been.
-    let overwritten = len_before.min(longest_sidecar(segment.published())).max(len);
-    bytes.resize(usize::try_from(overwritten).unwrap_or(bytes.len()), 0);
-    // What records are gone first, durably: each block has a checksum of its own, and one that is
-    // still called whole would not be found without its tags.
-    let tags_at = encoded_len(listing.entries.len() as u64, 0);
-    let (records, tags) =
-        bytes.split_at_checked(tags_at as usize).unwrap_or((bytes.as_slice(), &[]));
-    write_all_at(&*file, &mut [IoSlice::new(records)], 0)
-        .map_err(|e| Error::io("write", &path, e.source))?;
-    if !tags.is_empty() {
-        file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
-        write_all_at(&*file, &mut [IoSlice::new(tags)], tags_at)
-            .map_err(|e| Error::io("write", &path, e.source))?;
-    }
-    if len_before > len {
-        file.set_len(len).map_err(|e| Error::io("shorten", &path, e))?;
-    }
-    file.sync_data().map_err(|e| Error::io("sync", &path, e))
-}
-
-/// No sidecar of a segment of this length is longer: a record takes a header, and a tag 16 bytes.
-fn longest_sidecar(segment_len: u64) -> u64 {
-    encoded_len(segment_len / HEAD_LEN as u64, segment_len / 16)
-}
-
-/// What the sidecar of a segment with so many records and tags says of it as a whole.
-pub(crate) fn sidecar_header(
-    segment: &Segment,
-    segment_len: u64,
-    count: usize,
-    tag_count: usize,
-) -> SidecarHeader {
-    SidecarHeader {
-        number: segment.number(),
-        salt: segment.header.salt,
-        segment_len,
-        count: count as u64,
-        tag_count: tag_count as u64,
-        min_seq: segment.min_seq(),
-        max_seq: segment.max_seq(),
     }
 }
 

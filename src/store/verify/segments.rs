@@ -14,9 +14,9 @@ use crate::format::sidecar::{Body, HALF_OVERWRITTEN, Listing, UNFINISHED_ROWS};
 use crate::owner::{Owner, manifest_file};
 use crate::pseudonym::KEYS_FILE;
 use crate::segment::Segment;
-use crate::segment::load::{LoadError, Sidecar, read_header, read_sidecar};
+use crate::segment::load::{LoadError, read_header};
 use crate::segment::scan::{Found, Walker};
-use crate::segment::writer::sidecar_path;
+use crate::segment::sidecar::{Sidecar, read_sidecar, sidecar_path};
 
 impl Verify<'_> {
     pub(super) fn owner(&mut self, owner: &Owner) {
