@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::record::{HEAD_LEN, RecordKind};
 use crate::format::{Unreadable, VERSION};
 use crate::segment::load::{LoadError, read_header};
-use crate::segment::scan::{Found, Walker};
+use crate::segment::walker::{Found, Walker};
 use crate::time::Timestamp;
 
 /// What a segment file says of itself.
@@ -68,7 +68,7 @@ pub struct SegmentDump {
 
 struct FileSource(Arc<dyn DiskFile>);
 
-impl crate::segment::scan::Source for FileSource {
+impl crate::segment::walker::Source for FileSource {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
         read_full_at(&*self.0, buffer, offset)
     }

@@ -15,6 +15,7 @@ pub(crate) mod sidecar;
 mod touched;
 mod unused;
 mod verified;
+pub(crate) mod walker;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};

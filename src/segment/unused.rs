@@ -5,7 +5,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::scan::{Found, Source, Walker};
+use super::walker::{Found, Source, Walker};
 use crate::format::record::{HEAD_LEN, RecordKind, STATE_ERASED};
 use crate::format::rows::decode_directory;
 

@@ -71,7 +71,7 @@ impl World {
             }
             let mut tagged = vec![Vec::new(); usize::from(TAGS)];
             for key in 0..KEYS {
-                let found = self.read(Key { space, key }).flatten();
+                let Some(found) = self.read(Key { space, key }) else { return };
                 let name = key_bytes(key);
                 let Some(stat) = self.good(keyspace.stat(&name), "stat") else { return };
                 let stat = stat.map(|stat| stat.sequence());

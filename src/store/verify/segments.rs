@@ -15,8 +15,8 @@ use crate::owner::{Owner, manifest_file};
 use crate::pseudonym::KEYS_FILE;
 use crate::segment::Segment;
 use crate::segment::load::{LoadError, read_header};
-use crate::segment::scan::{Found, Walker};
 use crate::segment::sidecar::{Sidecar, read_sidecar, sidecar_path};
+use crate::segment::walker::{Found, Walker};
 
 impl Verify<'_> {
     pub(super) fn owner(&mut self, owner: &Owner) {
