@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use ebbtide::disk::{FaultyDisk, RealDisk};
 use ebbtide::{
     Error, KeyspaceOptions, LogOptions, Outcome, Result, Retention, Row, Store, TryGetError,
 };
@@ -134,6 +137,7 @@ fn child_is_refused(open: impl Fn(&Path) -> Store) {
     };
     let (more, whole) = (streamed("fox.jpg"), streamed("elk.jpg"));
     let mut rows = access.appender();
+    rows.append(Row::anonymous().payload("second")).unwrap();
     store.sync().unwrap();
     let mut before = BTreeMap::new();
     files(dir.path(), &mut before);
@@ -160,8 +164,8 @@ fn child_is_refused(open: impl Fn(&Path) -> Store) {
         refused("invalidate_all", images.invalidate_all());
         refused("erase", images.erase("cat.jpg").commit());
         refused("wait", erased.wait(std::time::Duration::ZERO));
-        refused("append", access.append(Row::anonymous().payload("second")));
-        rows.append(Row::anonymous().payload("third")).unwrap();
+        refused("append", access.append(Row::anonymous().payload("third")));
+        refused("append to a block", rows.append(Row::anonymous().payload("third")));
         refused("flush", rows.flush());
         refused("row", access.get(row));
         refused("scan", access.scan(..));
@@ -217,4 +221,55 @@ fn a_child_opens_a_store_of_its_own_and_its_own_child_is_refused() {
     assert_eq!(ended, 0, "the child ends in order");
     let store = Store::builder(dir.path()).background(false).open().unwrap();
     assert!(store.existing_keyspace("images").unwrap().contains("cat.jpg").unwrap());
+}
+
+/// At each call that the parent makes of the disk, and so with each of its locks held, a child does not wait.
+#[test]
+fn a_child_that_was_forked_in_the_middle_of_a_call_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new(Arc::new(RealDisk));
+    let builder = Store::builder(dir.path()).background(false).disk(disk.clone());
+    let store = Arc::new(builder.open().unwrap());
+    let options = || KeyspaceOptions::new(Retention::days(30));
+    let images = store.keyspace("images", options()).unwrap();
+    let access = store.log("access", LogOptions::new(Retention::days(30))).unwrap();
+    let asked = Arc::new(AtomicU32::new(0));
+    let fork_at_each_call_of = |work: &dyn Fn()| {
+        let first = disk.calls() + 1;
+        work();
+        for call in first..=disk.calls() {
+            let (store, images, access) = (Arc::clone(&store), images.clone(), access.clone());
+            let asked = Arc::clone(&asked);
+            disk.interrupt(disk.calls() + 1 + call - first, move || {
+                let ended = in_child(|| {
+                    refused("insert", images.insert("cat.jpg", "another"));
+                    refused("insert_batch", images.insert_batch([("cat.jpg", "another")]));
+                    refused("get", images.get("cat.jpg"));
+                    refused("invalidate", images.invalidate("cat.jpg"));
+                    refused("append", access.append(Row::anonymous().payload("another")));
+                    refused("keyspace", store.existing_keyspace("images"));
+                    refused("log", store.existing_log("access"));
+                    refused("sync", store.sync());
+                    refused("maintain", store.maintain());
+                    refused("drop_expired", store.drop_expired());
+                    refused("scrub", store.scrub());
+                    refused("close", store.close());
+                });
+                assert_eq!(ended, 0, "the child ends in order");
+                asked.fetch_add(1, Ordering::Relaxed);
+            });
+            work();
+        }
+    };
+    fork_at_each_call_of(&|| images.insert("cat.jpg", "value").unwrap());
+    fork_at_each_call_of(&|| images.insert_batch([("cat.jpg", "value")]).unwrap());
+    fork_at_each_call_of(&|| assert!(!images.invalidate("dog.jpg").unwrap().widened()));
+    fork_at_each_call_of(&|| {
+        access.append(Row::anonymous().payload("row")).unwrap();
+    });
+    fork_at_each_call_of(&|| store.maintain().unwrap());
+    fork_at_each_call_of(&|| store.scrub().unwrap());
+    assert!(asked.load(Ordering::Relaxed) > 10, "{asked:?} children were asked");
+    assert_eq!(images.get("cat.jpg").unwrap().as_deref(), Some(&b"value"[..]));
+    assert!(store.verify().unwrap().problems.is_empty());
 }

@@ -195,7 +195,8 @@ impl Engine {
     }
 
     /// An error in a child that was forked: it would write over what its parent writes, and show what
-    /// its parent has invalidated since.
+    /// its parent has invalidated since. To be asked before a lock is taken, since a thread that the
+    /// child does not have may hold it for good.
     pub(crate) fn check_process(&self) -> Result<()> {
         if self.process.is_current() { Ok(()) } else { Err(Error::Forked) }
     }

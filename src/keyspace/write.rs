@@ -121,6 +121,7 @@ impl KeyspaceCore {
         fill: Option<&Ticket>,
     ) -> Result<(Outcome, Option<Arc<Segment>>)> {
         let engine = &self.owner.engine;
+        engine.check_process()?;
         let mut active = self.active.lock();
         // Under the lock: closing waits for it, and nothing may be written after.
         engine.check_writable()?;
@@ -190,6 +191,7 @@ impl KeyspaceCore {
     /// Stores the first of these items, as many as make a batch and fit a segment, at least one.
     fn insert_some(&self, items: &[Item<'_>]) -> Result<usize> {
         let engine = &self.owner.engine;
+        engine.check_process()?;
         let mut active = self.active.lock();
         engine.check_writable()?;
         let tickets = engine.sequence.begin_many(items.len() as u64);

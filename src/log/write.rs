@@ -50,6 +50,7 @@ impl LogCore {
 
     /// Checks a row and gives its bucket and its time.
     pub(super) fn place(&self, row: &Row) -> Result<(Timestamp, Timestamp)> {
+        self.owner.engine.check_process()?;
         options::check_tags(row.tags.iter().map(Vec::as_slice))?;
         let len = row.payload.len() as u64;
         Error::check_limit("payload length in bytes", 0, MAX_PAYLOAD_LEN as u64, len)?;
@@ -104,6 +105,7 @@ impl LogCore {
     ) -> Result<(u64, u64)> {
         let PendingBlock { builder: block, ticket } = block;
         let engine = &self.owner.engine;
+        engine.check_process()?;
         let mut writers = self.writers.lock();
         // Under the lock: closing waits for it, and nothing may be written after.
         engine.check_writable()?;

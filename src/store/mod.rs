@@ -139,6 +139,7 @@ impl Store {
     /// [`InvalidName`](Error::InvalidName), [`Limit`](Error::Limit), and the system's own.
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let core = &self.shared.core;
+        core.engine.check_process()?;
         let mut keyspaces = core.keyspaces.write();
         if let Some(existing) = keyspaces.get(name) {
             core.check_options(&existing.owner, options.into_inner())?;
@@ -158,6 +159,7 @@ impl Store {
     /// As [`Store::keyspace`].
     pub fn log(&self, name: &str, options: LogOptions) -> Result<Log> {
         let core = &self.shared.core;
+        core.engine.check_process()?;
         let mut logs = core.logs.write();
         if let Some(existing) = logs.get(name) {
             core.check_options(&existing.owner, options.into_inner())?;
@@ -185,6 +187,7 @@ impl Store {
     ///
     /// [`NotFound`](Error::NotFound).
     pub fn existing_keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.shared.core.engine.check_process()?;
         let keyspaces = self.shared.core.keyspaces.read();
         let core = keyspaces.get(name).cloned();
         let missing = || Error::NotFound { what: "keyspace", name: name.to_owned() };
@@ -197,6 +200,7 @@ impl Store {
     ///
     /// [`NotFound`](Error::NotFound).
     pub fn existing_log(&self, name: &str) -> Result<Log> {
+        self.shared.core.engine.check_process()?;
         let logs = self.shared.core.logs.read();
         let core = logs.get(name).cloned();
         let missing = || Error::NotFound { what: "log", name: name.to_owned() };

@@ -141,6 +141,7 @@ impl StoreCore {
 
     /// Erases dead records now, all but those that readers hold.
     pub(super) fn scrub_now(&self) -> Result<()> {
+        self.engine.check_process()?;
         let _due = self.upkeep.lock();
         self.engine.write_side()?;
         self.scrub(self.engine.trusted_now(), true)
@@ -170,6 +171,7 @@ impl StoreCore {
 
     /// Drops what is due, and nothing else.
     pub(super) fn drop_due(&self) -> Result<usize> {
+        self.engine.check_process()?;
         let _due = self.upkeep.lock();
         self.engine.write_side()?;
         self.drop_expired(self.engine.trusted_now())
