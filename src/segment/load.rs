@@ -183,9 +183,8 @@ pub(crate) fn settle(disk: &dyn Disk, path: &Path, loaded: &Loaded) -> Result<()
             .map_err(|e| Error::io("write", path, e.source))?;
         offset += len as u64;
     }
-    if loaded.file_len > end {
-        file.set_len(end).map_err(|e| Error::io("shorten", path, e))?;
-    }
+    // Also where nothing is left to cut off: an earlier cut may be among what was not written.
+    file.set_len(end).map_err(|e| Error::io("shorten", path, e))?;
     // What stays set aside is given back when the bucket goes.
     let _ = file.release_reserved();
     file.sync_data().map_err(|e| Error::io("sync", path, e))

@@ -1,9 +1,10 @@
 //! What a crash leaves lying about, and what must not be believed of it.
 
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ebbtide::disk::{Disk, Fault, MemoryDisk};
+use ebbtide::disk::{Disk, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{Durability, KeyspaceOptions, Outcome, Retention, Store};
 
 use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, quiet, seed};
@@ -324,4 +325,41 @@ fn a_store_below_directories_that_were_missing_outlasts_a_power_cut() {
             assert_eq!(seen(&store, "key").as_deref(), Some("value"), "{path}");
         });
     }
+}
+
+/// Cutting off a torn end fails to become durable, and the next process on the same machine finds nothing
+/// left to cut off: a power cut must not bring back what a scrub said is on the disk no more.
+#[test]
+fn a_torn_end_stays_cut_off_though_the_sync_of_the_cut_failed() {
+    const TORN: &[u8] = b"never acknowledged as durable";
+    let rig = Rig::new(false);
+    let store = rig.open();
+    put(&images(&store), "key", "durable", &[]);
+    store.sync().unwrap();
+    images(&store).insert("torn", TORN).unwrap();
+    let torn = rig.kill();
+    drop(store);
+    let holds = |disk: &MemoryDisk, path: &PathBuf| {
+        disk.read_file(path).is_ok_and(|bytes| bytes.windows(TORN.len()).any(|part| part == TORN))
+    };
+    let segment = torn.disk.all_files().into_iter().find(|path| holds(&torn.disk, path)).unwrap();
+    let mut bytes = torn.disk.read_file(&segment).unwrap();
+    let before_key = bytes.windows(4).rposition(|part| part == b"torn").unwrap() - 1;
+    bytes[before_key] ^= 1;
+    torn.disk.write_file(&segment, &bytes).unwrap();
+    let mut cuts = 0;
+    for call in 1..60 {
+        let rig = torn.kill();
+        let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
+        disk.inject(call, Fault::SyncLost(ErrorKind::TimedOut));
+        drop(quiet(Store::builder("/data").disk(disk), &rig.clock).open());
+        cuts += u32::from(!holds(&rig.disk, &segment) && holds(&rig.cut(0).disk, &segment));
+        let next = rig.kill();
+        let store = next.open();
+        store.scrub().unwrap();
+        assert_eq!(seen(&store, "key").as_deref(), Some("durable"));
+        assert_eq!(seen(&store, "torn"), None);
+        assert!(!holds(&next.cut(0).disk, &segment), "call {call}");
+    }
+    assert!(cuts > 0, "no cut was lost");
 }
