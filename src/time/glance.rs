@@ -63,6 +63,10 @@ mod tests {
             assert_eq!(glance.peek(wall_ms, boot_ms), time.peek(wall_ms, boot_ms));
         }
         assert_eq!(glance.peek(9_000_000, 600), None, "a step of the clock");
+        glance.count.fetch_add(1, Ordering::AcqRel);
+        assert_eq!(glance.peek(1_000_000, 500), None, "another time is just being shown");
+        glance.count.fetch_add(1, Ordering::AcqRel);
+        assert_eq!(glance.peek(1_000_000, 500), Some(1_000_000));
         time.update(90_000_000, 600, 7);
         assert!(time.suspect_ms() > 0);
         glance.show(&time);
