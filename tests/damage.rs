@@ -1,9 +1,9 @@
 //! Every byte of a store flipped, every file cut at every length, and files made to hurt: errors and
 //! misses, never a wrong byte, an older version or an invalidated record; and `verify` tells of each flip.
 //!
-//! The default run takes a bit of every byte of a closed store and one length in three, half of them in each
-//! mode, and a sample of a killed one that moves with the seed; where there is nothing but zeros far and
-//! wide, it verifies every flip, opens one in eight, and takes one length in eight of those.
+//! The default run takes a bit of every byte and every length of a closed store once, half of them in
+//! each mode, and a sample of a killed one that moves with the seed; where there is nothing but zeros far
+//! and wide, it verifies every flip, and opens one in eight, and takes one length in eight.
 //! `EBBTIDE_DAMAGE=all` takes all bits and all lengths of both in each mode.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -111,7 +111,7 @@ pub(crate) fn cut_everything(closed: bool, mapped: bool) {
     let sample = make(closed);
     let files = sample.files();
     let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
-    let mut cases = Cases::of(total, 3, closed, mapped);
+    let mut cases = Cases::of(total, 1, closed, mapped);
     let mut cuts = 0;
     for (path, bytes) in &files {
         while let Some(len) = cases.next_in(bytes.len()) {
