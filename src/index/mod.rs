@@ -4,13 +4,15 @@
 //! segment before the first live one is free, so dropping a bucket touches no slot. Pure numbers: it
 //! knows neither keys nor files.
 
+mod census;
 mod line;
 mod shard;
 mod span;
 
 use crate::hash::FINGERPRINT_BITS;
 use crate::sync::RwLock;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use census::Census;
 pub(crate) use line::Line;
 use line::{ORDINAL_BITS, Slot, TAG_BITS};
 use shard::Shard;
@@ -79,13 +81,12 @@ pub(crate) struct Index {
     /// A [`Window`], looked at under a shard's lock only: an ordinal's lowest bits are given out again
     /// once no slot of any shard names the ordinal that had them before.
     window: AtomicU64,
-    /// The lines of all shards together, counted when one has grown or shrunk: whoever asks for the memory
-    /// need not take the locks of all.
-    lines: AtomicUsize,
+    /// Whoever asks for the memory, or goes through what is there, need not take the locks of all shards.
+    census: Census,
 }
 
 impl Index {
-    /// How many shards there are to go through.
+    /// How many shards there are.
     pub(crate) const SHARD_COUNT: usize = SHARDS;
 
     /// An empty index.
@@ -114,14 +115,9 @@ impl Index {
 
     fn of(first_live: u32, mut shard: impl FnMut() -> Shard) -> Self {
         let window = Window { lowest: first_live, first_live }.pack();
-        let mut lines = 0;
-        let mut shard = || {
-            let shard = shard();
-            lines += shard.lines.len();
-            RwLock::new(shard)
-        };
-        let shards = (0..SHARDS).map(|_| shard()).collect();
-        Self { shards, window: AtomicU64::new(window), lines: AtomicUsize::new(lines) }
+        let mut shards: Box<[_]> = (0..SHARDS).map(|_| RwLock::new(shard())).collect();
+        let census = Census::of(shards.iter_mut().map(|shard| shard.get_mut().lines.len()));
+        Self { shards, window: AtomicU64::new(window), census }
     }
 
     /// Slots that name an ordinal below this one are free from now on.
@@ -148,13 +144,11 @@ impl Index {
 
     /// Gives back memory of shards that are far from full.
     pub(crate) fn shrink(&self) {
-        for shard in &self.shards {
+        for at in self.filled_shards() {
+            let Some(shard) = self.shards.get(at) else { break };
             let mut shard = shard.write();
-            if shard.lines.is_empty() {
-                continue;
-            }
             let window = self.window();
-            counting(&self.lines, &mut shard, |shard| shard.shrink(window));
+            self.census.counting(at, &mut shard, |shard| shard.shrink(window));
         }
     }
 
@@ -172,18 +166,19 @@ impl Index {
         fingerprint: u64,
         decide: impl FnOnce(Option<Location>) -> Change,
     ) -> (Option<Location>, Change) {
-        let Some(shard) = self.shard(fingerprint) else { return (None, Change::Keep) };
+        let at = Self::shard_of(fingerprint);
+        let Some(shard) = self.shards.get(at) else { return (None, Change::Keep) };
         let mut shard = shard.write();
         let window = self.window();
-        counting(&self.lines, &mut shard, |shard| shard.change(tag(fingerprint), window, decide))
+        self.census.counting(at, &mut shard, |shard| shard.change(tag(fingerprint), window, decide))
     }
 
     /// All shards, so many at a time.
     pub(crate) fn spans(&mut self, len: usize) -> Vec<Span<'_>> {
         let window = self.window();
-        let lines = &self.lines;
+        let census = &self.census;
         let spans = self.shards.chunks_mut(len).enumerate();
-        spans.map(|(at, shards)| Span::new(at * len, shards, window, lines)).collect()
+        spans.map(|(at, shards)| Span::new(at * len, shards, window, census)).collect()
     }
 
     /// The shard of a fingerprint.
@@ -191,13 +186,15 @@ impl Index {
         (fingerprint >> TAG_BITS) as usize
     }
 
+    /// The first shard from this one on that may hold anything.
+    pub(crate) fn next_filled(&self, from: usize) -> Option<usize> {
+        self.census.next_filled(from)
+    }
+
     /// All that one shard holds now.
     pub(crate) fn shard_entries(&self, shard: usize) -> Vec<(u64, Location)> {
         let Some(lines) = self.shards.get(shard) else { return Vec::new() };
         let lines = lines.read();
-        if lines.lines.is_empty() {
-            return Vec::new();
-        }
         let fingerprint = |slot: Slot| (shard as u64) << TAG_BITS | slot.tag;
         lines.entries(self.window()).map(|slot| (fingerprint(slot), slot.location)).collect()
     }
@@ -213,12 +210,16 @@ impl Index {
 
     /// Bytes of memory it takes.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let lines = self.lines.load(Ordering::Relaxed);
-        (lines * size_of::<Line>() + self.shards.len() * size_of::<RwLock<Shard>>()) as u64
+        let lines = self.census.lines() * size_of::<Line>();
+        (lines + self.census.memory_bytes() + size_of_val(&*self.shards)) as u64
     }
 
     fn window(&self) -> Window {
         Window::unpack(self.window.load(Ordering::Acquire))
+    }
+
+    fn filled_shards(&self) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.next_filled(0), |at| self.next_filled(at + 1))
     }
 
     fn raise(&self, raise: impl Fn(&mut Window)) {
@@ -232,18 +233,6 @@ impl Index {
     fn shard(&self, fingerprint: u64) -> Option<&RwLock<Shard>> {
         self.shards.get(Self::shard_of(fingerprint))
     }
-}
-
-/// Does something to a shard that may change how many lines it has, and counts them.
-fn counting<T>(lines: &AtomicUsize, shard: &mut Shard, work: impl FnOnce(&mut Shard) -> T) -> T {
-    let before = shard.lines.len();
-    let done = work(shard);
-    let after = shard.lines.len();
-    if after != before {
-        // Wraps where there are fewer now.
-        lines.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-    }
-    done
 }
 
 /// What tells the keys of one shard apart.
@@ -287,17 +276,44 @@ mod tests {
         }
         assert_eq!(count(&index), 400_000);
         assert!(index.memory_bytes() < 400_000 * 13, "{}", index.memory_bytes());
-        assert_eq!(index.lines.load(Ordering::Relaxed), lines(&index));
+        check_census(&index);
         for i in 0..300_000 {
             index.change(spread(i), |_| Change::Remove);
         }
         index.shrink();
-        assert_eq!(index.lines.load(Ordering::Relaxed), lines(&index));
+        check_census(&index);
         assert!(index.memory_bytes() < 100_000 * 20, "{}", index.memory_bytes());
     }
 
-    fn lines(index: &Index) -> usize {
-        index.shards.iter().map(|shard| shard.read().lines.len()).sum()
+    fn check_census(index: &Index) {
+        let lens: Vec<_> = index.shards.iter().map(|shard| shard.read().lines.len()).collect();
+        assert_eq!(index.census.lines(), lens.iter().sum());
+        let filled = (0..lens.len()).filter(|at| lens[*at] != 0);
+        assert!(index.filled_shards().eq(filled));
+    }
+
+    #[test]
+    fn finds_the_few_shards_that_hold_anything() {
+        let mut index = Index::new();
+        check_census(&index);
+        let at_shard = |shard: usize| (shard as u64) << TAG_BITS;
+        let put = Change::Put(at(1, 1));
+        for shard in [0, 1, 63, 64, 2_000, SHARDS - 1] {
+            index.change(at_shard(shard), |_| put);
+            check_census(&index);
+        }
+        for span in &mut index.spans(1000) {
+            span.change(at_shard(span.first_shard() + 7), put);
+        }
+        check_census(&index);
+        assert_eq!(index.filled_shards().count(), 6 + 5);
+        for shard in [0, 63, 1007, SHARDS - 1] {
+            index.change(at_shard(shard), |_| Change::Remove);
+        }
+        index.shrink();
+        check_census(&index);
+        assert_eq!(index.filled_shards().count(), 7);
+        assert_eq!(index.next_filled(SHARDS), None);
     }
 
     #[test]

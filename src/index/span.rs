@@ -1,9 +1,8 @@
 //! Shards that one thread fills without locks, while nobody else has the index.
 
 use super::shard::Shard;
-use super::{Change, Index, Location, Window, counting, tag};
+use super::{Census, Change, Index, Location, Window, tag};
 use crate::sync::RwLock;
-use crate::sync::atomic::AtomicUsize;
 
 /// Some shards that lie side by side.
 #[derive(Debug)]
@@ -12,7 +11,7 @@ pub(crate) struct Span<'a> {
     shards: &'a mut [RwLock<Shard>],
     window: Window,
     /// Of the whole index.
-    lines: &'a AtomicUsize,
+    census: &'a Census,
 }
 
 impl<'a> Span<'a> {
@@ -20,9 +19,9 @@ impl<'a> Span<'a> {
         first_shard: usize,
         shards: &'a mut [RwLock<Shard>],
         window: Window,
-        lines: &'a AtomicUsize,
+        census: &'a Census,
     ) -> Self {
-        Self { first_shard, shards, window, lines }
+        Self { first_shard, shards, window, census }
     }
 
     /// The first of the shards.
@@ -32,9 +31,10 @@ impl<'a> Span<'a> {
 
     /// Changes the slot of a fingerprint, which has its shard in here, and gives what was there before.
     pub(crate) fn change(&mut self, fingerprint: u64, change: Change) -> Option<Location> {
-        let at = Index::shard_of(fingerprint).checked_sub(self.first_shard)?;
-        let shard = self.shards.get_mut(at)?.get_mut();
+        let at = Index::shard_of(fingerprint);
+        let shard = self.shards.get_mut(at.checked_sub(self.first_shard)?)?.get_mut();
         let window = self.window;
-        counting(self.lines, shard, |shard| shard.change(tag(fingerprint), window, |_| change)).0
+        let put = |shard: &mut Shard| shard.change(tag(fingerprint), window, |_| change);
+        self.census.counting(at, shard, put).0
     }
 }

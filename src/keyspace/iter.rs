@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::KeyspaceCore;
 use crate::error::Result;
-use crate::index::{Index, Location};
+use crate::index::Location;
 use crate::value::{Entry, Stat};
 
 /// Iterates over the visible records of a keyspace. See [`Keyspace::iter`](super::Keyspace::iter).
@@ -49,11 +49,9 @@ impl Iterator for Iter {
                     return Some(entry);
                 }
             }
-            if self.next_shard >= Index::SHARD_COUNT {
-                return None;
-            }
-            self.pending = self.core.index.shard_entries(self.next_shard);
-            self.next_shard += 1;
+            let shard = self.core.index.next_filled(self.next_shard)?;
+            self.pending = self.core.index.shard_entries(shard);
+            self.next_shard = shard + 1;
         }
     }
 }
