@@ -382,8 +382,8 @@ struct Source {
 impl Source {
     fn new(path: String, text: String) -> Self {
         let code = code_only(&text);
-        let shipped =
-            if path.ends_with("/tests.rs") { String::new() } else { without_tests(&code) };
+        let is_test = path.ends_with("/tests.rs") || path.contains("/tests/");
+        let shipped = if is_test { String::new() } else { without_tests(&code) };
         Self { path, text, code, shipped }
     }
 
