@@ -172,6 +172,52 @@ fn a_file_that_fails_is_given_up_for_the_next() {
 }
 
 #[test]
+fn who_shared_a_write_that_failed_writes_again() {
+    let bench = Bench::new();
+    bench.log.ensure_spare().unwrap();
+    bench.commit(4);
+    let commit = |floor| bench.log.commit(tombstone(floor, 1));
+    let before = bench.disk.calls();
+    commit(5).unwrap();
+    let calls = bench.disk.calls() - before;
+
+    let (go_on, wait) = std::sync::mpsc::channel();
+    let begun = bench.disk.calls();
+    bench.disk.interrupt(begun + 1, move || wait.recv().unwrap());
+    // Of what comes after the first of them: the write, opening the spare, and creating another.
+    for call in [1, 2, 4] {
+        bench.disk.inject(begun + calls + call, Fault::Error(io::ErrorKind::TimedOut));
+    }
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| commit(6));
+        while !bench.log.queue.lock().syncing {
+            std::thread::yield_now();
+        }
+        let others = [7, 8].map(|floor| (floor, scope.spawn(move || commit(floor))));
+        while bench.log.queue.lock().pending.len() < others.len() {
+            std::thread::yield_now();
+        }
+        go_on.send(()).unwrap();
+        first.join().unwrap().unwrap();
+        let others = others.map(|(floor, thread)| (floor, thread.join().unwrap().is_ok()));
+        let kept = others.iter().filter(|(_, kept)| *kept).map(|(floor, _)| *floor);
+        let kept: Vec<_> = (1..=6).chain(kept).collect();
+        assert_eq!(kept.len(), 7, "whoever wrote for both is told, the other tried again");
+        assert_eq!(floors(&bench.found()), kept);
+        assert!(bench.log.queue.lock().failed.is_empty());
+    });
+}
+
+#[test]
+fn there_is_no_file_behind_the_last_that_has_a_name() {
+    let bench = Bench::new();
+    bench.log.files.lock().newest = MAX_LOG_NUMBER - 1;
+    (1..=24).for_each(|floor| bench.log.commit(tombstone(floor, 1)).unwrap());
+    assert!(bench.names().contains(&log_name(MAX_LOG_NUMBER)));
+    assert!(matches!(bench.log.commit(tombstone(25, 1)), Err(Error::Unsupported { .. })));
+}
+
+#[test]
 fn a_closed_log_takes_nothing() {
     let bench = Bench::new();
     bench.commit(1);
@@ -218,12 +264,13 @@ fn denials_outlive_their_file_until_they_are_over() {
 
 #[test]
 fn denials_are_not_moved_if_that_frees_less_than_half() {
-    for (count, moved) in [(12, true), (13, false)] {
+    for (files, count, moved) in [(1, 12, true), (1, 13, false), (2, 24, true), (2, 25, false)] {
         let bench = Bench::new();
         (1..=count).for_each(|floor| bench.log.commit(denial(floor, 100)).unwrap());
-        bench.commit(25 - count);
-        bench.log.forget_below(25, 0).unwrap();
-        assert_eq!(bench.state.current().oldest_log, if moved { 2 } else { 1 }, "{count}");
+        bench.commit(24 * files + 1 - count);
+        bench.log.forget_below(24 * files + 1, 0).unwrap();
+        let oldest = if moved { 1 + files } else { 1 };
+        assert_eq!(bench.state.current().oldest_log, oldest, "{count}");
     }
 }
 
