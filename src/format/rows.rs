@@ -274,13 +274,51 @@ mod tests {
             let mut bytes = vec![CODEC_PLAIN, 0, 0, 0];
             bytes.extend_from_slice(&(count as u32).to_le_bytes());
             bytes.resize(DIRECTORY_HEAD_LEN + count * ENTRY_LEN, 0);
-            decode_directory(&bytes).map(|entries| entries.len())
+            decode_directory(&bytes).map(|entries| (entries.len(), bytes.len()))
         };
-        assert_eq!(of_count(0), Ok(0));
-        assert_eq!(of_count(MAX_ROWS), Ok(MAX_ROWS));
+        assert_eq!(of_count(0), Ok((0, DIRECTORY_HEAD_LEN)));
+        assert_eq!(of_count(MAX_ROWS), Ok((MAX_ROWS, MAX_DIRECTORY_LEN)));
         assert!(of_count(MAX_ROWS + 1).is_err());
         let other_codec = [&[CODEC_PLAIN + 1][..], &directory[1..]].concat();
         assert!(decode_directory(&other_codec).is_err());
+    }
+
+    #[test]
+    fn rows_lie_behind_each_other_and_are_not_too_long() {
+        let seed = Seed::of_file(1, 2);
+        let longest = RowBody {
+            subject: Some((1, [7; 16])),
+            tags: vec![KeyedHash(3); MAX_TAGS],
+            payload: &vec![b'x'; MAX_PAYLOAD_LEN],
+        };
+        let mut builder = BlockBuilder::default();
+        builder.push(1, &longest);
+        builder.push(2, &RowBody { subject: None, tags: vec![], payload: b"behind it" });
+        let (directory, value) = builder.finish(seed, 0);
+        let [first, second] = decode_directory(&directory).unwrap()[..] else { panic!("two rows") };
+        assert_eq!(first.end(), u64::from(second.offset));
+        assert_eq!(first.decode(first.slice(value).unwrap(), seed, 0).unwrap(), Some(longest));
+        let with = |at: usize, number: u32| {
+            let mut changed = directory.clone();
+            changed[DIRECTORY_HEAD_LEN + at..][..4].copy_from_slice(&number.to_le_bytes());
+            decode_directory(&changed)
+        };
+        assert!(with(ENTRY_LEN, second.offset - 1).is_err(), "the second begins within the first");
+        assert!(with(4, first.len + 1).is_err(), "the first is too long and ends in the second");
+        assert!(with(ENTRY_LEN + 4, first.len).is_ok());
+        assert!(with(ENTRY_LEN + 4, first.len + 1).is_err(), "the second is too long");
+    }
+
+    #[test]
+    fn a_row_of_more_tags_than_there_may_be_does_not_pass() {
+        let mut builder = BlockBuilder::default();
+        let tags = vec![KeyedHash(3); MAX_TAGS + 1];
+        builder.push(1, &RowBody { subject: None, tags, payload: b"" });
+        let seed = Seed::of_file(1, 2);
+        let (directory, value) = builder.finish(seed, 0);
+        let [entry] = decode_directory(&directory).unwrap()[..] else { panic!("one row") };
+        let read = entry.decode(entry.slice(value).unwrap(), seed, 0);
+        assert_eq!(read, Err(Unreadable::Damaged("tags of a row")));
     }
 
     #[test]

@@ -170,6 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn bytes_without_a_meaning_are_found() {
+        let bytes = with_cap(799);
+        assert_eq!(SegmentHeader::find_unused(&bytes), None);
+        assert_eq!(SegmentHeader::find_unused(&sample().encode()), None);
+        for at in UNUSED.into_iter().flatten() {
+            let mut changed = bytes.clone();
+            changed[at] = 1;
+            assert_eq!(SegmentHeader::find_unused(&changed), Some(at as u64));
+            assert_eq!(SegmentHeader::find_unused(&changed[..at]), None);
+        }
+    }
+
+    #[test]
     fn a_kind_without_a_meaning_does_not_pass() {
         for kind in [0, 3] {
             let mut bytes = sample().encode();

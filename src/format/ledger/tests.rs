@@ -54,6 +54,42 @@ fn any_changed_byte_of_a_header_is_noticed() {
 }
 
 #[test]
+fn what_was_begun_in_a_spare_is_cleared_and_nothing_else() {
+    let header = LedgerHeader {
+        store_id: [1; 16],
+        number: 2,
+        generation: 3,
+        file_len: 4096,
+        carried_number: 4,
+        carried_hash: [5; 32],
+    };
+    let start = HEADER_LEN as usize;
+    let head = header.encode();
+    let mut begun = vec![0; 4096];
+    begun[..head.len()].copy_from_slice(&head);
+    begun[start..start + ENTRY_LEN].copy_from_slice(&entry());
+    for (garbage, cleared) in [(None, true), (Some(3), false), (Some(start + 3), false)] {
+        let mut bytes = begun.clone();
+        if let Some(at) = garbage {
+            bytes[at] ^= 1;
+        }
+        clear_begun(&mut bytes);
+        assert_eq!(is_zeros(&bytes), cleared, "{garbage:?}");
+    }
+    // What cannot be read stays, and what can be goes.
+    let mut bytes = begun.clone();
+    bytes[3] ^= 1;
+    bytes[start + ENTRY_LEN] = 1;
+    clear_begun(&mut bytes);
+    assert!(!is_zeros(&bytes[..head.len()]));
+    assert!(is_zeros(&bytes[start..start + ENTRY_LEN]));
+    assert_eq!(bytes[start + ENTRY_LEN], 1);
+    for len in 0..start + ENTRY_LEN {
+        clear_begun(&mut begun.clone()[..len]);
+    }
+}
+
+#[test]
 fn a_kind_of_zero_means_nothing() {
     assert_eq!(EntryKind::from_byte(0), None);
     assert_eq!(EntryKind::from_byte(10), Some(EntryKind::Carried));
