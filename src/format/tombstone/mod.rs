@@ -275,15 +275,68 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_read_back_and_no_changed_byte_passes() {
-        let header = TombstoneHeader {
+    fn a_unit_takes_a_head_and_an_entry_for_three_more_hashes() {
+        let lens = [(0, 1), (1, 1), (2, 2), (4, 2), (5, 3), (7, 3), (8, 4)];
+        for (hashes, entries) in lens {
+            assert_eq!(entries_of(hashes), entries, "{hashes} hashes");
+            let mut bytes = Vec::new();
+            Tombstone::sample(1, hashes).encode(Seed::of_file(1, 2), 0, 0, &mut bytes);
+            assert_eq!(bytes.len(), entries * ENTRY_LEN);
+        }
+    }
+
+    #[test]
+    fn bytes_without_a_meaning_are_found() {
+        let entries = REGION_HEADER_LEN as usize;
+        let end = entries + 3 * ENTRY_LEN;
+        let mut region = vec![0; end + ENTRY_LEN - 1];
+        region[..HEADER_FIELDS_LEN].fill(1);
+        region[entries..end].fill(1);
+        assert_eq!(find_unused(&region), None);
+        for at in (HEADER_FIELDS_LEN..entries).chain(end..region.len()) {
+            let mut changed = region.clone();
+            changed[at] = 1;
+            assert_eq!(find_unused(&changed), Some(at));
+            assert_eq!(find_unused(&changed[..at]), None);
+        }
+    }
+
+    #[test]
+    fn headers_of_a_file_that_was_begun_are_cleared_and_nothing_else() {
+        let header = header().encode();
+        let mut begun = vec![0; 4096];
+        for start in [0, 2048] {
+            begun[start..start + header.len()].copy_from_slice(&header);
+        }
+        let cleared = |changed: &[usize]| {
+            let mut bytes = begun.clone();
+            changed.iter().for_each(|at| bytes[*at] ^= 1);
+            clear_begun(&mut bytes);
+            bytes
+                .chunks(2048)
+                .map(|region| region.iter().all(|byte| *byte == 0))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(cleared(&[]), [true, true]);
+        assert_eq!(cleared(&[3]), [false, true]);
+        assert_eq!(cleared(&[2051]), [true, false]);
+        assert_eq!(cleared(&[600, 4095]), [false, false], "what is not a header stays");
+    }
+
+    fn header() -> TombstoneHeader {
+        TombstoneHeader {
             store_id: [1; 16],
             number: 2,
             generation: 3,
             salt: 4,
             check_value: 5,
             file_len: 4096,
-        };
+        }
+    }
+
+    #[test]
+    fn a_header_is_read_back_and_no_changed_byte_passes() {
+        let header = header();
         let bytes = header.encode();
         assert_eq!(TombstoneHeader::decode(&bytes), Ok(header));
         for at in 0..bytes.len() {
