@@ -51,7 +51,7 @@ pub(crate) fn is_zeros(bytes: &[u8]) -> bool {
 
 /// A version as stored: with its complement in the upper half, so that a damaged one is not taken
 /// for another.
-fn version_word(version: u32) -> u32 {
+pub(crate) fn version_word(version: u32) -> u32 {
     version | (!version << 16)
 }
 

@@ -7,6 +7,8 @@ mod keyspace;
 mod rebuild;
 mod segments;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use snapshot::{SNAPSHOT_FILE, check_snapshot, write_snapshot};
 

@@ -226,3 +226,45 @@ fn read_at(file: &dyn DiskFile, offset: u64, len: usize) -> Option<Vec<u8>> {
     let read = read_full_at(file, &mut bytes, offset).ok()?;
     (read == len).then_some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_segment_is_longer_or_holds_more_than_it_can() {
+        let most = SnapshotPlace {
+            len: MAX_LEN,
+            records: MAX_LEN / MIN_RECORD_LEN,
+            live: MAX_LEN / MIN_RECORD_LEN,
+            tags: MAX_LEN,
+            scrubbed: MAX_LEN / MIN_RECORD_LEN,
+            punched: MAX_LEN,
+            sidecar_bytes: encoded_len(MAX_LEN / MIN_RECORD_LEN, MAX_LEN),
+            ..SnapshotPlace::default()
+        };
+        assert!(is_possible(&most));
+        assert!(is_possible(&SnapshotPlace { sidecar_bytes: 0, ..most }));
+        assert!(!is_possible(&SnapshotPlace { len: MAX_LEN + 1, ..most }));
+        assert!(!is_possible(&SnapshotPlace { records: most.records + 1, ..most }));
+        assert!(!is_possible(&SnapshotPlace { live: most.live + 1, ..most }));
+        assert!(!is_possible(&SnapshotPlace { scrubbed: most.scrubbed + 1, ..most }));
+        assert!(!is_possible(&SnapshotPlace { tags: most.tags + 1, ..most }));
+        assert!(!is_possible(&SnapshotPlace { punched: MAX_LEN + 1, ..most }));
+        let sidecar_bytes = most.sidecar_bytes + 1;
+        assert!(!is_possible(&SnapshotPlace { sidecar_bytes, ..most }));
+    }
+
+    #[test]
+    fn an_index_may_be_a_quarter_of_its_segments_and_16_mib() {
+        assert_eq!(longest(0), 16 << 20);
+        assert_eq!(longest(4000), (16 << 20) + 1000);
+    }
+
+    #[test]
+    fn groups_take_the_shards_in_order() {
+        let of = |count: u64| (0..3).map(move |group| group_shards(group, count));
+        assert!(of(4096).eq([0..64, 64..128, 128..192]));
+        assert!(of(100).eq([0..64, 64..100, 100..100]));
+    }
+}

@@ -1,0 +1,125 @@
+//! The index, from what a close left or made anew.
+
+use super::*;
+
+const INDEX: &str = "/data/keyspaces/images/INDEX";
+
+/// The record written last is the one that counts, invalidated or not; what lies before is not served.
+#[test]
+fn an_index_made_anew_names_what_was_written_last() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let keyspace = images(&store);
+    for day in 0..3 {
+        for key in 0..20 {
+            keyspace.insert(format!("{key}"), format!("{key} of {day}")).unwrap();
+            keyspace.insert(format!("{day}/{key}"), format!("{key}")).unwrap();
+        }
+        keyspace.invalidate(format!("{day}")).unwrap();
+        keyspace.invalidate(format!("{day}/{day}")).unwrap();
+        bench.pass_days(1);
+    }
+    keyspace.invalidate("9").unwrap();
+    keyspace.insert("9", "9 at last").unwrap();
+    drop(keyspace);
+    let keys = key_count(&store);
+    assert_eq!(keys, 20 - 1 + 3 * 19);
+    let bench = bench.killed(store);
+    let store = bench.open();
+    assert_eq!(key_count(&store), keys);
+    assert_eq!(images(&store).iter().count() as u64, keys);
+    for key in 0..20 {
+        let expected = match key {
+            2 => None,
+            9 => Some("9 at last".to_owned()),
+            _ => Some(format!("{key} of 2")),
+        };
+        assert_eq!(get(&store, &format!("{key}")), expected);
+        for day in 0..3 {
+            let expected = (key != day).then(|| format!("{key}"));
+            assert_eq!(get(&store, &format!("{day}/{key}")), expected);
+        }
+    }
+    // Their segments leave with as many as they have.
+    bench.pass_days(DAYS - 2);
+    store.maintain().unwrap();
+    assert_eq!(key_count(&store), images(&store).iter().count() as u64);
+}
+
+/// Spoils every sidecar, and the first record of every segment.
+fn spoil(bench: &Bench) {
+    for path in bench.files("idx") {
+        bench.change(&path, |bytes| bytes.fill(0xee));
+    }
+    for path in bench.files("seg") {
+        bench.change(&path, |bytes| bytes[1024..1056].fill(0xee));
+    }
+}
+
+fn closed_with(keys: u64) -> Bench {
+    let bench = Bench::new();
+    let store = bench.open();
+    let keyspace = images(&store);
+    for key in 0..keys {
+        keyspace.insert(format!("{key}"), format!("value {key}")).unwrap();
+    }
+    drop(keyspace);
+    store.close().unwrap();
+    bench
+}
+
+#[test]
+fn the_index_of_a_clean_close_is_taken_up_and_reads_nothing_else() {
+    let bench = closed_with(200);
+    spoil(&bench);
+    let store = bench.open();
+    assert!(store.recovery_report().is_clean());
+    assert!(!bench.has(INDEX), "it would be stale after the first change");
+    assert_eq!(key_count(&store), 200);
+    assert_eq!(get(&store, "0"), None, "its record is spoilt");
+    for key in 1..200 {
+        assert_eq!(get(&store, &format!("{key}")), Some(format!("value {key}")));
+    }
+}
+
+#[test]
+fn an_index_that_was_changed_anywhere_is_told_and_not_taken_up() {
+    let bench = closed_with(200);
+    let len = bench.disk.read_file(Path::new(INDEX)).unwrap().len();
+    let looking = bench.builder().open_read_only().unwrap();
+    assert_eq!(looking.verify().unwrap().problems, []);
+    for at in (0..len).step_by(61).chain([len - 1]) {
+        let bench = Bench { disk: bench.disk.fork(), clock: bench.clock.clone() };
+        bench.change(Path::new(INDEX), |bytes| bytes[at] ^= 1);
+        let looking = bench.builder().open_read_only().unwrap();
+        let problems = looking.verify().unwrap().problems;
+        assert!(problems.iter().any(|problem| problem.path == Path::new(INDEX)), "byte {at}");
+        let store = bench.open();
+        assert_eq!(key_count(&store), 200, "byte {at}");
+        assert!((0..200).all(|key| get(&store, &format!("{key}")).is_some()), "byte {at}");
+    }
+    bench.disk.remove_file(Path::new(INDEX)).unwrap();
+    assert_eq!(looking.verify().unwrap().problems, []);
+}
+
+/// What was invalidated after the index was written down is taken out of it again, and only that.
+#[test]
+fn tombstones_of_after_an_index_count_in_it() {
+    let bench = closed_with(20);
+    let later = Bench { disk: bench.disk.fork(), clock: bench.clock.clone() };
+    let store = later.open();
+    for key in ["3", "5", "unheard of"] {
+        images(&store).invalidate(key).unwrap();
+    }
+    let tombstones =
+        later.files("log").into_iter().find(|path| path.starts_with("/data/tombstones"));
+    let tombstones = tombstones.unwrap();
+    bench.disk.write_file(&tombstones, &later.disk.read_file(&tombstones).unwrap()).unwrap();
+    spoil(&bench);
+    let store = bench.open();
+    assert_eq!(key_count(&store), 18, "by its index, since nothing else can be read");
+    for key in 1..20 {
+        let expected = (key != 3 && key != 5).then(|| format!("value {key}"));
+        assert_eq!(get(&store, &format!("{key}")), expected);
+    }
+}

@@ -1,0 +1,109 @@
+//! What is taken up of owners and segments as they are found, on a disk in memory.
+
+mod index;
+mod owners;
+mod segments;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::disk::{Disk, MemoryDisk};
+use crate::time::ManualClock;
+use crate::{
+    Keyspace, KeyspaceOptions, Log, LogOptions, RecoveryReport, Result, Retention, Row, Store,
+    StoreBuilder, Timestamp,
+};
+
+const NOW: Timestamp = Timestamp::from_millis(1_795_267_800_000);
+const DAYS: u32 = 30;
+const IMAGES: &str = "/data/keyspaces/images";
+const MANIFEST: &str = "/data/keyspaces/images/KEYSPACE";
+
+struct Bench {
+    disk: MemoryDisk,
+    clock: ManualClock,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { disk: MemoryDisk::new(1), clock: ManualClock::new(NOW) }
+    }
+
+    fn on(&self, builder: StoreBuilder) -> StoreBuilder {
+        builder.clock(self.clock.clone()).background(false).tombstone_log_bytes(4096)
+    }
+
+    fn builder(&self) -> StoreBuilder {
+        self.on(Store::builder("/data").disk(self.disk.clone()))
+    }
+
+    fn open(&self) -> Store {
+        self.builder().open().unwrap()
+    }
+
+    /// As the disk is left when the process is killed now.
+    fn killed(&self, store: Store) -> Self {
+        let disk = self.disk.fork();
+        drop(store);
+        Self { disk, clock: self.clock.clone() }
+    }
+
+    fn pass_days(&self, days: u32) {
+        self.clock.advance(Duration::from_secs(24 * 3600 * u64::from(days)));
+    }
+
+    /// The files below the directory with this extension, in order.
+    fn files(&self, extension: &str) -> Vec<PathBuf> {
+        let mut files = self.disk.all_files();
+        files.retain(|path| path.extension().is_some_and(|found| found == extension));
+        files.sort();
+        files
+    }
+
+    fn change(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = self.disk.read_file(path).unwrap();
+        change(&mut bytes);
+        self.disk.write_file(path, &bytes).unwrap();
+    }
+
+    fn has(&self, path: impl AsRef<Path>) -> bool {
+        self.disk.all_files().iter().any(|file| file == path.as_ref())
+    }
+}
+
+fn images(store: &Store) -> Keyspace {
+    store.keyspace("images", KeyspaceOptions::new(Retention::days(DAYS))).unwrap()
+}
+
+fn visits(store: &Store) -> Log {
+    store.log("visits", LogOptions::new(Retention::days(DAYS))).unwrap()
+}
+
+fn append(log: &Log, tag: Option<&str>, payload: &str) {
+    let row = Row::anonymous().payload(payload);
+    log.append(tag.map_or_else(|| row.clone(), |tag| row.clone().tag(tag))).unwrap();
+}
+
+fn get(store: &Store, key: &str) -> Option<String> {
+    let value = store.existing_keyspace("images").unwrap().get(key).unwrap();
+    value.map(|value| String::from_utf8(value.to_vec()).unwrap())
+}
+
+fn rows(store: &Store) -> Vec<String> {
+    let log = store.existing_log("visits").unwrap();
+    let row = |row: Result<crate::LogRow>| String::from_utf8(row.unwrap().payload().to_vec());
+    log.scan(..).unwrap().map(|found| row(found).unwrap()).collect()
+}
+
+fn key_count(store: &Store) -> u64 {
+    store.stats().keyspaces[0].keys
+}
+
+fn report(corrupt: &[&Path], torn: &[&Path], unknown: &[&Path]) -> RecoveryReport {
+    let owned = |paths: &[&Path]| paths.iter().map(|path| path.to_path_buf()).collect();
+    RecoveryReport {
+        corrupt_records: owned(corrupt),
+        torn_tails: owned(torn),
+        unknown_versions: owned(unknown),
+    }
+}

@@ -1,0 +1,155 @@
+//! Owners and what stands in their manifests.
+
+use super::*;
+use crate::disk::{Fault, FaultyDisk};
+use crate::error::Error;
+use crate::format::manifest::{KEYSPACE_MAGIC, OwnerManifest};
+use crate::format::twin;
+
+/// Puts the two slots of the manifest down anew.
+fn put_manifests(bench: &Bench, change: impl Fn(u64, &mut OwnerManifest)) {
+    bench.change(Path::new(MANIFEST), |bytes| {
+        let twin = twin::decode(KEYSPACE_MAGIC, bytes);
+        let (_, newest) = twin.newest().unwrap();
+        for slot in 0..2 {
+            let mut manifest = OwnerManifest::decode(&newest.payload).unwrap();
+            change(slot, &mut manifest);
+            let counter = newest.counter + slot;
+            let slot_bytes = twin::encode_slot(KEYSPACE_MAGIC, counter, &manifest.encode());
+            let at = slot as usize * twin::SLOT_LEN;
+            bytes[at..at + twin::SLOT_LEN].copy_from_slice(&slot_bytes.unwrap());
+        }
+    });
+}
+
+#[test]
+fn the_higher_floor_of_the_two_manifests_counts() {
+    for slot_with_floor in 0..2 {
+        let bench = Bench::new();
+        let store = bench.open();
+        images(&store).insert("cat", "value").unwrap();
+        store.close().unwrap();
+        put_manifests(&bench, |slot, manifest| {
+            manifest.floor = if slot == slot_with_floor { 1 << 41 } else { 0 };
+        });
+        assert_eq!(get(&bench.open(), "cat"), None, "in slot {slot_with_floor}");
+    }
+}
+
+#[test]
+fn a_manifest_of_which_one_copy_is_torn_is_written_anew() {
+    let bench = Bench::new();
+    let store = bench.open();
+    images(&store).insert("cat", "value").unwrap();
+    store.close().unwrap();
+    assert!(bench.open().recovery_report().is_clean());
+    for at in [40, twin::SLOT_LEN + 40] {
+        bench.change(Path::new(MANIFEST), |bytes| bytes[at] ^= 1);
+        let torn = report(&[], &[Path::new(MANIFEST)], &[]);
+        let looking = bench.builder().open_read_only().unwrap();
+        assert_eq!(*looking.recovery_report(), torn);
+        assert_eq!(get(&looking, "cat").as_deref(), Some("value"));
+        drop(looking);
+        let store = bench.open();
+        assert_eq!(*store.recovery_report(), torn);
+        assert_eq!(get(&store, "cat").as_deref(), Some("value"));
+        drop(store);
+        assert!(bench.open().recovery_report().is_clean());
+    }
+}
+
+/// A keyspace whose manifest is gone, is unreadable or is another's is none: what it holds leaves at the
+/// time its segments state.
+#[test]
+fn without_a_manifest_buckets_leave_at_their_own_time() {
+    for what in ["missing", "unreadable", "another's"] {
+        let bench = Bench::new();
+        let store = bench.open();
+        images(&store).insert("cat", "value").unwrap();
+        store.close().unwrap();
+        match what {
+            "missing" => bench.disk.remove_file(Path::new(MANIFEST)).unwrap(),
+            "unreadable" => bench.change(Path::new(MANIFEST), |bytes| bytes.fill(0xee)),
+            _ => put_manifests(&bench, |_, manifest| manifest.name = "other".to_owned()),
+        }
+        bench.disk.write_file(&Path::new(IMAGES).join("0000000100000009.part"), b"x").unwrap();
+        let segment = bench.files("seg").remove(0);
+        let store = bench.open();
+        assert_eq!(store.keyspaces(), Vec::<String>::new(), "{what}");
+        let corrupt: &[&Path] = if what == "missing" { &[] } else { &[Path::new(MANIFEST)] };
+        assert_eq!(*store.recovery_report(), report(corrupt, &[], &[]), "{what}");
+        assert!(bench.has(&segment) && bench.files("part").is_empty(), "{what}");
+        drop(store);
+        bench.pass_days(DAYS - 1);
+        drop(bench.open());
+        assert!(bench.has(&segment), "{what}: a day too soon");
+        bench.pass_days(2);
+        let looking = bench.builder().open_read_only().unwrap();
+        drop(looking);
+        assert!(bench.has(&segment), "{what}: who looks drops nothing");
+        bench.open().maintain().unwrap();
+        assert_eq!(bench.files("seg"), Vec::<PathBuf>::new(), "{what}");
+    }
+}
+
+/// What the system refuses to read may be there: no owner or bucket is given up for it.
+#[test]
+fn what_cannot_be_read_now_is_not_taken_for_missing() {
+    let bench = Bench::new();
+    let store = bench.open();
+    images(&store).insert("cat", "value").unwrap();
+    append(&visits(&store), None, "row");
+    store.close().unwrap();
+    let mut refused = 0;
+    for call in 1.. {
+        let memory = bench.disk.fork();
+        let disk = FaultyDisk::new(std::sync::Arc::new(memory.clone()));
+        disk.inject(call, Fault::Error(std::io::ErrorKind::TimedOut));
+        let builder = || bench.on(Store::builder("/data").disk(disk.clone()));
+        match builder().open() {
+            Ok(store) if disk.calls() < call => {
+                drop(store);
+                break;
+            }
+            Ok(store) => drop(store),
+            Err(Error::Io { .. }) => refused += 1,
+            Err(e) => panic!("call {call}: {e}"),
+        }
+        disk.clear();
+        let store = builder().open().unwrap();
+        assert_eq!(get(&store, "cat").as_deref(), Some("value"), "call {call}");
+        assert_eq!(rows(&store), ["row"], "call {call}");
+    }
+    assert!(refused > 10, "{refused}");
+}
+
+/// Without the newest log of tombstones nothing older than the opening counts as not invalidated, for
+/// all openings to come; what is written from then on does.
+#[test]
+fn where_tombstones_may_be_lost_nothing_older_is_served() {
+    let bench = Bench::new();
+    let store = bench.open();
+    images(&store).insert("cat", "old").unwrap();
+    append(&visits(&store), Some("tag"), "tagged");
+    append(&visits(&store), None, "plain");
+    images(&store).invalidate("dog").unwrap();
+    store.close().unwrap();
+    let log = bench.files("log").into_iter().find(|path| path.starts_with("/data/tombstones"));
+    bench.disk.remove_file(&log.unwrap()).unwrap();
+
+    let before = bench.disk.read_file(Path::new(MANIFEST)).unwrap();
+    let looking = bench.builder().open_read_only().unwrap();
+    assert_eq!((get(&looking, "cat"), rows(&looking)), (None, vec!["plain".to_owned()]));
+    assert_eq!(bench.disk.read_file(Path::new(MANIFEST)).unwrap(), before);
+    drop(looking);
+    for opening in 0..3 {
+        let store = bench.open();
+        assert_eq!(get(&store, "cat"), None, "opening {opening}");
+        let newer: Vec<_> = (0..opening).map(|n| format!("newer {n}")).collect();
+        assert_eq!(rows(&store), [vec!["plain".to_owned()], newer].concat());
+        assert_eq!(get(&store, "newer"), (opening > 0).then(|| format!("{}", opening - 1)));
+        images(&store).insert("newer", opening.to_string()).unwrap();
+        append(&visits(&store), Some("tag"), &format!("newer {opening}"));
+        store.close().unwrap();
+    }
+}
