@@ -3,7 +3,7 @@
 use super::entry::{FLAG_GONE, FLAG_SCRUBBED};
 use super::*;
 use crate::format::checksum::Seed;
-use crate::format::record::ALIGN;
+use crate::format::record::{ALIGN, MIN_RECORD_LEN};
 use crate::hash::KeyedHash;
 
 fn sample(count: u64) -> (SidecarHeader, Listing) {
@@ -36,6 +36,45 @@ fn a_sidecar_is_read_back() {
         assert_eq!(bytes.len() as u64, encoded_len(count, header.tag_count));
         assert_eq!(decode(&bytes).unwrap(), (header, listing));
     }
+}
+
+#[test]
+fn what_is_taken_piece_by_piece_is_the_whole() {
+    let (header, listing) = sample(300);
+    let whole = encode(&header, &listing);
+    let mut encoder = Encoder::new(&header);
+    assert_eq!(encoder.take(HEADER_LEN + 1), None);
+    let mut taken = Vec::new();
+    let mut take = |encoder: &mut Encoder, at_least: usize| {
+        let Some((offset, bytes)) = encoder.take(at_least) else { return false };
+        assert_eq!(offset, taken.len() as u64);
+        assert!(bytes.len() >= at_least);
+        taken.extend(bytes);
+        true
+    };
+    assert!(take(&mut encoder, HEADER_LEN));
+    assert!(!take(&mut encoder, 0), "there is nothing");
+    for entries in listing.entries.chunks(ENTRIES_PER_BLOCK) {
+        encoder.push_entries(entries);
+        take(&mut encoder, 2 * BLOCK_LEN);
+    }
+    for tags in listing.tags.chunks(TAGS_PER_BLOCK) {
+        encoder.push_tags(tags);
+    }
+    assert_eq!(encoder.len(), whole.len() as u64);
+    assert!(take(&mut encoder, 1));
+    assert_eq!(taken, whole);
+}
+
+#[test]
+fn no_more_memory_is_taken_than_the_entries_need() {
+    let count = 130_000;
+    let entry = |i| SidecarEntry::whole(KeyedHash(7), i, 1024 + i * 160, 160);
+    let listing = Listing { entries: (0..count).map(entry).collect(), tags: Vec::new() };
+    let header =
+        SidecarHeader { segment_len: 1024 + count * 160, count, tag_count: 0, ..sample(0).0 };
+    let (_, read) = decode(&encode(&header, &listing)).unwrap();
+    assert_eq!(read.entries.capacity(), count as usize);
 }
 
 #[test]
@@ -85,7 +124,9 @@ fn entries_lie_in_their_segment_in_order_and_apart() {
     assert!(!fits(&[entry(127, 20)], 5000));
     assert!(!fits(&[entry(128, 20), entry(147, 20)], 5000));
     assert!(!fits(&[entry(148, 20), entry(128, 20)], 5000));
-    assert!(!fits(&[entry(128, 0)], 5000));
+    let shortest = MIN_RECORD_LEN / ALIGN;
+    assert!(fits(&[entry(128, shortest)], 5000));
+    assert!(!fits(&[entry(128, shortest - 1)], 5000));
     assert!(!fits(&[entry(128, 20), entry(148, 20)], 1024 + 319));
     assert!(fits(&[], 1024));
     assert!(!fits(&[], 1023));

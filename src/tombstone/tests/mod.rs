@@ -235,6 +235,9 @@ fn files_are_forgotten_from_the_oldest_up_to_the_first_that_may_hide_something()
     bench.log.forget_below(48, 0).unwrap();
     assert_eq!(bench.state.current().oldest_log, 2);
     assert_eq!(floors(&bench.found())[0], 25);
+    let bench = bench.reopened();
+    bench.log.forget_below(48, 0).unwrap();
+    assert_eq!(bench.state.current().oldest_log, 2);
     bench.log.forget_below(49, 0).unwrap();
     assert_eq!(bench.found().range(), Some((3, 4)));
     bench.log.forget_below(1000, 0).unwrap();

@@ -128,8 +128,13 @@ fn there_is_more_if_an_entry_or_a_file_follows() {
     let full = bench.found().position();
     bench.commit(1);
     assert!(more(seen) && more(full));
+    assert!(!more(bench.found().position()), "the one before does not count");
+    bench.commit(24);
     bench.log.forget_below(1000, 0).unwrap();
-    assert!(more((1, full.1)), "its file is forgotten");
+    assert_eq!(bench.found().range(), Some((3, 3)));
+    assert!(more((1, full.1)), "its file is forgotten, and the next as well");
+    bench.disk.inject(bench.disk.calls() + 1, Fault::ErrorsFrom(io::ErrorKind::TimedOut));
+    assert!(!more(seen), "nothing can be said");
 }
 
 #[test]
@@ -205,7 +210,7 @@ fn a_log_that_is_not_read_to_its_end_is_a_loss() {
     for floor in 1..=3 {
         log.commit(tombstone(floor, 1500)).unwrap();
     }
-    let (mut lost, mut whole) = (0, false);
+    let (mut lost, mut refused, mut whole) = (0, 0, false);
     for call in 1.. {
         let before = bench.disk.calls();
         bench.disk.inject(before + call, Fault::ErrorsFrom(io::ErrorKind::TimedOut));
@@ -218,12 +223,23 @@ fn a_log_that_is_not_read_to_its_end_is_a_loss() {
                 assert_eq!(floors(&found), [1, 2, 3], "call {call}");
                 whole |= !met;
             }
-            Err(Error::Io { .. }) => {}
+            Err(Error::Io { .. }) => refused += 1,
             Err(e) => panic!("call {call}: {e}"),
         }
         if !met {
             break;
         }
     }
+    assert_eq!(refused, 2, "to list the directory, and to open the file");
     assert!(lost >= 4 && whole, "{lost}");
+}
+
+#[test]
+fn a_log_that_leaves_before_it_is_opened_is_a_loss() {
+    let bench = Bench::new();
+    bench.commit(1);
+    let memory = bench.memory.clone();
+    let path = Path::new(DIR).join(log_name(1));
+    bench.disk.interrupt(bench.disk.calls() + 2, move || memory.remove_file(&path).unwrap());
+    assert!(bench.found().lost);
 }
