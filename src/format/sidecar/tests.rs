@@ -197,6 +197,16 @@ fn a_tag_is_listed_once_a_record_and_leaves_with_the_rows_that_carry_it() {
 }
 
 #[test]
+fn each_tag_is_shown_once_and_in_order_however_many_there_are() {
+    for count in [1, 2, 16, 17, 1000] {
+        let tags: Vec<_> = (0..2 * count).map(|i| KeyedHash((i % count) << 96 | i)).collect();
+        let mut shown = Vec::new();
+        for_each_fingerprint(&tags, |fingerprint| shown.push(u128::from(fingerprint)));
+        assert!(shown.into_iter().eq(0..count), "{count}");
+    }
+}
+
+#[test]
 fn times_are_packed_side_by_side() {
     assert_eq!(pack_times(1, 2), KeyedHash(1 << 64 | 2));
     for times in [(0, 0), (3, 9), (u64::MAX, 0), (0, u64::MAX)] {
