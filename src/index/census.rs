@@ -16,13 +16,11 @@ pub(super) struct Census {
 
 impl Census {
     /// Of shards that have so many lines each.
-    pub(super) fn of(lens: impl ExactSizeIterator<Item = usize>) -> Self {
-        let filled = (0..lens.len().div_ceil(WORD_BITS)).map(|_| AtomicU64::new(0)).collect();
-        let census = Self { lines: AtomicUsize::new(0), filled };
-        for (at, len) in lens.enumerate() {
-            census.note(at, 0, len);
-        }
-        census
+    pub(super) fn of(lens: &[usize]) -> Self {
+        let bit = |(at, len): (usize, &usize)| u64::from(*len != 0) << at;
+        let word = |lens: &[usize]| lens.iter().enumerate().map(bit).sum();
+        let filled = lens.chunks(WORD_BITS).map(|lens| AtomicU64::new(word(lens))).collect();
+        Self { lines: AtomicUsize::new(lens.iter().sum()), filled }
     }
 
     /// Does something to a shard that may change how many lines it has. It is locked, or this

@@ -115,9 +115,14 @@ impl Index {
 
     fn of(first_live: u32, mut shard: impl FnMut() -> Shard) -> Self {
         let window = Window { lowest: first_live, first_live }.pack();
-        let mut shards: Box<[_]> = (0..SHARDS).map(|_| RwLock::new(shard())).collect();
-        let census = Census::of(shards.iter_mut().map(|shard| shard.get_mut().lines.len()));
-        Self { shards, window: AtomicU64::new(window), census }
+        let mut lens = Vec::with_capacity(SHARDS);
+        let mut shard = || {
+            let shard = shard();
+            lens.push(shard.lines.len());
+            RwLock::new(shard)
+        };
+        let shards = (0..SHARDS).map(|_| shard()).collect();
+        Self { shards, window: AtomicU64::new(window), census: Census::of(&lens) }
     }
 
     /// Slots that name an ordinal below this one are free from now on.
@@ -154,7 +159,7 @@ impl Index {
 
     /// Where the record of a fingerprint is.
     pub(crate) fn get(&self, fingerprint: u64) -> Option<Location> {
-        let shard = self.shard(fingerprint)?.read();
+        let shard = self.shards.get(Self::shard_of(fingerprint))?.read();
         let (_, location) = shard.find(tag(fingerprint), self.window())?;
         Some(location)
     }
@@ -228,10 +233,6 @@ impl Index {
             raise(&mut window);
             Some(window.pack())
         });
-    }
-
-    fn shard(&self, fingerprint: u64) -> Option<&RwLock<Shard>> {
-        self.shards.get(Self::shard_of(fingerprint))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::KeyspaceCore;
 use crate::error::Result;
-use crate::index::Location;
+use crate::index::{Index, Location};
 use crate::value::{Entry, Stat};
 
 /// Iterates over the visible records of a keyspace. See [`Keyspace::iter`](super::Keyspace::iter).
@@ -49,7 +49,11 @@ impl Iterator for Iter {
                     return Some(entry);
                 }
             }
-            let shard = self.core.index.next_filled(self.next_shard)?;
+            let Some(shard) = self.core.index.next_filled(self.next_shard) else {
+                // What comes into a shard that has been passed is not gone back to.
+                self.next_shard = Index::SHARD_COUNT;
+                return None;
+            };
             self.pending = self.core.index.shard_entries(shard);
             self.next_shard = shard + 1;
         }
