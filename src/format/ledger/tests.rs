@@ -11,6 +11,17 @@ fn entry() -> Vec<u8> {
     out
 }
 
+fn header() -> LedgerHeader {
+    LedgerHeader {
+        store_id: [1; 16],
+        number: 2,
+        generation: 3,
+        file_len: 4096,
+        carried_number: 4,
+        carried_hash: [5; 32],
+    }
+}
+
 #[test]
 fn any_changed_byte_of_an_entry_is_noticed() {
     let bytes = entry();
@@ -35,14 +46,7 @@ fn any_changed_byte_of_an_entry_is_noticed() {
 
 #[test]
 fn any_changed_byte_of_a_header_is_noticed() {
-    let header = LedgerHeader {
-        store_id: [1; 16],
-        number: 2,
-        generation: 3,
-        file_len: 4096,
-        carried_number: 4,
-        carried_hash: [5; 32],
-    };
+    let header = header();
     let bytes = header.encode();
     assert_eq!(LedgerHeader::decode(&bytes), Ok(header));
     for at in 0..bytes.len() {
@@ -55,16 +59,8 @@ fn any_changed_byte_of_a_header_is_noticed() {
 
 #[test]
 fn what_was_begun_in_a_spare_is_cleared_and_nothing_else() {
-    let header = LedgerHeader {
-        store_id: [1; 16],
-        number: 2,
-        generation: 3,
-        file_len: 4096,
-        carried_number: 4,
-        carried_hash: [5; 32],
-    };
     let start = HEADER_LEN as usize;
-    let head = header.encode();
+    let head = header().encode();
     let mut begun = vec![0; 4096];
     begun[..head.len()].copy_from_slice(&head);
     begun[start..start + ENTRY_LEN].copy_from_slice(&entry());

@@ -2,8 +2,6 @@
 
 use super::*;
 
-const INDEX: &str = "/data/keyspaces/images/INDEX";
-
 /// The record written last is the one that counts, invalidated or not; what lies before is not served.
 #[test]
 fn an_index_made_anew_names_what_was_written_last() {
@@ -56,35 +54,28 @@ fn spoil(bench: &Bench) {
     }
 }
 
-fn closed_with(keys: u64) -> Bench {
-    let bench = Bench::new();
-    let store = bench.open();
-    let keyspace = images(&store);
-    for key in 0..keys {
-        keyspace.insert(format!("{key}"), format!("value {key}")).unwrap();
-    }
-    drop(keyspace);
-    store.close().unwrap();
-    bench
+/// The names of so many keys.
+fn keys(count: u64) -> impl Iterator<Item = String> {
+    (0..count).map(|key| key.to_string())
 }
 
 #[test]
 fn the_index_of_a_clean_close_is_taken_up_and_reads_nothing_else() {
-    let bench = closed_with(200);
+    let bench = Bench::closed_with(keys(200));
     spoil(&bench);
     let store = bench.open();
     assert!(store.recovery_report().is_clean());
     assert!(!bench.has(INDEX), "it would be stale after the first change");
     assert_eq!(key_count(&store), 200);
     assert_eq!(get(&store, "0"), None, "its record is spoilt");
-    for key in 1..200 {
-        assert_eq!(get(&store, &format!("{key}")), Some(format!("value {key}")));
+    for key in keys(200).skip(1) {
+        assert_eq!(get(&store, &key), Some(value_of(&key)));
     }
 }
 
 #[test]
 fn an_index_that_was_changed_anywhere_is_told_and_not_taken_up() {
-    let bench = closed_with(200);
+    let bench = Bench::closed_with(keys(200));
     let len = bench.disk.read_file(Path::new(INDEX)).unwrap().len();
     let looking = bench.builder().open_read_only().unwrap();
     assert_eq!(looking.verify().unwrap().problems, []);
@@ -96,7 +87,7 @@ fn an_index_that_was_changed_anywhere_is_told_and_not_taken_up() {
         assert!(problems.iter().any(|problem| problem.path == Path::new(INDEX)), "byte {at}");
         let store = bench.open();
         assert_eq!(key_count(&store), 200, "byte {at}");
-        assert!((0..200).all(|key| get(&store, &format!("{key}")).is_some()), "byte {at}");
+        assert!(keys(200).all(|key| get(&store, &key).is_some()), "byte {at}");
     }
     bench.disk.remove_file(Path::new(INDEX)).unwrap();
     assert_eq!(looking.verify().unwrap().problems, []);
@@ -105,21 +96,19 @@ fn an_index_that_was_changed_anywhere_is_told_and_not_taken_up() {
 /// What was invalidated after the index was written down is taken out of it again, and only that.
 #[test]
 fn tombstones_of_after_an_index_count_in_it() {
-    let bench = closed_with(20);
+    let bench = Bench::closed_with(keys(20));
     let later = Bench { disk: bench.disk.fork(), clock: bench.clock.clone() };
     let store = later.open();
     for key in ["3", "5", "unheard of"] {
         images(&store).invalidate(key).unwrap();
     }
-    let tombstones =
-        later.files("log").into_iter().find(|path| path.starts_with("/data/tombstones"));
-    let tombstones = tombstones.unwrap();
-    bench.disk.write_file(&tombstones, &later.disk.read_file(&tombstones).unwrap()).unwrap();
+    let log = &later.tombstone_logs()[0];
+    bench.disk.write_file(log, &later.disk.read_file(log).unwrap()).unwrap();
     spoil(&bench);
     let store = bench.open();
     assert_eq!(key_count(&store), 18, "by its index, since nothing else can be read");
-    for key in 1..20 {
-        let expected = (key != 3 && key != 5).then(|| format!("value {key}"));
-        assert_eq!(get(&store, &format!("{key}")), expected);
+    for key in keys(20).skip(1) {
+        let expected = (key != "3" && key != "5").then(|| value_of(&key));
+        assert_eq!(get(&store, &key), expected);
     }
 }

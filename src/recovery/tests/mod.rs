@@ -17,6 +17,7 @@ use crate::{
 const NOW: Timestamp = Timestamp::from_millis(1_795_267_800_000);
 const DAYS: u32 = 30;
 const IMAGES: &str = "/data/keyspaces/images";
+const INDEX: &str = "/data/keyspaces/images/INDEX";
 const MANIFEST: &str = "/data/keyspaces/images/KEYSPACE";
 
 struct Bench {
@@ -27,6 +28,25 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         Self { disk: MemoryDisk::new(1), clock: ManualClock::new(NOW) }
+    }
+
+    /// With these keys in the keyspace, and closed.
+    fn closed_with<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> Self {
+        let bench = Self::new();
+        let store = bench.open();
+        let keyspace = images(&store);
+        for key in keys {
+            keyspace.insert(key.as_ref(), value_of(key.as_ref())).unwrap();
+        }
+        drop(keyspace);
+        store.close().unwrap();
+        bench
+    }
+
+    /// What is taken up is read from the segments then.
+    fn without_index(self) -> Self {
+        self.disk.remove_file(Path::new(INDEX)).unwrap();
+        self
     }
 
     fn on(&self, builder: StoreBuilder) -> StoreBuilder {
@@ -60,6 +80,12 @@ impl Bench {
         files
     }
 
+    fn tombstone_logs(&self) -> Vec<PathBuf> {
+        let mut logs = self.files("log");
+        logs.retain(|path| path.starts_with("/data/tombstones"));
+        logs
+    }
+
     fn change(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = self.disk.read_file(path).unwrap();
         change(&mut bytes);
@@ -69,6 +95,10 @@ impl Bench {
     fn has(&self, path: impl AsRef<Path>) -> bool {
         self.disk.all_files().iter().any(|file| file == path.as_ref())
     }
+}
+
+fn value_of(key: &str) -> String {
+    format!("value of {key}")
 }
 
 fn images(store: &Store) -> Keyspace {

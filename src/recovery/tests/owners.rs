@@ -1,5 +1,7 @@
 //! Owners and what stands in their manifests.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::disk::{Fault, FaultyDisk};
 use crate::error::Error;
@@ -25,10 +27,7 @@ fn put_manifests(bench: &Bench, change: impl Fn(u64, &mut OwnerManifest)) {
 #[test]
 fn the_higher_floor_of_the_two_manifests_counts() {
     for slot_with_floor in 0..2 {
-        let bench = Bench::new();
-        let store = bench.open();
-        images(&store).insert("cat", "value").unwrap();
-        store.close().unwrap();
+        let bench = Bench::closed_with(["cat"]);
         put_manifests(&bench, |slot, manifest| {
             manifest.floor = if slot == slot_with_floor { 1 << 41 } else { 0 };
         });
@@ -38,21 +37,18 @@ fn the_higher_floor_of_the_two_manifests_counts() {
 
 #[test]
 fn a_manifest_of_which_one_copy_is_torn_is_written_anew() {
-    let bench = Bench::new();
-    let store = bench.open();
-    images(&store).insert("cat", "value").unwrap();
-    store.close().unwrap();
+    let bench = Bench::closed_with(["cat"]);
     assert!(bench.open().recovery_report().is_clean());
     for at in [40, twin::SLOT_LEN + 40] {
         bench.change(Path::new(MANIFEST), |bytes| bytes[at] ^= 1);
         let torn = report(&[], &[Path::new(MANIFEST)], &[]);
         let looking = bench.builder().open_read_only().unwrap();
         assert_eq!(*looking.recovery_report(), torn);
-        assert_eq!(get(&looking, "cat").as_deref(), Some("value"));
+        assert_eq!(get(&looking, "cat"), Some(value_of("cat")));
         drop(looking);
         let store = bench.open();
         assert_eq!(*store.recovery_report(), torn);
-        assert_eq!(get(&store, "cat").as_deref(), Some("value"));
+        assert_eq!(get(&store, "cat"), Some(value_of("cat")));
         drop(store);
         assert!(bench.open().recovery_report().is_clean());
     }
@@ -63,10 +59,7 @@ fn a_manifest_of_which_one_copy_is_torn_is_written_anew() {
 #[test]
 fn without_a_manifest_buckets_leave_at_their_own_time() {
     for what in ["missing", "unreadable", "another's"] {
-        let bench = Bench::new();
-        let store = bench.open();
-        images(&store).insert("cat", "value").unwrap();
-        store.close().unwrap();
+        let bench = Bench::closed_with(["cat"]);
         match what {
             "missing" => bench.disk.remove_file(Path::new(MANIFEST)).unwrap(),
             "unreadable" => bench.change(Path::new(MANIFEST), |bytes| bytes.fill(0xee)),
@@ -84,8 +77,7 @@ fn without_a_manifest_buckets_leave_at_their_own_time() {
         drop(bench.open());
         assert!(bench.has(&segment), "{what}: a day too soon");
         bench.pass_days(2);
-        let looking = bench.builder().open_read_only().unwrap();
-        drop(looking);
+        drop(bench.builder().open_read_only().unwrap());
         assert!(bench.has(&segment), "{what}: who looks drops nothing");
         bench.open().maintain().unwrap();
         assert_eq!(bench.files("seg"), Vec::<PathBuf>::new(), "{what}");
@@ -102,8 +94,7 @@ fn what_cannot_be_read_now_is_not_taken_for_missing() {
     store.close().unwrap();
     let mut refused = 0;
     for call in 1.. {
-        let memory = bench.disk.fork();
-        let disk = FaultyDisk::new(std::sync::Arc::new(memory.clone()));
+        let disk = FaultyDisk::new(Arc::new(bench.disk.fork()));
         disk.inject(call, Fault::Error(std::io::ErrorKind::TimedOut));
         let builder = || bench.on(Store::builder("/data").disk(disk.clone()));
         match builder().open() {
@@ -134,8 +125,7 @@ fn where_tombstones_may_be_lost_nothing_older_is_served() {
     append(&visits(&store), None, "plain");
     images(&store).invalidate("dog").unwrap();
     store.close().unwrap();
-    let log = bench.files("log").into_iter().find(|path| path.starts_with("/data/tombstones"));
-    bench.disk.remove_file(&log.unwrap()).unwrap();
+    bench.disk.remove_file(&bench.tombstone_logs()[0]).unwrap();
 
     let before = bench.disk.read_file(Path::new(MANIFEST)).unwrap();
     let looking = bench.builder().open_read_only().unwrap();

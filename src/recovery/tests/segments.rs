@@ -9,11 +9,7 @@ use crate::format::{VERSION, version_word};
 #[test]
 fn a_segment_at_a_place_that_is_not_its_own_is_not_taken_up() {
     for what in ["nothing", "store", "owner", "kind", "number", "bucket"] {
-        let bench = Bench::new();
-        let store = bench.open();
-        images(&store).insert("cat", "value").unwrap();
-        store.close().unwrap();
-        bench.disk.remove_file(&Path::new(IMAGES).join("INDEX")).unwrap();
+        let bench = Bench::closed_with(["cat"]).without_index();
         let segment = bench.files("seg").remove(0);
         bench.change(&segment, |bytes| {
             let mut header = SegmentHeader::decode(bytes).unwrap();
@@ -31,7 +27,7 @@ fn a_segment_at_a_place_that_is_not_its_own_is_not_taken_up() {
         let store = bench.open();
         if what == "nothing" {
             assert!(store.recovery_report().is_clean());
-            assert_eq!(get(&store, "cat").as_deref(), Some("value"));
+            assert_eq!(get(&store, "cat"), Some(value_of("cat")));
         } else {
             assert_eq!(*store.recovery_report(), report(&[&segment], &[], &[]), "{what}");
             assert_eq!(get(&store, "cat"), None, "{what}");
@@ -53,14 +49,12 @@ fn where_a_segment_is_lost_nothing_older_is_served() {
         store.sync().unwrap();
         if sealed {
             store.close().unwrap();
+            bench = bench.without_index();
         } else {
             bench = bench.killed(store);
         }
         let newest = bench.files("seg").remove(1);
         bench.change(&newest, |bytes| bytes[20] ^= 1);
-        if sealed {
-            bench.disk.remove_file(&Path::new(IMAGES).join("INDEX")).unwrap();
-        }
         let looking = bench.builder().open_read_only().unwrap();
         assert_eq!(get(&looking, "cat"), None);
         drop(looking);
@@ -80,14 +74,10 @@ fn where_a_segment_is_lost_nothing_older_is_served() {
 /// A lost segment of before a floor that was raised for an earlier loss hides nothing more.
 #[test]
 fn a_segment_from_before_the_last_loss_hides_nothing_written_since() {
-    let bench = Bench::new();
-    let store = bench.open();
-    images(&store).insert("cat", "old").unwrap();
-    store.close().unwrap();
+    let bench = Bench::closed_with(["cat"]).without_index();
     let segment = bench.files("seg").remove(0);
     let bytes = bench.disk.read_file(&segment).unwrap();
     bench.change(&segment, |bytes| bytes[20] ^= 1);
-    bench.disk.remove_file(&Path::new(IMAGES).join("INDEX")).unwrap();
     let store = bench.open();
     images(&store).insert("dog", "since").unwrap();
     store.close().unwrap();
@@ -111,7 +101,7 @@ fn a_segment_of_another_version_is_left_alone_and_nothing_older_is_served() {
     append(&visits(&store), None, "row");
     images(&store).invalidate("bird").unwrap();
     store.close().unwrap();
-    bench.disk.remove_file(&Path::new(IMAGES).join("INDEX")).unwrap();
+    let bench = bench.without_index();
     let segments = bench.files("seg");
     let foreign = [&segments[1], &segments[2]];
     for path in foreign {
@@ -125,13 +115,12 @@ fn a_segment_of_another_version_is_left_alone_and_nothing_older_is_served() {
     assert_eq!((get(&store, "cat"), get(&store, "dog")), (None, None));
     assert_eq!(rows(&store), Vec::<String>::new());
     // It may be older than any tombstone: none is forgotten.
-    let logs = || bench.files("log").iter().filter(|p| p.starts_with("/data/tombstones")).count();
-    let before = logs();
+    let before = bench.tombstone_logs().len();
     for n in 0..200 {
         images(&store).invalidate(format!("bird {n}")).unwrap();
     }
     store.maintain().unwrap();
-    assert!(logs() >= before + 200 / 24, "{} logs", logs());
+    assert!(bench.tombstone_logs().len() >= before + 200 / 24);
     assert!(foreign.iter().all(|path| bench.has(path)));
 }
 
@@ -201,18 +190,13 @@ fn a_record_that_was_not_written_whole_is_cut_off_and_told() {
 #[test]
 fn a_sealed_segment_that_was_cut_is_told() {
     for cut in [0, 8] {
-        let bench = Bench::new();
-        let store = bench.open();
-        images(&store).insert("cat", "value").unwrap();
-        images(&store).insert("dog", "value").unwrap();
-        store.close().unwrap();
-        bench.disk.remove_file(&Path::new(IMAGES).join("INDEX")).unwrap();
+        let bench = Bench::closed_with(["cat", "dog"]).without_index();
         let segment = bench.files("seg").remove(0);
         bench.change(&segment, |bytes| bytes.truncate(bytes.len() - cut));
         let store = bench.open();
         let corrupt: &[&Path] = if cut == 0 { &[] } else { &[&segment] };
         assert_eq!(*store.recovery_report(), report(corrupt, &[], &[]));
-        assert_eq!(get(&store, "cat").as_deref(), Some("value"));
+        assert_eq!(get(&store, "cat"), Some(value_of("cat")));
         assert_eq!(get(&store, "dog").is_some(), cut == 0);
     }
 }
