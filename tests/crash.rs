@@ -3,7 +3,8 @@
 //! and has everything that was acknowledged as durable.
 //!
 //! `EBBTIDE_CRASH_STATES` sets the number of states, `EBBTIDE_FIRST_SEED` where to begin;
-//! `EBBTIDE_SEED` goes through the states of one seed, as a failure prints it.
+//! `EBBTIDE_SEED` goes through the states of one seed, as a failure prints it, and `EBBTIDE_SEEDS` through
+//! those of so many, in one thread: processes side by side are faster than threads of one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -40,17 +41,22 @@ fn run_seeds(wanted: u64, run: impl Fn(u64, &AtomicU64) + Sync) {
     if let Some(seed) = from_env("EBBTIDE_SEED") {
         return run(seed, &states);
     }
-    let wanted = from_env("EBBTIDE_CRASH_STATES").unwrap_or(wanted);
-    let work = || {
-        while states.load(Ordering::Relaxed) < wanted {
-            let seed = next_seed.fetch_add(1, Ordering::Relaxed);
-            with_seed(seed, |seed| run(seed, &states));
-        }
-    };
-    std::thread::scope(|scope| {
-        scope.spawn(work);
-        scope.spawn(work);
-    });
+    let run_next =
+        || with_seed(next_seed.fetch_add(1, Ordering::Relaxed), |seed| run(seed, &states));
+    if let Some(seeds) = from_env("EBBTIDE_SEEDS") {
+        (0..seeds).for_each(|_| run_next());
+    } else {
+        let wanted = from_env("EBBTIDE_CRASH_STATES").unwrap_or(wanted);
+        let work = || {
+            while states.load(Ordering::Relaxed) < wanted {
+                run_next();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(work);
+            scope.spawn(work);
+        });
+    }
     let seeds = next_seed.into_inner() - first;
     println!("{} states from {seeds} seeds, from {first} on", states.into_inner());
 }

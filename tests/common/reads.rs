@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ebbtide::{Error, Keyspace, LogRow, Lookup, Timestamp, Value};
 
-use super::keys::Answer;
+use super::keys::{Answer, Moment};
 use super::model::{key_bytes, metadata, tag_bytes, value};
 use super::ops::{KEYS, KEYSPACES, Key, TAGS, bits};
 use super::traces::Trace;
@@ -13,12 +13,17 @@ use super::world::World;
 impl World {
     /// The version a key gives, stale or not, checked; `None` if the disk refused.
     pub(super) fn read(&self, key: Key) -> Option<Option<u32>> {
+        self.read_at(key, self.moment(key.space))
+    }
+
+    /// The same, of several keys at one moment.
+    pub(super) fn read_at(&self, key: Key, moment: Moment) -> Option<Option<u32>> {
         let space = &self.opened().spaces[usize::from(key.space)];
         let name = key_bytes(key.key);
         let value = self.good(space.get(&name), "get")?;
         let id = value.as_ref().map(|value| self.identify(key, value));
         let model = &self.model.spaces[usize::from(key.space)];
-        let answer = self.look_up(key)?;
+        let answer = self.look_up(key, moment)?;
         let fresh = matches!(answer, Answer::Fresh(_)).then(|| answer.id()).flatten();
         assert_eq!(fresh, id, "get and lookup of {key:?} do not agree");
         if let Some(stat) = self.good(space.stat(&name), "stat") {
@@ -35,9 +40,8 @@ impl World {
     }
 
     /// What a look-up gives, checked; `None` if the disk refused.
-    pub(super) fn look_up(&self, key: Key) -> Option<Answer> {
+    pub(super) fn look_up(&self, key: Key, moment: Moment) -> Option<Answer> {
         let space = &self.opened().spaces[usize::from(key.space)];
-        let moment = self.moment(key.space);
         let answer = match self.good(space.lookup(key_bytes(key.key)), "look up")? {
             Lookup::Fresh(value) => Answer::Fresh(self.identify(key, &value)),
             Lookup::Stale(value) => Answer::Stale(self.identify(key, &value)),
@@ -70,8 +74,9 @@ impl World {
                 assert_eq!(before, None, "iteration gives a key twice");
             }
             let mut tagged = vec![Vec::new(); usize::from(TAGS)];
+            let moment = self.moment(space);
             for key in 0..KEYS {
-                let Some(found) = self.read(Key { space, key }) else { return };
+                let Some(found) = self.read_at(Key { space, key }, moment) else { return };
                 let name = key_bytes(key);
                 let Some(stat) = self.good(keyspace.stat(&name), "stat") else { return };
                 let stat = stat.map(|stat| stat.sequence());
@@ -89,9 +94,10 @@ impl World {
             assert!(seen.is_empty(), "iteration gives keys nobody wrote: {seen:?}");
         }
         self.check_rows((0, u64::MAX));
+        let moment = self.moment(KEYSPACES);
         for (id, row) in self.model.rows.placed() {
             let Some(found) = self.good(self.opened().log.get(id), "get row") else { return };
-            self.model.rows.check_get(row, found.as_ref(), self.moment(KEYSPACES));
+            self.model.rows.check_get(row, found.as_ref(), moment);
         }
     }
 

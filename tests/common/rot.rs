@@ -114,7 +114,7 @@ impl World {
         }
         for space in 0..KEYSPACES {
             for key in 0..KEYS {
-                self.look_up(Key { space, key });
+                self.look_up(Key { space, key }, self.moment(space));
             }
         }
         let moment = self.moment(KEYSPACES);

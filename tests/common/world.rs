@@ -169,7 +169,7 @@ impl World {
         for space in 0..KEYSPACES {
             let moment = self.moment(space);
             for key in 0..KEYS {
-                let Some(answer) = self.read(Key { space, key }) else { continue };
+                let Some(answer) = self.read_at(Key { space, key }, moment) else { continue };
                 let durable = !self.has_failed();
                 self.model.space(space).settle(key, answer, moment, durable);
             }
