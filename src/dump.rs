@@ -45,7 +45,7 @@ pub struct RecordInfo {
     pub written_at: Timestamp,
     /// The durable length known when it was written.
     pub durable_mark: u64,
-    /// Its key; empty for rows, and if it cannot be read.
+    /// Its key; empty for rows.
     pub key: Vec<u8>,
     /// How many tags it carries.
     pub tag_count: usize,
@@ -82,8 +82,17 @@ impl SegmentDump {
     /// [`Corrupt`](Error::Corrupt) if it has no readable header,
     /// [`UnknownVersion`](Error::UnknownVersion), and the system's own.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_on(&RealDisk, path)
+    }
+
+    /// Opens a segment file of any disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`SegmentDump::open`].
+    pub fn open_on(disk: &dyn Disk, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = RealDisk.open(path, Access::Read).map_err(|e| Error::io("open", path, e))?;
+        let file = disk.open(path, Access::Read).map_err(|e| Error::io("open", path, e))?;
         let len_bytes = file.len().map_err(|e| Error::io("measure", path, e))?;
         let header = read_header(&*file, path).map_err(|e| match e {
             LoadError::Failed(e) => e,
@@ -113,10 +122,11 @@ impl SegmentDump {
         &self.info
     }
 
-    fn describe(&self, found: &Found, checked: Result<(), Unreadable>) -> RecordInfo {
+    fn describe(&self, found: &Found, checked: Result<(), Unreadable>) -> Result<RecordInfo> {
         let head = &found.head;
         let mut prefix = vec![0; head.prefix_len()];
-        let read = read_full_at(&*self.file, &mut prefix, found.offset + HEAD_LEN as u64);
+        read_full_at(&*self.file, &mut prefix, found.offset + HEAD_LEN as u64)
+            .map_err(|e| Error::io("read", &self.path, e))?;
         let key_start = head.prefix_len() - head.metadata_len - head.tag_count * 16 - head.key_len;
         let key = prefix.get(key_start..key_start + head.key_len).unwrap_or_default();
         let problem = match checked {
@@ -124,18 +134,18 @@ impl SegmentDump {
             Err(Unreadable::Damaged(what)) => Some(what),
             Err(Unreadable::Version(_)) => Some("version"),
         };
-        RecordInfo {
+        Ok(RecordInfo {
             offset: found.offset,
             len_bytes: head.record_len(),
             sequence: head.seq,
             written_at: Timestamp::from_millis(head.written_at_ms),
             durable_mark: head.durable_mark,
-            key: if read.is_ok() { key.to_vec() } else { Vec::new() },
+            key: key.to_vec(),
             tag_count: head.tag_count,
             metadata_len: head.metadata_len as u64,
             value_len: head.value_len as u64,
             problem,
-        }
+        })
     }
 }
 
@@ -164,7 +174,7 @@ impl Iterator for SegmentDump {
             }
         };
         match walker.check(&found) {
-            Ok(checked) => Some(Ok(self.describe(&found, checked))),
+            Ok(checked) => Some(self.describe(&found, checked)),
             Err(e) => Some(Err(failed(e))),
         }
     }

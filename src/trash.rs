@@ -1,6 +1,7 @@
 //! The trash: what has been dropped and waits for its space to be given back, piece by piece.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -186,10 +187,13 @@ impl Trash {
         inner.waiting.iter().filter_map(|item| Some((item.bucket()?, item.bytes))).collect()
     }
 
-    /// True if the keys of a bucket in here are still there.
+    /// True unless the keys of a bucket in here are gone for certain.
     pub(crate) fn has_keys(&self, bucket: TrashedBucket) -> bool {
         let name = trash_name(bucket.owner_id, &bucket.start.compact(), bucket.instance);
-        self.disk.open(&self.dir.join(name).join(KEYS_FILE), Access::Read).is_ok()
+        match self.disk.open(&self.dir.join(name).join(KEYS_FILE), Access::Read) {
+            Err(e) => e.kind() != ErrorKind::NotFound,
+            Ok(_) => true,
+        }
     }
 
     /// What happened since it was last asked.
@@ -243,7 +247,7 @@ impl Trash {
         let entries = match self.disk.read_dir(&item.path) {
             Ok(entries) => entries,
             // It may have been removed without a sync.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return self.finish(item),
+            Err(e) if e.kind() == ErrorKind::NotFound => return self.finish(item),
             Err(_) => {
                 let path = item.path.clone();
                 return if self.free_file(&path, item)? { self.finish(item) } else { Ok(false) };
@@ -284,7 +288,7 @@ impl Trash {
             return Ok(false);
         }
         match self.disk.remove_file(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path, e)),
             _ => Ok(true),
         }
     }

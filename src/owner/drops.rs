@@ -135,9 +135,15 @@ impl Owner {
 fn write_deadline(disk: &dyn Disk, segment: &Segment, deadline: Timestamp) -> Result<()> {
     let path = segment.path();
     let file = disk.open(path, Access::ReadWrite).map_err(|e| Error::io("open", path, e))?;
-    let bytes = segment.header.encode_cap(deadline.as_millis());
-    write_all_at(&*file, &mut [IoSlice::new(&bytes)], CAP_OFFSET)
-        .map_err(|e| Error::io("write", path, e.source))?;
+    let write = |deadline: Timestamp| {
+        let bytes = segment.header.encode_cap(deadline.as_millis());
+        write_all_at(&*file, &mut [IoSlice::new(&bytes)], CAP_OFFSET)
+    };
+    if let Err(e) = write(deadline) {
+        // A half of it would make the whole segment one that cannot be read.
+        let _ = write(segment.deadline());
+        return Err(Error::io("write", path, e.source));
+    }
     file.sync_data().map_err(|e| Error::io("sync", path, e))?;
     segment.lower_deadline(deadline);
     Ok(())
