@@ -113,3 +113,43 @@ fn tombstones_of_after_an_index_count_in_it() {
         assert_eq!(get(&store, &key), expected);
     }
 }
+
+/// A number under way keeps back what the index is known to hold: a key that was invalidated and stored
+/// again since is asked for its number.
+#[test]
+fn what_was_stored_again_stays_in_an_index_that_says_little_of_it() {
+    let bench = Bench::closed_with(keys(20));
+    let store = bench.open();
+    let keyspace = images(&store);
+    let fill = keyspace.fill("under way");
+    for key in ["3", "5"] {
+        keyspace.invalidate(key).unwrap();
+    }
+    keyspace.insert("5", "again").unwrap();
+    store.close().unwrap();
+    drop((fill, keyspace, store));
+    assert!(bench.has(INDEX));
+    for path in bench.files("idx") {
+        bench.change(&path, |bytes| bytes.fill(0xee));
+    }
+    let store = bench.open();
+    assert_eq!((get(&store, "3"), get(&store, "5").as_deref()), (None, Some("again")));
+    assert_eq!(key_count(&store), 19);
+}
+
+/// What was erased wins over what is older all the same.
+#[test]
+fn an_index_made_anew_names_nothing_older_than_what_was_erased() {
+    let bench = Bench::new();
+    let store = bench.open();
+    images(&store).insert("cat", "old").unwrap();
+    bench.pass_days(1);
+    let _ = images(&store).fill("cat").tag("tag").commit("new").unwrap();
+    images(&store).invalidate_tag("tag").unwrap();
+    store.scrub().unwrap();
+    assert_eq!(store.stats().scrubbed_records, 2);
+    store.close().unwrap();
+    let bench = bench.without_index();
+    let store = bench.open();
+    assert_eq!((get(&store, "cat"), key_count(&store)), (None, 0));
+}

@@ -1,5 +1,6 @@
 //! What is taken up of owners and segments as they are found, on a disk in memory.
 
+mod buckets;
 mod index;
 mod owners;
 mod segments;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::Scope;
 use crate::disk::{Fault, FaultyDisk};
 use crate::error::Error;
 use crate::format::manifest::{KEYSPACE_MAGIC, OwnerManifest};
@@ -92,6 +93,10 @@ fn what_cannot_be_read_now_is_not_taken_for_missing() {
     images(&store).insert("cat", "value").unwrap();
     append(&visits(&store), None, "row");
     store.close().unwrap();
+    let check = |store: &Store, call: u64| {
+        assert_eq!(get(store, "cat").as_deref(), Some("value"), "call {call}");
+        assert_eq!(rows(store), ["row"], "call {call}");
+    };
     let mut refused = 0;
     for call in 1.. {
         let disk = FaultyDisk::new(Arc::new(bench.disk.fork()));
@@ -102,14 +107,12 @@ fn what_cannot_be_read_now_is_not_taken_for_missing() {
                 drop(store);
                 break;
             }
-            Ok(store) => drop(store),
+            Ok(store) => check(&store, call),
             Err(Error::Io { .. }) => refused += 1,
             Err(e) => panic!("call {call}: {e}"),
         }
         disk.clear();
-        let store = builder().open().unwrap();
-        assert_eq!(get(&store, "cat").as_deref(), Some("value"), "call {call}");
-        assert_eq!(rows(&store), ["row"], "call {call}");
+        check(&builder().open().unwrap(), call);
     }
     assert!(refused > 10, "{refused}");
 }
@@ -141,5 +144,62 @@ fn where_tombstones_may_be_lost_nothing_older_is_served() {
         images(&store).insert("newer", opening.to_string()).unwrap();
         append(&visits(&store), Some("tag"), &format!("newer {opening}"));
         store.close().unwrap();
+    }
+}
+
+/// What is denied stays so, each where it was meant: here, or everywhere.
+#[test]
+fn denials_are_taken_up_where_they_belong() {
+    let bench = Bench::closed_with(["cat"]);
+    let store = bench.open();
+    let until = NOW + Duration::from_secs(3600);
+    let _ = images(&store).erase("cat").deny_until(until).commit().unwrap();
+    let _ = store.erase_tag("dog", Scope::Keyspaces).deny_until(until).commit().unwrap();
+    store.close().unwrap();
+    let store = bench.open();
+    let other = store.keyspace("other", KeyspaceOptions::new(Retention::days(DAYS))).unwrap();
+    for (keyspace, key, tag, is_denied) in [
+        (images(&store), "cat", "bird", true),
+        (images(&store), "bird", "dog", true),
+        (images(&store), "bird", "cat", false),
+        (other.clone(), "cat", "bird", false),
+        (other, "bird", "dog", true),
+    ] {
+        let stored = keyspace.fill(key).tag(tag).commit("value");
+        assert_eq!(matches!(stored, Err(Error::Denied { .. })), is_denied, "{key}, {tag}");
+        assert_eq!(stored.is_err(), is_denied, "{key}, {tag}");
+    }
+}
+
+/// What a lost segment of a log holds may be as old as anything, so no tombstone is forgotten; those of a
+/// log of which nothing is lost are.
+#[test]
+fn tombstones_outlive_rows_that_cannot_be_read() {
+    for what in ["nothing", "damaged", "foreign"] {
+        let bench = Bench::new();
+        let store = bench.open();
+        visits(&store).invalidate_tag("tag").unwrap();
+        for n in 0..200 {
+            images(&store).invalidate(format!("bird {n}")).unwrap();
+        }
+        store.close().unwrap();
+        let store = bench.open();
+        append(&visits(&store), None, "row");
+        store.close().unwrap();
+        let segment = bench.files("seg").remove(0);
+        bench.change(&segment, |bytes| match what {
+            "damaged" => bytes[20] ^= 1,
+            "foreign" => {
+                let version = crate::format::version_word(crate::format::VERSION + 1);
+                bytes[8..12].copy_from_slice(&version.to_le_bytes());
+            }
+            _ => {}
+        });
+        let before = bench.tombstone_logs().len();
+        assert!(before > 3, "{before}");
+        let store = bench.open();
+        store.maintain().unwrap();
+        let after = bench.tombstone_logs().len();
+        assert_eq!(after < before, what == "nothing", "{what}: {after} of {before}");
     }
 }

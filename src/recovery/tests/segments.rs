@@ -91,6 +91,22 @@ fn a_segment_from_before_the_last_loss_hides_nothing_written_since() {
     assert_eq!(get(&bench.open(), "dog").as_deref(), Some("since"));
 }
 
+/// A floor of an earlier loss says nothing of what is lost later.
+#[test]
+fn a_segment_lost_after_the_last_loss_hides_what_is_older() {
+    let bench = Bench::closed_with(["cat"]).without_index();
+    let spoil = |at: usize| bench.change(&bench.files("seg")[at], |bytes| bytes[20] ^= 1);
+    spoil(0);
+    let store = bench.open();
+    images(&store).insert("dog", "old").unwrap();
+    bench.pass_days(1);
+    images(&store).insert("dog", "new").unwrap();
+    store.close().unwrap();
+    bench.disk.remove_file(Path::new(INDEX)).unwrap();
+    spoil(1);
+    assert_eq!(get(&bench.open(), "dog"), None);
+}
+
 #[test]
 fn a_segment_of_another_version_is_left_alone_and_nothing_older_is_served() {
     let bench = Bench::new();

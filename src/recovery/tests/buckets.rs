@@ -1,0 +1,175 @@
+//! Buckets as they are found: past their time, without their keys, or gone meanwhile.
+
+use super::*;
+use crate::disk::FaultyDisk;
+use crate::error::Error;
+use crate::pseudonym::KEYS_FILE;
+use crate::{DropCause, LedgerKind};
+
+/// The bytes of a bucket past its time are in nobody's way once the store is open, and the ledger says how
+/// many records left, though none was read.
+#[test]
+fn a_bucket_past_its_time_leaves_at_open_and_is_counted() {
+    for lost in [None, Some("idx"), Some("head")] {
+        let bench = Bench::closed_with(["cat", "dog", "bird"]);
+        let sidecar = bench.files("idx").remove(0);
+        match lost {
+            Some("idx") => bench.disk.remove_file(&sidecar).unwrap(),
+            Some(_) => bench.change(&sidecar, |bytes| bytes[20] ^= 1),
+            None => {}
+        }
+        bench.pass_days(DAYS + 1);
+        let looking = bench.builder().open_read_only().unwrap();
+        assert_eq!(get(&looking, "cat"), None);
+        assert!(bench.files("seg")[0].starts_with(IMAGES), "who looks drops nothing");
+        drop(looking);
+        let store = bench.open();
+        assert!(bench.files("seg").iter().all(|path| path.starts_with("/data/trash")));
+        let entries = store.ledger().unwrap();
+        let is_drop = |kind| matches!(kind, LedgerKind::BucketDropped(DropCause::Dropped));
+        let drops: Vec<_> = entries.iter().filter(|entry| is_drop(entry.kind)).collect();
+        let counted: Vec<_> = drops.iter().map(|drop| (drop.records, drop.bytes)).collect();
+        assert_eq!(counted, [(lost.is_none().then_some(3), Some(4096))], "{lost:?}");
+    }
+}
+
+/// What stands of the keys of a log's bucket, and with which rows.
+struct Keys {
+    what: &'static str,
+    change: fn(&Bench, &Path),
+    has_rows: bool,
+}
+
+/// Rows whose subjects cannot be told any more are condemned, and that is told; a bucket that has no rows
+/// yet was being made.
+#[test]
+fn a_bucket_without_its_keys_leaves() {
+    let remove: fn(&Bench, &Path) = |bench, path| bench.disk.remove_file(path).unwrap();
+    let spoil: fn(&Bench, &Path) = |bench, path| bench.change(path, |bytes| bytes.fill(0xee));
+    let tear: fn(&Bench, &Path) = |bench, path| bench.change(path, |bytes| bytes[4096..].fill(0));
+    let cases = [
+        Keys { what: "as they were", change: |_, _| (), has_rows: true },
+        Keys { what: "as they were", change: |_, _| (), has_rows: false },
+        Keys { what: "missing", change: remove, has_rows: true },
+        Keys { what: "missing", change: remove, has_rows: false },
+        Keys { what: "spoilt", change: spoil, has_rows: true },
+        Keys { what: "spoilt", change: spoil, has_rows: false },
+        Keys { what: "torn", change: tear, has_rows: true },
+        Keys { what: "torn", change: tear, has_rows: false },
+    ];
+    for Keys { what, change, has_rows } in cases {
+        let bench = Bench::new();
+        let store = bench.open();
+        let log = visits(&store);
+        let visitor = log.pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+        if has_rows {
+            let _ = log.append(Row::new(visitor).payload("row")).unwrap();
+        }
+        drop(log);
+        store.close().unwrap();
+        let mut paths = bench.disk.all_files();
+        paths.retain(|path| path.ends_with(KEYS_FILE));
+        let bucket = paths[0].parent().unwrap();
+        change(&bench, &paths[0]);
+
+        let stays = what == "as they were" || (what == "torn" && has_rows);
+        let told: &[&Path] = if stays || !has_rows { &[] } else { &[bucket] };
+        let expected = if stays && has_rows { &["row"][..] } else { &[] };
+        let looking = bench.builder().open_read_only().unwrap();
+        assert_eq!(*looking.recovery_report(), report(told, &[], &[]), "{what}, {has_rows}");
+        assert_eq!(rows(&looking), expected, "{what}, {has_rows}");
+        drop(looking);
+        let store = bench.open();
+        assert_eq!(*store.recovery_report(), report(told, &[], &[]), "{what}, {has_rows}");
+        assert_eq!(rows(&store), expected, "{what}, {has_rows}");
+        assert_eq!(bench.disk.read_dir(bucket).is_ok(), stays, "{what}, {has_rows}");
+        let later = visits(&store).pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+        assert_eq!(later == visitor, stays, "{what}, {has_rows}");
+    }
+}
+
+#[test]
+fn keys_of_another_version_are_refused_and_left_alone() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let log = visits(&store);
+    let visitor = log.pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+    let _ = log.append(Row::new(visitor).payload("row")).unwrap();
+    drop(log);
+    store.close().unwrap();
+    let mut paths = bench.disk.all_files();
+    paths.retain(|path| path.ends_with(KEYS_FILE));
+    let version = crate::format::version_word(crate::format::VERSION + 1).to_le_bytes();
+    bench.change(&paths[0], |bytes| {
+        bytes[8..12].copy_from_slice(&version);
+        bytes[4096 + 8..4096 + 12].copy_from_slice(&version);
+    });
+    assert!(matches!(bench.builder().open(), Err(Error::UnknownVersion { .. })));
+    assert!(bench.has(&paths[0]));
+}
+
+/// Whoever looks meets a store that another process drops from, before any of its calls.
+#[test]
+fn what_leaves_while_somebody_looks_is_no_damage() {
+    for call in 1.. {
+        let bench = Bench::new();
+        let store = bench.open();
+        images(&store).insert("cat", value_of("cat")).unwrap();
+        let log = visits(&store);
+        let visitor = log.pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+        let _ = log.append(Row::new(visitor).payload("row")).unwrap();
+        drop(log);
+        bench.pass_days(1);
+        images(&store).insert("dog", value_of("dog")).unwrap();
+        store.sync().unwrap();
+        let disk = FaultyDisk::new(std::sync::Arc::new(bench.disk.clone()));
+        let clock = bench.clock.clone();
+        let writer = store.clone();
+        disk.interrupt(call, move || {
+            clock.advance(Duration::from_secs(24 * 3600 * u64::from(DAYS - 1) + 6 * 3600));
+            writer.maintain().unwrap();
+        });
+        let looking = bench.on(Store::builder("/data").disk(disk.clone())).open_read_only();
+        let looking = looking.unwrap_or_else(|e| panic!("before call {call}: {e}"));
+        assert!(looking.recovery_report().is_clean(), "before call {call}");
+        assert!(looking.verify().unwrap().problems.is_empty(), "before call {call}");
+        assert_eq!(get(&looking, "dog"), Some(value_of("dog")), "before call {call}");
+        if disk.calls() < call {
+            break;
+        }
+        assert_eq!((get(&looking, "cat"), rows(&looking)), (None, Vec::new()));
+    }
+}
+
+/// More segments than may stay open meanwhile.
+#[test]
+fn segments_are_taken_up_one_after_the_other() {
+    const SEGMENTS: u64 = 80;
+    let bench = Bench::new();
+    let store = bench.open();
+    let options = KeyspaceOptions::new(Retention::days(DAYS)).segment_bytes(4096);
+    let keyspace = store.keyspace("images", options).unwrap();
+    for key in 0..SEGMENTS {
+        keyspace.insert(key.to_string(), [7; 2500]).unwrap();
+    }
+    drop(keyspace);
+    store.close().unwrap();
+    assert_eq!(bench.files("seg").len() as u64, SEGMENTS);
+    for known in [true, false] {
+        if !known {
+            bench.disk.remove_file(Path::new(INDEX)).unwrap();
+        }
+        let disk = FaultyDisk::new(std::sync::Arc::new(bench.disk.fork()));
+        disk.limit_descriptors(70);
+        let builder = bench.on(Store::builder("/data").disk(disk.clone()));
+        let store = open_mapped(builder);
+        assert_eq!(key_count(&store), SEGMENTS);
+        assert!(disk.open_files() < 10, "{} files", disk.open_files());
+    }
+}
+
+#[allow(unsafe_code)]
+fn open_mapped(builder: StoreBuilder) -> Store {
+    // SAFETY: the files are in the memory of this test alone.
+    unsafe { builder.open_mapped() }.unwrap()
+}
