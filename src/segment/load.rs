@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Extent;
 use super::scan::{Scanned, scan};
-use super::sidecar::{Sidecar, find_sidecar};
+use super::sidecar::{FoundSidecar, Sidecar, find_sidecar};
 use crate::disk::{Access, Disk, DiskFile, read_full_at, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::Unreadable;
@@ -72,11 +72,17 @@ impl From<Unreadable> for LoadError {
 pub(crate) fn load(disk: &dyn Disk, path: &Path, keep_tags: bool) -> Result<Loaded, LoadError> {
     let file = disk.open(path, Access::Read).map_err(|e| Error::io("open", path, e))?;
     let file_len = file.len().map_err(|e| Error::io("measure", path, e))?;
-    let (sidecar, has_sidecar) = find_sidecar(disk, path, keep_tags);
-    if file_len <= HEADER_LEN && !has_sidecar {
+    let found = find_sidecar(disk, path, keep_tags);
+    let was_sealed = !matches!(found, FoundSidecar::Missing);
+    if file_len <= HEADER_LEN && !was_sealed {
         return Err(LoadError::Unborn);
     }
     let header = read_header(&*file, path)?;
+    let (sidecar, refused) = match found {
+        FoundSidecar::Whole(sidecar) => (Some(sidecar), None),
+        FoundSidecar::Refused(e) => (None, Some(e)),
+        FoundSidecar::Damaged | FoundSidecar::Missing => (None, None),
+    };
     let bound = sidecar.filter(|Sidecar { header: sidecar, .. }| {
         sidecar.number == header.number && sidecar.salt == header.salt
     });
@@ -98,7 +104,11 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, keep_tags: bool) -> Result<Load
     // Nothing is written behind the capacity, so nothing is looked for there.
     let scanned = scan(&*file, header.seed(), file_len.min(header.capacity), keep_tags)
         .map_err(|e| Error::io("read", path, e))?;
-    let verdict = verdict(&scanned, has_sidecar);
+    let verdict = verdict(&scanned, was_sealed);
+    if let (Verdict::Lost(_), Some(refused)) = (verdict, refused) {
+        // The sidecar may say that nothing is: a refused append, which it does not list, lies there.
+        return Err(LoadError::Failed(refused));
+    }
     let listing = scanned.listing;
     let extent = Extent {
         published: scanned.end,

@@ -30,17 +30,30 @@ pub(crate) struct Sidecar {
     pub(crate) len: u64,
 }
 
-/// The sidecar of a segment, if it can be believed, and whether there is one at all.
-pub(super) fn find_sidecar(
-    disk: &dyn Disk,
-    segment: &Path,
-    keep_tags: bool,
-) -> (Option<Sidecar>, bool) {
+/// What is found of the sidecar of a segment.
+#[derive(Debug)]
+pub(super) enum FoundSidecar {
+    Whole(Sidecar),
+    /// It cannot be believed, or something else lies in its place.
+    Damaged,
+    /// The system does not let it be read now.
+    Refused(Error),
+    Missing,
+}
+
+/// The sidecar of a segment.
+pub(super) fn find_sidecar(disk: &dyn Disk, segment: &Path, keep_tags: bool) -> FoundSidecar {
     let path = sidecar_path(segment);
-    match disk.open(&path, Access::Read) {
-        Ok(file) => (read_sidecar(&*file, &path, keep_tags).ok(), true),
-        // One that the system refuses to open is there.
-        Err(e) => (None, e.kind() != ErrorKind::NotFound),
+    let file = match disk.open(&path, Access::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return FoundSidecar::Missing,
+        Err(e) if e.kind() == ErrorKind::InvalidInput => return FoundSidecar::Damaged,
+        Err(e) => return FoundSidecar::Refused(Error::io("open", &path, e)),
+    };
+    match read_sidecar(&*file, &path, keep_tags) {
+        Ok(sidecar) => FoundSidecar::Whole(sidecar),
+        Err(LoadError::Failed(e)) => FoundSidecar::Refused(e),
+        Err(_) => FoundSidecar::Damaged,
     }
 }
 
@@ -227,13 +240,13 @@ mod tests {
     use crate::format::segment_header;
 
     #[test]
-    fn a_sidecar_that_cannot_be_opened_is_there_all_the_same() {
+    fn what_lies_in_the_place_of_a_sidecar_is_a_damaged_one() {
         let dir = tempfile::tempdir().unwrap();
         let segment = dir.path().join("x.seg");
-        let is_there = || find_sidecar(&RealDisk, &segment, false).1;
-        assert!(!is_there());
+        let find = || find_sidecar(&RealDisk, &segment, false);
+        assert!(matches!(find(), FoundSidecar::Missing));
         std::os::unix::fs::symlink("elsewhere", sidecar_path(&segment)).unwrap();
-        assert!(is_there());
+        assert!(matches!(find(), FoundSidecar::Damaged));
     }
 
     #[test]

@@ -86,6 +86,7 @@ fn without_a_manifest_buckets_leave_at_their_own_time() {
 }
 
 /// What the system refuses to read may be there: no owner or bucket is given up for it.
+/// Nor for damaged: behind the end of what was sealed lies what a refused write has left.
 #[test]
 fn what_cannot_be_read_now_is_not_taken_for_missing() {
     let bench = Bench::new();
@@ -93,6 +94,10 @@ fn what_cannot_be_read_now_is_not_taken_for_missing() {
     images(&store).insert("cat", "value").unwrap();
     append(&visits(&store), None, "row");
     store.close().unwrap();
+    let bench = bench.without_index();
+    for segment in bench.files("seg") {
+        bench.change(&segment, |bytes| bytes.extend([0x55; 40]));
+    }
     let check = |store: &Store, call: u64| {
         assert_eq!(get(store, "cat").as_deref(), Some("value"), "call {call}");
         assert_eq!(rows(store), ["row"], "call {call}");
