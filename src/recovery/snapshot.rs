@@ -29,6 +29,8 @@ pub(crate) const SNAPSHOT_FILE: &str = "INDEX";
 const MAX_SPARE_LEN: u64 = 16 << 20;
 /// Bytes of segments for each byte of a longer one. Of the shortest records a line of six is of 528.
 const MIN_BYTES_PER_BYTE: u64 = 4;
+/// Ordinals go on from the first one; long before they could end they begin anew.
+const MAX_FIRST_ORDINAL: u32 = u32::MAX / 2;
 
 /// Where a keyspace's snapshot lies.
 pub(crate) fn snapshot_path(owner: &Owner) -> PathBuf {
@@ -42,23 +44,24 @@ impl Recovery<'_> {
         let wanted = self.snapshot_id?;
         let file = self.engine.disk.open(&snapshot_path(owner), Access::Read).ok()?;
         let file_len = file.len().ok()?;
-        if file_len > longest(bytes) {
+        if is_too_long(file_len, bytes) {
             return None;
         }
         let snapshot = read_snapshot(&*file, file_len)?;
         let is_of_last_close = snapshot.snapshot_id == wanted && snapshot.owner_id == owner.id;
-        if !is_of_last_close
-            || snapshot.shard_count != Index::SHARD_COUNT as u64
-            || snapshot.places.len() > MAX_ORDINALS as usize
-            || !snapshot.places.iter().all(is_possible)
-        {
-            return None;
-        }
-        // Ordinals go on from there; long before they could end they begin anew.
-        let first = u32::try_from(snapshot.first_ordinal).ok().filter(|o| *o <= u32::MAX / 2)?;
+        let first = first_ordinal(&snapshot).filter(|_| is_of_last_close)?;
         let shards = read_groups(&*file, &snapshot, file_len)?;
         Some((snapshot, Index::restore(first, shards)))
     }
+}
+
+/// What the index calls the first of the places, if it can be an index of ours.
+fn first_ordinal(snapshot: &Snapshot) -> Option<u32> {
+    let is_ours = snapshot.shard_count == Index::SHARD_COUNT as u64
+        && snapshot.places.len() <= MAX_ORDINALS as usize
+        && snapshot.places.iter().all(is_possible);
+    let first = u32::try_from(snapshot.first_ordinal).ok()?;
+    (is_ours && first <= MAX_FIRST_ORDINAL).then_some(first)
 }
 
 /// True if a segment can be what is said of it.
@@ -89,9 +92,9 @@ fn read_groups(file: &dyn DiskFile, snapshot: &Snapshot, file_len: u64) -> Optio
     Some(shards?.into_iter().flatten().collect())
 }
 
-/// The longest snapshot that is worth reading of segments that take so many bytes.
-fn longest(bytes: u64) -> u64 {
-    MAX_SPARE_LEN + bytes / MIN_BYTES_PER_BYTE
+/// True if a snapshot of this length is not worth reading of segments that take so many bytes.
+fn is_too_long(file_len: u64, bytes: u64) -> bool {
+    file_len > MAX_SPARE_LEN + bytes / MIN_BYTES_PER_BYTE
 }
 
 /// What is wrong with the snapshot of a clean close, if there is one, and with which file. That of
@@ -105,7 +108,7 @@ pub(crate) fn check_snapshot(owner: &Owner, wanted: [u8; 16]) -> Option<(PathBuf
     let check = || {
         let file = file?;
         let file_len = file.len().ok()?;
-        if file_len > longest(0) && file_len > longest(allocated(owner)) {
+        if is_too_long(file_len, allocated(owner)) {
             return Some(());
         }
         let snapshot = read_snapshot(&*file, file_len)?;
@@ -257,8 +260,36 @@ mod tests {
 
     #[test]
     fn an_index_may_be_a_quarter_of_its_segments_and_16_mib() {
-        assert_eq!(longest(0), 16 << 20);
-        assert_eq!(longest(4000), (16 << 20) + 1000);
+        for (bytes, longest) in [(0, 16 << 20), (4000, (16 << 20) + 1000)] {
+            assert!(!is_too_long(longest, bytes) && is_too_long(longest + 1, bytes));
+        }
+    }
+
+    #[test]
+    fn an_index_that_cannot_be_ours_is_not_taken_for_one() {
+        let most = Snapshot {
+            snapshot_id: [0; 16],
+            owner_id: 0,
+            as_of: 0,
+            first_ordinal: MAX_FIRST_ORDINAL.into(),
+            shard_count: Index::SHARD_COUNT as u64,
+            places: vec![SnapshotPlace::default(); MAX_ORDINALS as usize],
+            groups: Vec::new(),
+        };
+        assert_eq!(first_ordinal(&most), Some(0x7fff_ffff));
+        let (places, first) = (most.places.clone(), most.first_ordinal);
+        let more = [places.clone(), vec![SnapshotPlace::default()]].concat();
+        let wrong = SnapshotPlace { records: 0, live: 1, ..SnapshotPlace::default() };
+        for other in [
+            Snapshot { first_ordinal: first + 1, ..most.clone() },
+            Snapshot { first_ordinal: first + (1 << 32), ..most.clone() },
+            Snapshot { shard_count: most.shard_count - 1, ..most.clone() },
+            Snapshot { shard_count: most.shard_count + 1, ..most.clone() },
+            Snapshot { places: more, ..most.clone() },
+            Snapshot { places: vec![wrong], ..most.clone() },
+        ] {
+            assert_eq!(first_ordinal(&other), None);
+        }
     }
 
     #[test]

@@ -167,9 +167,3 @@ fn segments_are_taken_up_one_after_the_other() {
         assert!(disk.open_files() < 10, "{} files", disk.open_files());
     }
 }
-
-#[allow(unsafe_code)]
-fn open_mapped(builder: StoreBuilder) -> Store {
-    // SAFETY: the files are in the memory of this test alone.
-    unsafe { builder.open_mapped() }.unwrap()
-}

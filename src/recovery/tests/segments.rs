@@ -1,6 +1,7 @@
 //! Segments as they are found.
 
 use super::*;
+use crate::SegmentDump;
 use crate::format::record::RecordKind;
 use crate::format::segment_header::SegmentHeader;
 use crate::format::{VERSION, version_word};
@@ -215,4 +216,44 @@ fn a_sealed_segment_that_was_cut_is_told() {
         assert_eq!(get(&store, "cat"), Some(value_of("cat")));
         assert_eq!(get(&store, "dog").is_some(), cut == 0);
     }
+}
+
+/// A record that was durable is lost in a segment that nobody had sealed: of a keyspace nothing older is
+/// served, the readable part neither; of a log the rows that can be read are.
+#[test]
+fn where_a_durable_record_is_lost_rows_beside_it_are_served() {
+    let bench = Bench::new();
+    let store = bench.open();
+    for what in ["one", "two", "three"] {
+        images(&store).insert(what, value_of(what)).unwrap();
+        append(&visits(&store), None, what);
+        store.sync().unwrap();
+    }
+    let bench = bench.killed(store);
+    let segments = bench.files("seg");
+    for segment in &segments {
+        let dump = SegmentDump::open_on(&bench.disk, segment).unwrap();
+        let second = dump.into_iter().nth(1).unwrap().unwrap().offset as usize;
+        bench.change(segment, |bytes| bytes[second + 8] ^= 1);
+    }
+    let store = bench.open();
+    let paths: Vec<&Path> = segments.iter().map(PathBuf::as_path).collect();
+    assert_eq!(*store.recovery_report(), report(&paths, &[], &[]));
+    assert_eq!(["one", "two", "three"].map(|key| get(&store, key)), [None, None, None]);
+    assert_eq!(rows(&store), ["one"]);
+}
+
+/// All that was found of a segment that was open has been made durable, so that what it replaced may be
+/// given up.
+#[test]
+fn what_was_found_of_an_open_segment_is_durable() {
+    let bench = Bench::new();
+    let store = bench.open();
+    for value in ["old", "new"] {
+        images(&store).insert("cat", value).unwrap();
+    }
+    let bench = bench.killed(store);
+    let store = bench.open();
+    store.scrub().unwrap();
+    assert_eq!(store.stats().scrubbed_records, 1);
 }
