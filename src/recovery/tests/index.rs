@@ -94,6 +94,16 @@ fn an_index_that_was_changed_anywhere_is_told_and_not_taken_up() {
     assert_eq!(looking.verify().unwrap().problems, []);
 }
 
+#[test]
+fn an_index_of_an_earlier_close_is_not_taken_up() {
+    let bench = Bench::closed_with(keys(20));
+    let earlier = bench.disk.read_file(Path::new(INDEX)).unwrap();
+    bench.open().close().unwrap();
+    bench.disk.write_file(Path::new(INDEX), &earlier).unwrap();
+    spoil(&bench);
+    assert!(!bench.open().recovery_report().is_clean(), "nothing but the segments was read");
+}
+
 /// One that an opening would not read is nobody's damage; one that it would read is.
 #[test]
 fn an_index_that_is_long_for_its_segments_is_not_read() {
