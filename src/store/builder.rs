@@ -170,7 +170,7 @@ impl StoreBuilder {
         super::open::open_read_only(self)
     }
 
-    pub(super) fn open_with(self, mapped: bool) -> Result<Store> {
+    pub(crate) fn open_with(self, mapped: bool) -> Result<Store> {
         self.check()?;
         super::open::open(self, mapped)
     }

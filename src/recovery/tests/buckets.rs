@@ -162,7 +162,7 @@ fn segments_are_taken_up_one_after_the_other() {
         let disk = FaultyDisk::new(std::sync::Arc::new(bench.disk.fork()));
         disk.limit_descriptors(70);
         let builder = bench.on(Store::builder("/data").disk(disk.clone()));
-        let store = open_mapped(builder);
+        let store = builder.open_with(true).unwrap();
         assert_eq!(key_count(&store), SEGMENTS);
         assert!(disk.open_files() < 10, "{} files", disk.open_files());
     }

@@ -172,7 +172,7 @@ fn what_was_stored_again_stays_in_an_index_that_says_little_of_it() {
 #[test]
 fn an_index_made_anew_names_nothing_older_than_what_was_erased() {
     let bench = Bench::new();
-    let store = open_mapped(bench.builder());
+    let store = bench.builder().open_with(true).unwrap();
     for key in ["cat", "dog"] {
         images(&store).insert(key, "old").unwrap();
     }

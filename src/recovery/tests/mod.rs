@@ -98,12 +98,6 @@ impl Bench {
     }
 }
 
-#[allow(unsafe_code)]
-fn open_mapped(builder: StoreBuilder) -> Store {
-    // SAFETY: the files are in the memory of this test alone.
-    unsafe { builder.open_mapped() }.unwrap()
-}
-
 fn value_of(key: &str) -> String {
     format!("value of {key}")
 }
