@@ -4,24 +4,14 @@
 
 #[path = "common/corners.rs"]
 mod corners;
+#[path = "common/faults.rs"]
+mod faults;
 #[path = "common/fixture.rs"]
 mod fixture;
 
-use std::io::ErrorKind;
-
 use corners::{CORNERS, Corner, Scene};
 use ebbtide::disk::Fault;
-
-const FAULTS: [Fault; 8] = [
-    Fault::Error(ErrorKind::TimedOut),
-    Fault::Error(ErrorKind::StorageFull),
-    Fault::Error(ErrorKind::Interrupted),
-    Fault::ErrorAfter(ErrorKind::TimedOut),
-    Fault::Torn(ErrorKind::TimedOut),
-    Fault::Torn(ErrorKind::StorageFull),
-    Fault::Short,
-    Fault::SyncLost(ErrorKind::TimedOut),
-];
+use faults::FAULTS;
 
 /// Does the work with these calls failing, and checks what comes of it; false if no call was left.
 fn survive(corner: &Corner, left: &Left, faults: &[(u64, Fault)], mapped: bool) -> bool {

@@ -9,6 +9,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/faults.rs"]
+mod faults;
 
 use std::io::ErrorKind;
 use std::panic::{catch_unwind, resume_unwind};
@@ -23,6 +25,7 @@ use common::random::Random;
 use common::rot;
 use common::world::{Config, World, faulty};
 use ebbtide::disk::Fault;
+use faults::FAULTS;
 
 /// States gone through by default.
 const STATES: u64 = 5_000;
@@ -126,19 +129,9 @@ fn survive(fault: Fault, call: u64, mapped: bool) -> bool {
 
 #[test]
 fn any_one_failing_call_is_survived() {
-    let faults = [
-        Fault::Error(ErrorKind::TimedOut),
-        Fault::Error(ErrorKind::StorageFull),
-        Fault::Error(ErrorKind::Interrupted),
-        Fault::ErrorAfter(ErrorKind::TimedOut),
-        Fault::Torn(ErrorKind::TimedOut),
-        Fault::Torn(ErrorKind::StorageFull),
-        Fault::Short,
-        Fault::SyncLost(ErrorKind::TimedOut),
-    ];
     let (runs, next) = (AtomicU64::new(0), AtomicU64::new(0));
     let work = || {
-        while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+        while let Some(fault) = FAULTS.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
             for call in 1.. {
                 let reached = catch_unwind(|| survive(*fault, call, call % 2 == 0));
                 let reached = reached.unwrap_or_else(|panic| {
