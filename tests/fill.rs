@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{
-    Durability, Error, Fill, FillWriter, Keyspace, KeyspaceOptions, ManualClock, Outcome,
-    Retention, Store,
+    Durability, Error, Fill, FillWriter, Keyspace, KeyspaceOptions, Level, ManualClock, Outcome,
+    Receipt, Retention, Store,
 };
 
-use fixture::{MODES, Random, clock, minutes, on_memory, open};
+use fixture::{MODES, Random, clock, minutes, on_memory, open, quiet, try_open};
 
 fn options() -> KeyspaceOptions {
     KeyspaceOptions::new(Retention::days(30)).segment_bytes(64 << 10)
@@ -521,5 +521,114 @@ fn any_failing_call_of_a_value_in_pieces_is_survived() {
             let reached = (1..).take_while(|call| survive(fault, *call, mapped)).count();
             assert!(reached >= 10, "{fault:?}: {reached} calls");
         }
+    }
+}
+
+/// A store in which a value was given up whose file the system refused to remove.
+struct GivenUp {
+    memory: MemoryDisk,
+    faulty: FaultyDisk,
+    store: Store,
+    receipt: Receipt,
+}
+
+impl GivenUp {
+    fn new(clock: &ManualClock, mapped: bool) -> Self {
+        let memory = MemoryDisk::new(1);
+        let faulty = FaultyDisk::new(Arc::new(memory.clone()));
+        let store = open(on_memory(&memory, clock).disk(faulty.clone()), mapped);
+        let images = images(&store);
+        images.insert("other", b"other").unwrap();
+        let writer = written(images.fill("key"), &bytes(5000, 1));
+        let receipt = images.invalidate("key").unwrap();
+        let given_up = Self { memory, faulty, store, receipt };
+        assert_eq!(given_up.failing(|| drop(writer)), 1);
+        assert_eq!(parts(&given_up.memory).len(), 1);
+        given_up
+    }
+
+    /// Lets all calls fail meanwhile; gives their number.
+    fn failing(&self, action: impl FnOnce()) -> u64 {
+        let before = self.faulty.calls();
+        self.faulty.inject(before + 1, Fault::ErrorsFrom(ErrorKind::TimedOut));
+        action();
+        self.faulty.clear();
+        self.faulty.calls() - before
+    }
+
+    /// Lets this call of the next scrub fail: it is reported, and nothing is said to be erased.
+    fn scrub_failing_at(&self, call: u64) {
+        self.faulty.inject(self.faulty.calls() + call, Fault::Error(ErrorKind::TimedOut));
+        let result = self.store.scrub();
+        assert!(matches!(result, Err(Error::Io { .. })), "{result:?}");
+        assert_eq!(self.receipt.level(), Level::Hidden);
+    }
+}
+
+#[test]
+fn the_file_of_a_value_given_up_goes_with_the_next_scrub_if_it_could_not_be_removed() {
+    for mapped in MODES {
+        let given_up = GivenUp::new(&clock(), mapped);
+        assert_eq!(given_up.receipt.level(), Level::Hidden);
+        given_up.scrub_failing_at(1);
+        assert_eq!(parts(&given_up.memory).len(), 1);
+        given_up.store.scrub().unwrap();
+        assert_in_order(&given_up.memory, &given_up.store);
+        assert_eq!(given_up.receipt.level(), Level::Scrubbed);
+        let cut = given_up.memory.crash(&mut |_: u32| 0);
+        assert_eq!(parts(&cut), [] as [PathBuf; 0], "it would come back");
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_value_given_up_whose_removal_may_not_be_durable() {
+    for mapped in MODES {
+        let given_up = GivenUp::new(&clock(), mapped);
+        given_up.scrub_failing_at(2);
+        given_up.store.scrub().unwrap();
+        assert_eq!(parts(&given_up.memory), [] as [PathBuf; 0]);
+        assert_eq!(given_up.receipt.level(), Level::Hidden);
+    }
+}
+
+#[test]
+fn the_file_of_a_value_given_up_goes_though_writing_has_stopped() {
+    for mapped in MODES {
+        let given_up = GivenUp::new(&clock(), mapped);
+        let images = given_up.store.existing_keyspace("images").unwrap();
+        images.insert("more", b"more").unwrap();
+        given_up.failing(|| drop(given_up.store.sync().unwrap_err()));
+        assert!(given_up.store.stats().poisoned.is_some());
+        let result = given_up.store.maintain();
+        assert!(matches!(result, Err(Error::Poisoned { .. })), "{result:?}");
+        assert_eq!(parts(&given_up.memory), [] as [PathBuf; 0]);
+    }
+}
+
+#[test]
+fn what_was_being_written_goes_with_the_next_scrub_if_opening_could_not_remove_it() {
+    for mapped in MODES {
+        let (clock, path) = (clock(), Path::new("/data/keyspaces/images/0000000100000099.part"));
+        let left = GivenUp::new(&clock, mapped).memory.kill();
+        left.write_file(path, b"left").unwrap();
+        let mut kept = 0;
+        for call in 1.. {
+            let memory = left.fork();
+            let faulty = FaultyDisk::new(Arc::new(memory.clone()));
+            faulty.inject(call, Fault::Error(ErrorKind::TimedOut));
+            let builder = quiet(Store::builder("/data").disk(faulty.clone()), &clock);
+            let opened = try_open(builder, mapped);
+            let reached = faulty.calls() >= call;
+            if let Ok(store) = opened {
+                kept += parts(&memory).len();
+                // Whatever else has failed.
+                let _ = store.scrub();
+                assert_eq!(parts(&memory), [] as [PathBuf; 0], "call {call}");
+            }
+            if !reached {
+                break;
+            }
+        }
+        assert_eq!(kept, 2, "opening was not made to keep both");
     }
 }

@@ -17,7 +17,8 @@ use crate::time::Timestamp;
 /// by [`FillWriter::abort`] or by dropping it.
 ///
 /// Nothing of it can be read before the commit, and nothing of it stays without one: what lies on the
-/// disk is removed, after a crash by the next open. A value up to
+/// disk is removed; if the system refuses that, by the next upkeep, and after a crash by the next open.
+/// A value up to
 /// [`Fill::memory_limit_bytes`] is stored like any other. A longer one takes room within
 /// the keyspace's capacity while it grows, and becomes a segment of its own, so the limit should be
 /// chosen such that most values stay below.
@@ -201,9 +202,17 @@ impl Spill {
     }
 }
 
+impl Drop for Spill {
+    fn drop(&mut self) {
+        if let Some(path) = self.part.leftover() {
+            self.room.core.owner.give_up_part(self.room.seq, path.to_owned());
+        }
+    }
+}
+
 impl Room {
     fn new(core: &Arc<KeyspaceCore>, seq: u64) -> Self {
-        core.owner.note_part(seq, true);
+        core.owner.begin_part(seq);
         Self { core: Arc::clone(core), bytes: 0, seq }
     }
 
@@ -223,6 +232,6 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         self.release();
-        self.core.owner.note_part(self.seq, false);
+        self.core.owner.end_part(self.seq);
     }
 }

@@ -5,14 +5,16 @@ mod birth;
 mod drops;
 mod erasing;
 mod eviction;
+mod parts;
 mod sealing;
 mod traces;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::parts::Parts;
 use crate::bucket::Bucket;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -60,8 +62,7 @@ pub(crate) struct Owner {
     undurable_min_seq: AtomicU64,
     /// When dead records are erased.
     pub(crate) scrubbing: Scrub,
-    /// The numbers of values that are being written to files of their own.
-    parts: Mutex<BTreeSet<u64>>,
+    parts: Mutex<Parts>,
 }
 
 /// The file name and magic of an owner's manifest.

@@ -32,20 +32,9 @@ impl Owner {
     }
 
     /// True if something with a number up to this one may lie in a file that could not be taken up, or
-    /// whose leaving may not be durable, or in that of a value which is being written.
+    /// whose leaving may not be durable, or in that of a value which is, or was, being written.
     fn is_out_of_sight(&self, seq: u64) -> bool {
-        self.undurable_min_seq.load(Ordering::Acquire) <= seq
-            || self.parts.lock().first().is_some_and(|first| *first <= seq)
-    }
-
-    /// Notes that a value with this number has, or no longer has, a file of its own.
-    pub(crate) fn note_part(&self, seq: u64, is_there: bool) {
-        let mut parts = self.parts.lock();
-        if is_there {
-            parts.insert(seq)
-        } else {
-            parts.remove(&seq)
-        };
+        self.undurable_min_seq.load(Ordering::Acquire) <= seq || self.parts.lock().may_hold(seq)
     }
 
     /// No record of this owner that is on the disk has a lower number.

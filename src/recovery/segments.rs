@@ -68,7 +68,11 @@ impl Recovery<'_> {
         let mut waiting = Vec::new();
         let disk = &*self.engine.disk;
         let entries = disk.read_dir(owner.dir()).map_err(|e| Error::io("list", owner.dir(), e))?;
-        self.remove_parts(owner.dir(), &entries);
+        if owner.kind == RecordKind::Blob && !self.engine.is_read_only() {
+            for path in parts(owner.dir(), &entries) {
+                owner.give_up_part(0, path);
+            }
+        }
         let dirs = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
         for start in dirs.filter_map(|entry| Timestamp::from_compact(&entry.name)) {
             let bucket = Bucket::new(owner.dir(), owner.window, start);
@@ -136,17 +140,6 @@ impl Recovery<'_> {
         parallel::map(waiting, parallel::threads_for(bytes), |waiting| {
             load(disk, &waiting.path, false).map(|loaded| keep_open(loaded, is_kept))
         })
-    }
-
-    /// Removes values that were being written when the process stopped. One that stays is met again.
-    fn remove_parts(&self, owner_dir: &Path, entries: &[DirEntry]) {
-        if self.engine.is_read_only() {
-            return;
-        }
-        let parts = entries.iter().filter(|entry| is_part_name(&entry.name));
-        for part in parts.filter(|entry| entry.kind == EntryKind::File) {
-            let _ = self.engine.disk.remove_file(&owner_dir.join(&part.name));
-        }
     }
 
     /// Notes which segments of a bucket are to be taken up, unless it is past its deadline.
@@ -353,7 +346,10 @@ impl Recovery<'_> {
         let disk = &*self.engine.disk;
         let now = self.engine.trusted_now();
         let entries = disk.read_dir(owner_dir).map_err(|e| Error::io("list", owner_dir, e))?;
-        self.remove_parts(owner_dir, &entries);
+        for path in parts(owner_dir, &entries) {
+            // One that stays is met again by the next open.
+            let _ = disk.remove_file(&path);
+        }
         for entry in entries {
             let path = owner_dir.join(&entry.name);
             let files = disk.read_dir(&path).unwrap_or_default();
@@ -386,6 +382,13 @@ impl Recovery<'_> {
         }
         Ok(())
     }
+}
+
+/// The files of values that were being written when the process stopped.
+fn parts(owner_dir: &Path, entries: &[DirEntry]) -> impl Iterator<Item = PathBuf> {
+    let parts = entries.iter().filter(|entry| is_part_name(&entry.name));
+    let files = parts.filter(|entry| entry.kind == EntryKind::File);
+    files.map(|entry| owner_dir.join(&entry.name))
 }
 
 /// Lets go of the file, unless it is to be kept.

@@ -15,7 +15,7 @@ use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
 use crate::format::sidecar::{Listing, SidecarEntry, encoded_len};
 use crate::process::Process;
 
-/// A value under way. Dropping it removes its file, unless it has become a segment.
+/// A value under way. Its file stays when it is dropped: see [`Part::leftover`].
 #[derive(Debug)]
 pub(crate) struct Part {
     disk: Arc<dyn Disk>,
@@ -68,6 +68,12 @@ impl Part {
     /// The length of the value so far.
     pub(crate) fn value_len(&self) -> u64 {
         self.value_len
+    }
+
+    /// The file that is left of it and is to be removed: none once it is a segment, and none in a
+    /// child of the process that writes it.
+    pub(crate) fn leftover(&self) -> Option<&Path> {
+        (!self.is_segment && self.process.is_current()).then_some(&*self.path)
     }
 
     /// Adds to the value. After an error the part is of no use any more.
@@ -156,15 +162,6 @@ impl Part {
 
     fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| Error::io("sync", &self.path, e))
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.is_segment && self.process.is_current() {
-            // One that stays is removed by the next open.
-            let _ = self.disk.remove_file(&self.path);
-        }
     }
 }
 

@@ -124,11 +124,17 @@ impl StoreCore {
         Ok(())
     }
 
-    /// Erases dead records where that is due, or everywhere.
+    /// Erases dead records where that is due, or everywhere, and what is left of values that were
+    /// being written in pieces.
     fn scrub(&self, now: Timestamp, wanted: bool) -> Result<()> {
-        // Nothing written since a failure is certain, so nothing is taken for replaced.
-        self.engine.check_writable()?;
         let mut first = FirstError::default();
+        for core in self.keyspace_cores() {
+            first.note(core.owner.clear_parts());
+        }
+        // Nothing written since a failure is certain, so nothing is taken for replaced.
+        if first.note(self.engine.check_writable()).is_none() {
+            return first.into_result();
+        }
         for core in self.keyspace_cores() {
             first.note(core.scrub(now, wanted));
         }
