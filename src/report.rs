@@ -37,6 +37,22 @@ pub struct VerifyReport {
     pub records: u64,
     /// Bytes of these.
     pub bytes: u64,
-    /// Everything that is wrong.
+    /// Everything that is wrong, up to [`MAX_PROBLEMS`](VerifyReport::MAX_PROBLEMS).
     pub problems: Vec<Problem>,
+    /// What else seemed wrong and is not listed, so that a store that is rotten all over costs no more
+    /// memory than this takes.
+    pub problems_left_out: u64,
+}
+
+impl VerifyReport {
+    /// So many problems are listed at most.
+    pub const MAX_PROBLEMS: usize = 10_000;
+
+    pub(crate) fn note(&mut self, problem: Problem) {
+        if self.problems.len() < Self::MAX_PROBLEMS {
+            self.problems.push(problem);
+        } else {
+            self.problems_left_out += 1;
+        }
+    }
 }

@@ -13,7 +13,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use ebbtide::{KeyspaceOptions, LogOptions, Result, Retention, Row, Store, StoreBuilder};
+use ebbtide::{
+    KeyspaceOptions, LogOptions, Result, Retention, Row, Store, StoreBuilder, VerifyReport,
+};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use fixture::{clock, quiet, try_open, value_of};
@@ -232,6 +234,34 @@ fn an_index_that_opening_would_not_read_takes_no_memory_to_verify() {
     let (report, took) = most(|| store.verify().unwrap());
     assert_eq!(report.problems, []);
     assert!(took <= BASE, "{took} B");
+}
+
+#[test]
+fn of_a_store_that_is_rotten_all_over_only_so_many_problems_are_listed() {
+    let _turn = TURN.lock().unwrap();
+    let records = 2 * VerifyReport::MAX_PROBLEMS + 1;
+    let value = *b"sound to the end";
+    let dir = made(|dir| {
+        let store = builder(dir).open().unwrap();
+        let options = KeyspaceOptions::new(Retention::hours(16));
+        let images = store.keyspace("images", options).unwrap();
+        for key in 0..records {
+            images.insert(key.to_le_bytes(), value).unwrap();
+        }
+        store.close().unwrap();
+    });
+    let made = dir.path().join("data");
+    for path in files(&made).iter().filter(|path| path.extension().is_some_and(|e| e == "seg")) {
+        let mut bytes = fs::read(path).unwrap();
+        let ends: Vec<usize> = (value.len()..=bytes.len())
+            .filter(|end| bytes[end - value.len()..*end] == value)
+            .collect();
+        ends.into_iter().for_each(|end| bytes[end - 1] ^= 1);
+        fs::write(path, bytes).unwrap();
+    }
+    let report = builder(&made).open_read_only().unwrap().verify().unwrap();
+    assert_eq!(report.problems.len(), VerifyReport::MAX_PROBLEMS);
+    assert_eq!(report.problems_left_out, (records - VerifyReport::MAX_PROBLEMS) as u64);
 }
 
 /// Gives the last group of an index a shard with so many empty lines; all hashes fit.

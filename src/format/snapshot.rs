@@ -45,6 +45,13 @@ pub(crate) struct SnapshotPlace {
     pub(crate) sidecar_bytes: u64,
 }
 
+impl SnapshotPlace {
+    /// That of a segment which has left: nothing but its number.
+    pub(crate) fn gone(number: u64) -> Self {
+        Self { number, ..Self::default() }
+    }
+}
+
 /// Where a group of shards lies in the file, and what it has to hash to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SnapshotGroup {
@@ -283,6 +290,12 @@ mod tests {
             assert!(read(&changed).is_err(), "byte {at}");
             assert!(read(&bytes[..at]).is_err(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn of_a_segment_that_has_left_the_number_is_kept() {
+        let gone = SnapshotPlace::gone(7);
+        assert_eq!((gone.number, gone.len, gone.salt), (7, 0, 0));
     }
 
     #[test]

@@ -198,9 +198,8 @@ fn write_all(
 /// What the ordinals stand for, from the first one on.
 fn places(owner: &Owner) -> (u32, Vec<SnapshotPlace>) {
     let table = owner.table.read();
-    let gone = SnapshotPlace::default();
     let places = table.places().map(|(number, segment)| match segment {
-        None => SnapshotPlace { number, ..gone },
+        None => SnapshotPlace::gone(number),
         Some(segment) => SnapshotPlace {
             number,
             len: segment.published(),

@@ -50,6 +50,7 @@ fn tell_json(store: &Store, report: &VerifyReport, output: &mut Output) -> Resul
         "records": report.records,
         "bytes": report.bytes,
         "problems": report.problems.iter().map(problem).collect::<Vec<_>>(),
+        "problems_left_out": report.problems_left_out,
         "torn_tails": paths(&store.recovery_report().torn_tails),
     }))
 }
@@ -61,7 +62,10 @@ fn tell_text(store: &Store, report: &VerifyReport, output: &mut Output) -> Resul
     for path in &store.recovery_report().torn_tails {
         output.remark(&format!("{}: torn tail, no problem", path_text(path)))?;
     }
-    let problems = match report.problems.len() {
+    if report.problems_left_out > 0 {
+        output.remark(&format!("and {} more", report.problems_left_out))?;
+    }
+    let problems = match report.problems.len() as u64 + report.problems_left_out {
         0 => "no problems".to_owned(),
         1 => "1 problem".to_owned(),
         n => format!("{n} problems"),

@@ -52,7 +52,7 @@ impl Store {
         match core.verify_ledger() {
             Ok(ledger) => {
                 verify.report.files += ledger.files;
-                verify.report.problems.extend(ledger.problems);
+                ledger.problems.into_iter().for_each(|problem| verify.report.note(problem));
             }
             Err(e) => verify.failed(&core.engine.root.join("ledger"), &e),
         }
@@ -93,7 +93,7 @@ impl Verify<'_> {
     }
 
     fn problem(&mut self, path: &Path, offset: u64, what: &'static str) {
-        self.report.problems.push(Problem { path: path.to_owned(), offset, what });
+        self.report.note(Problem { path: path.to_owned(), offset, what });
     }
 
     /// Looks once more if something seems wrong: what was just being written, or forgotten, is not met
@@ -113,7 +113,8 @@ impl Verify<'_> {
         self.report.files += seen.files;
         self.report.records += seen.records;
         self.report.bytes += seen.bytes;
-        self.report.problems.extend(seen.problems);
+        self.report.problems_left_out += seen.problems_left_out;
+        seen.problems.into_iter().for_each(|problem| self.report.note(problem));
     }
 
     fn store(&mut self) {
