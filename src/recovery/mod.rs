@@ -3,6 +3,7 @@
 //! Nothing here trusts a byte that is not covered by a checksum, and where something that had been
 //! durable cannot be read, whatever it might have superseded or hidden is not served.
 
+mod buckets;
 mod keyspace;
 mod rebuild;
 mod segments;

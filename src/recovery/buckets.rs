@@ -1,0 +1,225 @@
+//! What lies in the directory of an owner: buckets whose segments are to be taken up, those that leave,
+//! and the files of values that were being written.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Recovery;
+use crate::bucket::Bucket;
+use crate::disk::{Access, DirEntry, Disk, EntryKind, read_full_at};
+use crate::error::{Error, Result};
+use crate::format::ledger::How;
+use crate::format::record::RecordKind;
+use crate::format::segment_header::{MAX_LEN, SegmentHeader};
+use crate::format::sidecar;
+use crate::ledger::{Counts, DropNote, LedgerBucket};
+use crate::owner::Owner;
+use crate::pseudonym::KeyRing;
+use crate::segment::load::read_header;
+use crate::segment::part::is_part_name;
+use crate::segment::sidecar::sidecar_path;
+use crate::segment::writer::{parse_segment_name, segment_name};
+use crate::time::Timestamp;
+use crate::trash::{TrashItem, trash_name};
+
+/// A segment file that is to be taken up.
+pub(super) struct Waiting {
+    pub(super) bucket: Arc<Bucket>,
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    /// A measure of the work that taking it up may be.
+    pub(super) bytes: u64,
+    /// So much of it is on the disk at most; files may have holes.
+    pub(super) allocated: u64,
+}
+
+impl Recovery<'_> {
+    /// The segments of an owner that are to be taken up, in the order of their numbers. Buckets past
+    /// their deadline are dropped unread.
+    pub(super) fn waiting(&mut self, owner: &Owner) -> Result<Vec<Waiting>> {
+        let mut waiting = Vec::new();
+        let disk = &*self.engine.disk;
+        let entries = disk.read_dir(owner.dir()).map_err(|e| Error::io("list", owner.dir(), e))?;
+        if owner.kind == RecordKind::Blob && !self.engine.is_read_only() {
+            for path in parts(owner.dir(), &entries) {
+                owner.give_up_part(0, path);
+            }
+        }
+        let dirs = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
+        for start in dirs.filter_map(|entry| Timestamp::from_compact(&entry.name)) {
+            let bucket = Bucket::new(owner.dir(), owner.window, start);
+            if owner.window.is_start(start) {
+                self.bucket(owner, bucket, &mut waiting)?;
+            } else {
+                self.report.corrupt_records.push(bucket.dir().to_owned());
+            }
+        }
+        waiting.sort_by_key(|waiting: &Waiting| waiting.number);
+        Ok(waiting)
+    }
+
+    /// Notes which segments of a bucket are to be taken up, unless it is past its deadline.
+    fn bucket(&mut self, owner: &Owner, bucket: Bucket, waiting: &mut Vec<Waiting>) -> Result<()> {
+        let disk = &*self.engine.disk;
+        let now = self.engine.trusted_now();
+        let listing = match disk.read_dir(bucket.dir()) {
+            Ok(listing) => listing,
+            // Dropped by the process that owns the store while we were looking.
+            Err(_) if self.has_left(bucket.dir()) => return Ok(()),
+            Err(e) => return Err(Error::io("list", bucket.dir(), e)),
+        };
+        let mut numbers: Vec<u64> =
+            listing.iter().filter_map(|entry| parse_segment_name(&entry.name)).collect();
+        numbers.sort_unstable();
+        let mut lens = Vec::new();
+        for number in &numbers {
+            let stated = self.stated(&bucket.dir().join(segment_name(*number)));
+            lens.push(stated.map_or((0, 0), |(_, len, allocated)| (len, allocated)));
+            if let Some((header, ..)) = stated {
+                bucket.lower_deadline(Timestamp::from_millis(header.deadline_ms));
+            }
+        }
+        let keyless = owner.kind == RecordKind::Rows && !self.read_keys(&bucket, &numbers)?;
+        if bucket.deadline() <= now || keyless {
+            return self.leave(owner, bucket);
+        }
+        let bucket = Arc::new(bucket);
+        for (number, (bytes, allocated)) in numbers.into_iter().zip(lens) {
+            let path = bucket.dir().join(segment_name(number));
+            waiting.push(Waiting { bucket: Arc::clone(&bucket), number, path, bytes, allocated });
+        }
+        owner.buckets.write().insert(bucket.start, bucket);
+        Ok(())
+    }
+
+    /// True if a file or directory that is only looked at is there no more. What the process that writes
+    /// drops or evicts leaves its place before anything in it changes, so if something is wrong with it
+    /// and it is still there, that is damage.
+    pub(super) fn has_left(&self, path: &Path) -> bool {
+        let disk = &*self.engine.disk;
+        let is_missing = |e: std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+        self.engine.is_read_only()
+            && disk.open(path, Access::Read).is_err_and(is_missing)
+            && disk.read_dir(path).is_err_and(is_missing)
+    }
+
+    /// What a segment file says of itself, its length, and how much of it takes space.
+    fn stated(&self, path: &Path) -> Option<(SegmentHeader, u64, u64)> {
+        let file = self.engine.disk.open(path, Access::Read).ok()?;
+        let len = file.len().ok()?.min(MAX_LEN);
+        Some((read_header(&*file, path).ok()?, len, file.allocated_bytes().ok()?.min(len)))
+    }
+
+    /// Reads the keys of a log bucket. Rows without a key are condemned: their subjects cannot be
+    /// told any more, and new keys would only pretend to.
+    fn read_keys(&mut self, bucket: &Bucket, numbers: &[u64]) -> Result<bool> {
+        match KeyRing::read(&*self.engine.disk, bucket.dir()) {
+            // They were being made when the process stopped: nothing was said under them.
+            Ok((_, false)) if numbers.is_empty() => Ok(false),
+            Ok((keys, _)) => {
+                bucket.set_keys(Some(keys));
+                Ok(true)
+            }
+            // What the system refuses to read, or another version wrote, is not condemned.
+            Err(e) if !e.is_not_found() && !matches!(e, Error::Corrupt { .. }) => Err(e),
+            Err(_) => {
+                if !numbers.is_empty() && !self.has_left(bucket.dir()) {
+                    self.report.corrupt_records.push(bucket.dir().to_owned());
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Drops a bucket that was found past its time, or condemned. If that fails it is tried again by
+    /// upkeep, and no tombstone is forgotten meanwhile.
+    fn leave(&mut self, owner: &Owner, bucket: Bucket) -> Result<()> {
+        if self.engine.is_read_only() {
+            return Ok(());
+        }
+        let counts = self.count_unread(bucket.dir());
+        let bucket = Arc::new(bucket);
+        // From there the drop takes it, once it is moved, even if that may not be durable.
+        owner.buckets.write().insert(bucket.start, Arc::clone(&bucket));
+        if owner.drop_bucket(&bucket, Some(counts)).is_err() {
+            owner.note_undurable(Some(0));
+            bucket.lower_deadline(self.engine.trusted_now());
+        }
+        Ok(())
+    }
+
+    /// What is in a bucket that is not taken up: the records as its sidecars say, if all do.
+    fn count_unread(&self, bucket: &Path) -> Counts {
+        let disk = &*self.engine.disk;
+        let listing = disk.read_dir(bucket).unwrap_or_default();
+        let mut counts = Counts { records: Some(0), bytes: Some(0) };
+        for entry in listing.iter().filter(|entry| parse_segment_name(&entry.name).is_some()) {
+            let path = bucket.join(&entry.name);
+            let records = sidecar_count(disk, &path);
+            let bytes = disk.open(&path, Access::Read).and_then(|file| file.allocated_bytes());
+            counts.records =
+                counts.records.zip(records).map(|(sum, more)| sum.saturating_add(more));
+            counts.bytes = counts.bytes.zip(bytes.ok()).map(|(sum, more)| sum.saturating_add(more));
+        }
+        counts
+    }
+
+    /// Moves the buckets of an owner without a manifest to the trash once the deadlines that their
+    /// segments state have passed.
+    pub(super) fn drop_orphans(&mut self, owner_dir: &Path) -> Result<()> {
+        let Ok(side) = self.engine.write_side() else { return Ok(()) };
+        let disk = &*self.engine.disk;
+        let now = self.engine.trusted_now();
+        let entries = disk.read_dir(owner_dir).map_err(|e| Error::io("list", owner_dir, e))?;
+        for path in parts(owner_dir, &entries) {
+            // One that stays is met again by the next open.
+            let _ = disk.remove_file(&path);
+        }
+        for entry in entries {
+            let path = owner_dir.join(&entry.name);
+            let files = disk.read_dir(&path).unwrap_or_default();
+            let segments = files.iter().filter(|file| parse_segment_name(&file.name).is_some());
+            let stated = segments.filter_map(|file| self.stated(&path.join(&file.name)));
+            let stated: Vec<SegmentHeader> = stated.map(|(header, ..)| header).collect();
+            let first = stated.iter().min_by_key(|header| header.deadline_ms);
+            if let Some(header) = first.filter(|header| header.deadline_ms <= now.as_millis()) {
+                let instance = self.engine.next_number();
+                let owner_id = header.owner_id;
+                let to = side.trash.dir().join(trash_name(owner_id, &entry.name, instance));
+                let counts = self.count_unread(&path);
+                side.trash.take_in(&path, &to)?;
+                self.engine.sync_dir(owner_dir)?;
+                self.engine.sync_dir(side.trash.dir())?;
+                let segments = Vec::new();
+                let scrubbed_through = 0;
+                let item = TrashItem { path: to, owner_id, bytes: 0, segments, scrubbed_through };
+                side.trash.push(item);
+                let bucket = LedgerBucket {
+                    owner_id,
+                    start: Timestamp::from_millis(header.bucket_start_ms),
+                    kind: Some(header.kind),
+                    deadline: Timestamp::from_millis(header.deadline_ms),
+                };
+                let how = How::Witnessed;
+                let note = DropNote { bucket, how, instance, counts, unsynced: Vec::new() };
+                side.ledger.bucket_dropped(now, note);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files of values that were being written when the process stopped.
+fn parts(owner_dir: &Path, entries: &[DirEntry]) -> impl Iterator<Item = PathBuf> {
+    let parts = entries.iter().filter(|entry| is_part_name(&entry.name));
+    let files = parts.filter(|entry| entry.kind == EntryKind::File);
+    files.map(|entry| owner_dir.join(&entry.name))
+}
+
+/// How many records the sidecar of a segment says there are.
+fn sidecar_count(disk: &dyn Disk, segment: &Path) -> Option<u64> {
+    let file = disk.open(&sidecar_path(segment), Access::Read).ok()?;
+    let mut bytes = [0; sidecar::HEADER_LEN];
+    read_full_at(&*file, &mut bytes, 0).ok()?;
+    sidecar::decode_header(&bytes).ok().map(|header| header.count)
+}
