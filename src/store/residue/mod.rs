@@ -130,7 +130,7 @@ impl ResidueKind {
                 "the keys of the bucket's pseudonyms; overwritten before it goes"
             }
             Self::Part => {
-                "a value that is being streamed in; what a process that stopped left of one goes at the next open for writing"
+                "a value that is being streamed in; one that was given up goes at the next upkeep, what a process that stopped left of one at the next open for writing"
             }
             Self::TombstoneLog => {
                 "hashes of what was invalidated; needed as long as there is anything it may hide"
