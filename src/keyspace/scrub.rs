@@ -69,8 +69,10 @@ impl KeyspaceCore {
     ) -> Result<bool> {
         let highest = floors.all.max(floors.highest_tag);
         let to_sweep = floors.raises > segment.swept() && highest >= segment.min_seq();
+        // In this order: what is written meanwhile must not stand in for what has died.
+        let accounted_for = segment.scrubbed() + segment.live();
         let records = segment.records();
-        if !to_sweep && records <= segment.scrubbed() + segment.live() {
+        if !to_sweep && records <= accounted_for {
             return Ok(true);
         }
         let listing = self.listing(segment)?;

@@ -17,6 +17,7 @@ scenarios! {
     scrub_and_sealing: 40,
     scrub_and_streams: 40,
     scrub_and_successors: 40,
+    scrub_and_new_keys,
     scrub_and_drop: 40,
     scrub_and_eviction: 40,
     scrub_and_close: 40,
@@ -74,6 +75,21 @@ fn scrub_and_get(mapped: bool) {
                 }
             });
         }
+    });
+    world.settle_erased();
+}
+
+/// As many live as there are, but for a moment: one has died before, and another is written.
+fn scrub_and_new_keys(mapped: bool) {
+    let world = World::new(mapped, 2, options());
+    let _: Outcome = world.write(0).unwrap();
+    world.sync().unwrap();
+    world.invalidate(0).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| world.scrub().unwrap());
+        scope.spawn(|| {
+            let _: Outcome = world.write(1).unwrap();
+        });
     });
     world.settle_erased();
 }
