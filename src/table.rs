@@ -38,12 +38,13 @@ impl SharedTable {
         })
     }
 
-    /// Takes out the segments that match.
+    /// Takes out the segments that match, which are told before.
     pub(crate) fn remove_if(&self, gone: impl Fn(&Segment) -> bool) -> Vec<Arc<Segment>> {
         self.copies.write(|table| {
             let mut removed = Vec::new();
             for (_, place) in &mut table.segments {
                 if place.as_ref().is_some_and(|segment| gone(segment)) {
+                    place.iter().for_each(|segment| segment.leave());
                     removed.extend(place.take().as_deref().cloned());
                 }
             }

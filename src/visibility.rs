@@ -19,6 +19,8 @@ pub(crate) enum Hidden {
     Expiry,
     /// Its key or one of its tags was softly invalidated, and nothing else hides it.
     Stale,
+    /// Its segment has left since it was found: what hid it may be forgotten.
+    Left,
 }
 
 /// What the rule looks at. The caller has found it to be the winner of its key.
@@ -36,8 +38,20 @@ pub(crate) struct Candidate<'a> {
 
 impl Candidate<'_> {
     /// Visible is what lies above every floor that applies, before its deadline. `now` is the
-    /// time by which a record of this sequence number is judged.
-    pub(crate) fn check(&self, floors: &Floors, now: Timestamp) -> Result<(), Hidden> {
+    /// time by which a record of this sequence number is judged. `has_left` says whether its segment
+    /// has left: asked last, since floors are forgotten after that.
+    pub(crate) fn check(
+        &self,
+        floors: &Floors,
+        now: Timestamp,
+        has_left: impl FnOnce() -> bool,
+    ) -> Result<(), Hidden> {
+        let judged = self.judge(floors, now);
+        let may_be_read = matches!(judged, Ok(()) | Err(Hidden::Stale));
+        if may_be_read && has_left() { Err(Hidden::Left) } else { judged }
+    }
+
+    fn judge(&self, floors: &Floors, now: Timestamp) -> Result<(), Hidden> {
         if now >= self.deadline {
             return Err(Hidden::Deadline);
         }
@@ -80,17 +94,20 @@ mod tests {
             expires_at,
         };
         let floors = Floors::default();
-        assert_eq!(candidate(None).check(&floors, now), Ok(()));
+        let stays = || false;
+        assert_eq!(candidate(None).check(&floors, now, stays), Ok(()));
+        assert_eq!(candidate(None).check(&floors, now, || true), Err(Hidden::Left));
         floors.raise_soft(TombstoneScope::Tags, &[tag], Floor { seq: 5, at_ms: 0 });
-        assert_eq!(candidate(None).check(&floors, now), Err(Hidden::Stale));
-        assert_eq!(candidate(Some(now)).check(&floors, now), Err(Hidden::Expiry));
+        assert_eq!(candidate(None).check(&floors, now, stays), Err(Hidden::Stale));
+        assert_eq!(candidate(None).check(&floors, now, || true), Err(Hidden::Left));
+        assert_eq!(candidate(Some(now)).check(&floors, now, stays), Err(Hidden::Expiry));
         let deadline = Timestamp::from_millis(20);
-        assert_eq!(candidate(None).check(&floors, deadline), Err(Hidden::Deadline));
+        assert_eq!(candidate(None).check(&floors, deadline, stays), Err(Hidden::Deadline));
         floors.raise(TombstoneScope::Tags, &[tag], Floor { seq: 6, at_ms: 0 });
-        assert_eq!(candidate(None).check(&floors, now), Err(Hidden::Tag));
+        assert_eq!(candidate(None).check(&floors, now, stays), Err(Hidden::Tag));
         floors.raise(TombstoneScope::Keys, &[key], Floor { seq: 7, at_ms: 0 });
-        assert_eq!(candidate(None).check(&floors, now), Err(Hidden::Key));
+        assert_eq!(candidate(None).check(&floors, now, stays), Err(Hidden::Key));
         let found = Candidate { key_floor_is_known: true, ..candidate(None) };
-        assert_eq!(found.check(&floors, now), Err(Hidden::Tag));
+        assert_eq!(found.check(&floors, now, stays), Err(Hidden::Tag));
     }
 }

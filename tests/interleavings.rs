@@ -14,6 +14,8 @@ mod erasing;
 mod fixture;
 #[path = "interleavings/flights.rs"]
 mod flights;
+#[path = "interleavings/leaving.rs"]
+mod leaving;
 #[path = "common/promises.rs"]
 mod promises;
 #[path = "interleavings/rows.rs"]

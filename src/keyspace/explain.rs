@@ -191,7 +191,11 @@ impl KeyspaceCore {
                 Ok(view) if view.key() != key => break,
                 Ok(view) => {
                     let hidden = self.judge(&view, &segment).err();
-                    return Ok(self.explain_record(&view, segment.deadline(), hidden));
+                    if let Some(explanation) =
+                        self.explain_record(&view, segment.deadline(), hidden)
+                    {
+                        return Ok(explanation);
+                    }
                 }
                 Err(damage) if self.still_named(fingerprint, location) => {
                     let explanation = explain_damage(damage)?;
@@ -208,7 +212,7 @@ impl KeyspaceCore {
         view: &RecordView,
         deadline: Timestamp,
         hidden: Option<Hidden>,
-    ) -> Explanation {
+    ) -> Option<Explanation> {
         let (seq, tags) = (view.head.seq, view.tags());
         let expires_at = view.prefix.expires_at_ms.map(Timestamp::from_millis);
         let found = Explanation {
@@ -224,6 +228,7 @@ impl KeyspaceCore {
         };
         let explanation = match hidden {
             None => found,
+            Some(Hidden::Left) => return None,
             Some(Hidden::Deadline) => found.because_of(Reason::Deadline, None),
             Some(Hidden::Expiry) => found.because_of(Reason::Expiry, None),
             Some(Hidden::All) => found.because_of(Reason::All, Some(self.floors.floor_of_all())),
@@ -244,7 +249,7 @@ impl KeyspaceCore {
                 }
             },
         };
-        explanation.denied(self.denied_until(view.head.hash, tags))
+        Some(explanation.denied(self.denied_until(view.head.hash, tags)))
     }
 
     /// Nothing names a record of the key: it was invalidated, or what scrubbing left of it is still

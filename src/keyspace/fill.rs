@@ -18,7 +18,8 @@ use crate::time::Timestamp;
 pub enum Outcome {
     /// The value is there.
     Stored,
-    /// An invalidation or a newer insert came in between: the value is not there, and will not be.
+    /// An invalidation or a newer insert came in between: the value is not there, and will not be,
+    /// unless what came in between fails, or a stop of the process or the power overtakes it.
     Superseded,
 }
 

@@ -155,13 +155,15 @@ impl KeyspaceCore {
             match read(&segment, offset) {
                 Ok(view) if view.key() != key => return Ok(None),
                 Ok(view) => {
-                    let is_stale = match self.judge(&view, &segment) {
-                        Ok(()) => false,
-                        Err(Hidden::Stale) => true,
-                        Err(_) => return Ok(None),
-                    };
-                    let deadline = segment.deadline();
-                    return Ok(Some(FoundRecord { view, deadline, is_stale }));
+                    let judged = self.judge(&view, &segment);
+                    if matches!(judged, Ok(()) | Err(Hidden::Stale)) {
+                        let (deadline, is_stale) = (segment.deadline(), judged.is_err());
+                        return Ok(Some(FoundRecord { view, deadline, is_stale }));
+                    }
+                    // What has left may have been replaced before.
+                    if judged != Err(Hidden::Left) {
+                        return Ok(None);
+                    }
                 }
                 Err(damage) => {
                     if self.still_named(fingerprint, location) {
@@ -188,7 +190,7 @@ impl KeyspaceCore {
         };
         let now = self.owner.engine.hiding_now(view.head.seq);
         self.owner.engine.host.note_read(now);
-        candidate.check(&self.floors, now)
+        candidate.check(&self.floors, now, || segment.has_left())
     }
 
     /// A slot is gone once its key was invalidated, so its floor need not be asked, except where

@@ -160,7 +160,7 @@ impl LogCore {
         let Some(block) = self.block(id.segment(), id.offset())? else { return Ok(None) };
         let Some(entry) = block.entries.get(id.row() as usize) else { return Ok(None) };
         let row = self.row(&block, entry, id)?;
-        Ok(row.filter(|row| self.judge(row, block.seq).is_ok()))
+        Ok(row.filter(|row| self.judge(row, block.seq, &block.segment).is_ok()))
     }
 
     /// Reads a block's directory; `None` if it is gone or damaged.
@@ -205,7 +205,7 @@ impl LogCore {
     }
 
     /// The one rule, asked about a row of a block with this number.
-    fn judge(&self, row: &LogRow, seq: u64) -> Result<(), Hidden> {
+    fn judge(&self, row: &LogRow, seq: u64, segment: &Segment) -> Result<(), Hidden> {
         if !row.tags().is_empty() {
             self.take_over_tombstones();
         }
@@ -217,7 +217,8 @@ impl LogCore {
             deadline: row.gone_at(),
             expires_at: None,
         };
-        candidate.check(&self.floors, self.owner.engine.hiding_now(seq))
+        let now = self.owner.engine.hiding_now(seq);
+        candidate.check(&self.floors, now, || segment.has_left())
     }
 
     fn miss<T>(&self, damage: Damage, segment: &Segment, offset: u64) -> Result<Option<T>> {

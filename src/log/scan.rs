@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::{LogCore, LogRow, RowId};
 use crate::error::Result;
 use crate::format::sidecar::unpack_times;
+use crate::segment::Segment;
 use crate::time::Timestamp;
 
 /// Iterates over rows in time order. See [`Log::scan`](super::Log::scan).
@@ -27,6 +28,7 @@ pub struct Scan {
 struct Pending {
     row: LogRow,
     seq: u64,
+    segment: Arc<Segment>,
 }
 
 impl Pending {
@@ -102,7 +104,8 @@ impl Scan {
             }
             let id = RowId::new(number, offset, at as u32);
             if let Some(row) = self.core.row(&block, entry, id)? {
-                self.rows.push(Reverse(Pending { row, seq: block.seq }));
+                let segment = Arc::clone(&block.segment);
+                self.rows.push(Reverse(Pending { row, seq: block.seq, segment }));
             }
         }
         Ok(())
@@ -117,9 +120,9 @@ impl Iterator for Scan {
             if let Err(error) = self.open_blocks() {
                 return Some(Err(error));
             }
-            let Reverse(Pending { row, seq }) = self.rows.pop()?;
+            let Reverse(Pending { row, seq, segment }) = self.rows.pop()?;
             // Judged at the moment of yielding: much may have happened since it was read.
-            if self.core.judge(&row, seq).is_ok() {
+            if self.core.judge(&row, seq, &segment).is_ok() {
                 return Some(Ok(row));
             }
         }

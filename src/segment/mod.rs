@@ -84,7 +84,7 @@ pub(crate) struct Segment {
     sync_turn: Mutex<SyncTurn>,
     sync_done: Condvar,
     sync_callers: Gathering,
-    retired: AtomicBool,
+    has_left: AtomicBool,
     deadline_ms: AtomicU64,
     min_seq: AtomicU64,
     max_seq: AtomicU64,
@@ -172,7 +172,7 @@ impl Segment {
             sync_turn: Mutex::default(),
             sync_done: Condvar::new(),
             sync_callers: Gathering::default(),
-            retired: AtomicBool::new(false),
+            has_left: AtomicBool::new(false),
             deadline_ms: AtomicU64::new(header.deadline_ms),
             min_seq: AtomicU64::new(extent.min_seq),
             max_seq: AtomicU64::new(extent.max_seq),
@@ -303,9 +303,19 @@ impl Segment {
         own.next_multiple_of(4096).saturating_sub(self.punched())
     }
 
-    /// Lets go of the file: for a segment that has left its bucket. Slices handed out stay valid.
+    /// Notes that it is about to leave its owner's table.
+    pub(crate) fn leave(&self) {
+        self.has_left.store(true, Ordering::Release);
+    }
+
+    /// True if it has left, or is about to. What hid a record is forgotten only after that, so whoever
+    /// has found nothing that hides one asks this afterwards.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Acquire)
+    }
+
+    /// Lets go of the file: for a segment that has left. Slices handed out stay valid.
     pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
         self.host.descriptors.forget(self.number());
         self.file.write().take();
         self.gate.shut();
@@ -357,7 +367,7 @@ impl Segment {
         }
         let file = match self.file() {
             // It left its bucket while this sync was on its way: nothing is to be kept any more.
-            Err(e) if e.is_not_found() && self.retired.load(Ordering::Acquire) => return Ok(()),
+            Err(e) if e.is_not_found() && self.has_left() => return Ok(()),
             file => file?,
         };
         turn.is_taken = true;
@@ -389,7 +399,7 @@ impl Segment {
             return Ok(Arc::clone(file));
         }
         let file = self.host.descriptors.get(self.number(), &self.path);
-        if self.retired.load(Ordering::Acquire) {
+        if self.has_left() {
             // An open descriptor would keep the space of a file that is gone.
             self.host.descriptors.forget(self.number());
         }

@@ -413,7 +413,7 @@ impl World {
         let (key, promised) = (name(key), promised.of(key));
         assert!(seq > floor, "{key}, {seq}: was invalidated: {promised:?}");
         assert!(seq >= promised.newest, "{key}, {seq}: older than what was seen: {promised:?}");
-        assert!(!superseded, "{key}, {seq}: had been superseded");
+        assert!(!superseded || promised.may_go, "{key}, {seq}: had been superseded");
     }
 
     /// Notes what a power cut now would find, and what has been promised by now.
