@@ -155,14 +155,16 @@ impl KeyspaceCore {
             match read(&segment, offset) {
                 Ok(view) if view.key() != key => return Ok(None),
                 Ok(view) => {
-                    let judged = self.judge(&view, &segment);
-                    if matches!(judged, Ok(()) | Err(Hidden::Stale)) {
-                        let (deadline, is_stale) = (segment.deadline(), judged.is_err());
+                    let is_stale = match self.judge(&view, &segment) {
+                        Ok(()) => Some(false),
+                        Err(Hidden::Stale) => Some(true),
+                        // It may have been replaced before.
+                        Err(Hidden::Left) => None,
+                        Err(_) => return Ok(None),
+                    };
+                    if let Some(is_stale) = is_stale {
+                        let deadline = segment.deadline();
                         return Ok(Some(FoundRecord { view, deadline, is_stale }));
-                    }
-                    // What has left may have been replaced before.
-                    if judged != Err(Hidden::Left) {
-                        return Ok(None);
                     }
                 }
                 Err(damage) => {

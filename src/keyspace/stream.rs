@@ -18,8 +18,7 @@ use crate::time::Timestamp;
 ///
 /// Nothing of it can be read before the commit, and nothing of it stays without one: what lies on the
 /// disk is removed; if the system refuses that, by the next upkeep, and after a crash by the next open.
-/// A value up to
-/// [`Fill::memory_limit_bytes`] is stored like any other. A longer one takes room within
+/// A value up to [`Fill::memory_limit_bytes`] is stored like any other. A longer one takes room within
 /// the keyspace's capacity while it grows, and becomes a segment of its own, so the limit should be
 /// chosen such that most values stay below.
 ///
@@ -50,8 +49,8 @@ pub struct FillWriter {
     failed: Option<String>,
 }
 
-/// What of a value has outgrown the memory, and the room it takes. Dropping it removes the file, and
-/// only then gives the room back.
+/// What of a value has outgrown the memory, and the room it takes. Dropping it gives the file up, and
+/// only then the room.
 #[derive(Debug)]
 pub(super) struct Spill {
     part: Part,

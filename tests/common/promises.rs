@@ -56,6 +56,8 @@ struct Promises {
     tags: BTreeMap<u64, &'static str>,
     /// Nothing that carries a tag is seen up to this number.
     tag_floors: BTreeMap<&'static str, u64>,
+    /// The store has been opened again since.
+    is_reopened: bool,
     /// Keys that may be denied by now, and those that are for certain.
     may_be_denied: BTreeSet<u64>,
     denied: BTreeSet<u64>,
@@ -409,11 +411,13 @@ impl World {
 
     fn judge_seq(&self, key: u64, seq: u64, promised: &Promises) {
         let floor = promised.floor(key, seq);
-        let superseded = promised.superseded.contains(&seq);
+        // What has only superseded it for a while is not there after a stop.
+        let may_be_back = promised.is_reopened && promised.of(key).may_go;
+        let superseded = promised.superseded.contains(&seq) && !may_be_back;
         let (key, promised) = (name(key), promised.of(key));
         assert!(seq > floor, "{key}, {seq}: was invalidated: {promised:?}");
         assert!(seq >= promised.newest, "{key}, {seq}: older than what was seen: {promised:?}");
-        assert!(!superseded || promised.may_go, "{key}, {seq}: had been superseded");
+        assert!(!superseded, "{key}, {seq}: had been superseded");
     }
 
     /// Notes what a power cut now would find, and what has been promised by now.
@@ -523,6 +527,7 @@ impl World {
         assert!(frozen == files_of(&self.disk), "a file changed after the store was closed");
         let disk = self.disk.clone();
         (self.store, self.images) = self.open(&disk);
+        self.promises().is_reopened = true;
         self.settle();
     }
 
@@ -556,7 +561,7 @@ impl World {
             let value = images.get(name(key)).unwrap();
             if let Some(value) = &value {
                 // An older version that was not hidden may be back, but none below a durable one.
-                let mut durable = promised.clone();
+                let mut durable = Promises { is_reopened: true, ..promised.clone() };
                 let newest = promise.durable;
                 durable.keys.insert(key, Promise { newest, ..promise });
                 self.judge(key, value.stat(), self.clock.wall(), &durable);

@@ -59,11 +59,11 @@ fn tell_text(store: &Store, report: &VerifyReport, output: &mut Output) -> Resul
     for problem in &report.problems {
         output.line(&problem_line(&problem.path, problem.offset, problem.what))?;
     }
-    for path in &store.recovery_report().torn_tails {
-        output.remark(&format!("{}: torn tail, no problem", path_text(path)))?;
-    }
     if report.problems_left_out > 0 {
         output.remark(&format!("and {} more", report.problems_left_out))?;
+    }
+    for path in &store.recovery_report().torn_tails {
+        output.remark(&format!("{}: torn tail, no problem", path_text(path)))?;
     }
     let problems = match report.problems.len() as u64 + report.problems_left_out {
         0 => "no problems".to_owned(),

@@ -99,17 +99,34 @@ impl Verify<'_> {
     /// Looks once more if something seems wrong: what was just being written, or forgotten, is not met
     /// again.
     fn twice(&mut self, look: impl Fn(&mut Self)) {
-        let before = std::mem::take(&mut self.report);
-        look(self);
-        let mut seen = std::mem::replace(&mut self.report, before);
+        let mut seen = self.apart(&look);
         if !seen.problems.is_empty() {
-            let before = std::mem::take(&mut self.report);
-            look(self);
-            let again = std::mem::replace(&mut self.report, before);
+            let again = self.apart(&look);
+            seen.problems_left_out = seen.problems_left_out.min(again.problems_left_out);
             let place = |problem: &Problem| (problem.path.clone(), problem.offset, problem.what);
             let again: HashSet<_> = again.problems.iter().map(place).collect();
             seen.problems.retain(|problem| again.contains(&place(problem)));
         }
+        self.take_over(seen);
+    }
+
+    /// Looks, and forgets what seems wrong with what has left by then.
+    fn unless_left(&mut self, look: impl Fn(&mut Self), has_left: impl Fn(&Self) -> bool) {
+        let mut seen = self.apart(&look);
+        if has_left(self) {
+            (seen.problems, seen.problems_left_out) = (Vec::new(), 0);
+        }
+        self.take_over(seen);
+    }
+
+    /// Looks, and gives what was seen instead of adding it.
+    fn apart(&mut self, look: &impl Fn(&mut Self)) -> VerifyReport {
+        let before = std::mem::take(&mut self.report);
+        look(self);
+        std::mem::replace(&mut self.report, before)
+    }
+
+    fn take_over(&mut self, seen: VerifyReport) {
         self.report.files += seen.files;
         self.report.records += seen.records;
         self.report.bytes += seen.bytes;

@@ -26,19 +26,21 @@ impl Verify<'_> {
             let buckets: Vec<_> = owner.buckets.read().values().cloned().collect();
             for bucket in buckets {
                 let path = bucket.dir().join(KEYS_FILE);
-                self.twin(&path, keys::MAGIC);
-                if !owner.buckets.read().contains_key(&bucket.start) || self.has_left(&path) {
-                    self.report.problems.retain(|problem| problem.path != path);
-                }
+                self.unless_left(
+                    |verify| verify.twin(&path, keys::MAGIC),
+                    |verify| {
+                        let is_there = owner.buckets.read().contains_key(&bucket.start);
+                        !is_there || verify.has_left(&path)
+                    },
+                );
             }
         }
         for segment in owner.segments() {
-            self.segment(owner, &segment);
-            // A bucket may have left while it was walked.
-            if owner.segment(segment.number()).is_none() || self.has_left(segment.path()) {
-                let left = [segment.path(), &sidecar_path(segment.path())];
-                self.report.problems.retain(|problem| !left.contains(&problem.path.as_path()));
-            }
+            // A bucket may leave while it is walked.
+            self.unless_left(
+                |verify| verify.segment(owner, &segment),
+                |verify| segment.has_left() || verify.has_left(segment.path()),
+            );
         }
     }
 
