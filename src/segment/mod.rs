@@ -13,6 +13,7 @@ mod reader;
 pub(crate) mod scan;
 pub(crate) mod sidecar;
 mod touched;
+mod turn;
 mod unused;
 mod verified;
 pub(crate) mod walker;
@@ -20,7 +21,6 @@ pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::disk::{Descriptors, DiskFile};
 use crate::error::{Error, Result};
@@ -28,9 +28,8 @@ use crate::format::checksum::Seed;
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
 use crate::format::sidecar::encoded_len;
 use crate::map::Map;
-use crate::planted::{Bug, is_planted};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Callers, Condvar, Gathering, Mutex, MutexGuard, RwLock};
+use crate::sync::{Mutex, RwLock};
 use crate::time::Timestamp;
 
 use erase::Waiting;
@@ -38,6 +37,7 @@ use gate::Gate;
 pub(crate) use gate::Lease;
 pub(crate) use reader::{Damage, RecordView};
 use touched::Touched;
+use turn::Turn;
 use verified::Verified;
 
 /// How exactly it is known when something was read last.
@@ -81,9 +81,7 @@ pub(crate) struct Segment {
     gate: Gate,
     published: AtomicU64,
     durable: AtomicU64,
-    sync_turn: Mutex<SyncTurn>,
-    sync_done: Condvar,
-    sync_callers: Gathering,
+    turn: Turn,
     has_left: AtomicBool,
     deadline_ms: AtomicU64,
     min_seq: AtomicU64,
@@ -108,14 +106,6 @@ pub(crate) struct Segment {
     reserved: AtomicU64,
     verified: Verified,
     touched: Touched,
-}
-
-/// Who syncs a segment, and for how many.
-#[derive(Debug, Default)]
-struct SyncTurn {
-    is_taken: bool,
-    has_failed: bool,
-    callers: Callers,
 }
 
 /// What is known of a segment when it is opened.
@@ -169,9 +159,7 @@ impl Segment {
             gate: Gate::new(map, Arc::clone(&host.lease)),
             published: AtomicU64::new(extent.published),
             durable: AtomicU64::new(extent.durable),
-            sync_turn: Mutex::default(),
-            sync_done: Condvar::new(),
-            sync_callers: Gathering::default(),
+            turn: Turn::default(),
             has_left: AtomicBool::new(false),
             deadline_ms: AtomicU64::new(header.deadline_ms),
             min_seq: AtomicU64::new(extent.min_seq),
@@ -336,63 +324,6 @@ impl Segment {
         self.gate.map().is_some()
     }
 
-    /// Makes everything published so far durable. One thread syncs for all that wait; those whose
-    /// bytes it has covered go on at once, and do not queue behind the next sync.
-    ///
-    /// # Errors
-    ///
-    /// The system's, once; after that every call fails, since a second `fdatasync` may succeed
-    /// without having written anything.
-    pub(crate) fn sync(&self) -> Result<()> {
-        let wanted = self.published();
-        let mut turn = self.sync_turn.lock();
-        self.sync_callers.join(&mut turn.callers);
-        let synced = self.sync_in_turn(&mut turn, wanted);
-        turn.callers.leave();
-        synced
-    }
-
-    fn sync_in_turn(&self, turn: &mut MutexGuard<'_, SyncTurn>, wanted: u64) -> Result<()> {
-        loop {
-            if turn.has_failed {
-                return Err(Error::Poisoned { reason: format!("sync of {}", self.path.display()) });
-            }
-            if self.durable() >= wanted {
-                return Ok(());
-            }
-            if !turn.is_taken {
-                break;
-            }
-            self.sync_done.wait(turn);
-        }
-        let file = match self.file() {
-            // It left its bucket while this sync was on its way: nothing is to be kept any more.
-            Err(e) if e.is_not_found() && self.has_left() => return Ok(()),
-            file => file?,
-        };
-        turn.is_taken = true;
-        self.sync_callers.wait(turn, |turn| &turn.callers);
-        let begun = Instant::now();
-        let synced = MutexGuard::unlocked(turn, || {
-            let target = self.published();
-            sync_file(&*file).map(|()| self.raise_durable(target))
-        });
-        turn.is_taken = false;
-        turn.has_failed = synced.is_err();
-        turn.callers.note_sync(begun);
-        self.sync_done.notify_all();
-        synced.map_err(|e| Error::io("sync", &self.path, e))
-    }
-
-    fn raise_durable(&self, target: u64) {
-        debug_assert!(target <= self.published(), "durable beyond published");
-        if let Some(map) = self.gate.map() {
-            map.raise_durable_len(target as usize);
-            self.gate.renew();
-        }
-        self.durable.fetch_max(target, Ordering::AcqRel);
-    }
-
     /// The open file: the one being written, or one from the descriptor cache.
     fn file(&self) -> Result<Arc<dyn DiskFile>> {
         if let Some(file) = &*self.file.read() {
@@ -405,15 +336,6 @@ impl Segment {
         }
         file.map_err(|e| Error::io("open", &self.path, e))
     }
-}
-
-/// Syncs once: what a second attempt says would not be true.
-fn sync_file(file: &dyn DiskFile) -> std::io::Result<()> {
-    if is_planted(Bug::AcknowledgedUnsynced) {
-        return Ok(());
-    }
-    let synced = file.sync_data();
-    if is_planted(Bug::SyncRetried) { synced.or_else(|_| file.sync_data()) } else { synced }
 }
 
 fn map(file: &Arc<dyn DiskFile>, len: u64, durable: u64) -> Option<Arc<Map>> {
