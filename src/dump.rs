@@ -113,7 +113,7 @@ impl SegmentDump {
             len_bytes,
             rows: header.kind == RecordKind::Rows,
         };
-        let walker = Walker::new(FileSource(Arc::clone(&file)), header.seed(), len_bytes);
+        let walker = Walker::new(FileSource(Arc::clone(&file)), &header.seed(), len_bytes);
         Ok(Self { info, path: path.to_owned(), file, walker: Some(walker) })
     }
 

@@ -7,25 +7,26 @@ use crate::planted::{Bug, is_planted};
 /// Up to here an offset and what it is the offset of are checked in one go.
 const JOINED_LEN: usize = 128;
 
-/// What a checksum is bound to: a file's random salt and its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seed(u32);
+/// What a checksum is bound to: a file's random salt and its number. A hasher that has read them, so
+/// that the processor is asked once what it can do, and not at every checksum.
+#[derive(Debug, Clone)]
+pub(crate) struct Seed(Hasher);
 
 impl Seed {
     /// The seed of a file.
     pub(crate) fn of_file(salt: u64, number: u64) -> Self {
         let mut hasher = Hasher::new();
         if is_planted(Bug::ChecksumUnsalted) {
-            return Self(hasher.finalize());
+            return Self(hasher);
         }
         hasher.update(&salt.to_le_bytes());
         hasher.update(&number.to_le_bytes());
-        Self(hasher.finalize())
+        Self(hasher)
     }
 
     /// The checksum of bytes at an offset of that file.
-    pub(crate) fn checksum(self, offset: u64, parts: &[&[u8]]) -> u32 {
-        let mut hasher = Hasher::new_with_initial(self.0);
+    pub(crate) fn checksum(&self, offset: u64, parts: &[&[u8]]) -> u32 {
+        let mut hasher = self.0.clone();
         // Headers and keys are short: one call for what is copied together is quicker than two.
         let mut joined = [0; JOINED_LEN];
         let (place, rest) = joined.split_at_mut(8);

@@ -86,7 +86,7 @@ impl SegmentHeader {
             deadline_ms: body.try_get_u64_le()?,
             capacity: body.try_get_u64_le()?,
         };
-        if let Some(lowered) = decode_cap(header.seed(), cap)? {
+        if let Some(lowered) = decode_cap(&header.seed(), cap)? {
             header.deadline_ms = header.deadline_ms.min(lowered);
         }
         Ok(header)
@@ -115,7 +115,7 @@ impl SegmentHeader {
 
 /// A slot that is neither blank nor readable may have held an earlier deadline, so the one in the
 /// header does not count either.
-fn decode_cap(seed: Seed, mut bytes: &[u8]) -> Parsed<Option<u64>> {
+fn decode_cap(seed: &Seed, mut bytes: &[u8]) -> Parsed<Option<u64>> {
     let stored = bytes.try_get_u32_le()?;
     take(&mut bytes, 4)?;
     let deadline: [u8; 8] = take_array(&mut bytes)?;

@@ -8,7 +8,7 @@ use crate::hash::value_hash;
 /// One record at the start of the input: what is read of it is what it was written from.
 pub fn record(input: &[u8]) {
     let Some((control, bytes)) = input.split_first() else { return };
-    let seed = Seed::of_file(1, 2);
+    let seed = &Seed::of_file(1, 2);
     let mut bytes = bytes.to_vec();
     if control & AS_IT_IS == 0 {
         repair_record(&mut bytes, 0, seed, control & BODIES_AS_THEY_ARE == 0);
@@ -44,7 +44,7 @@ pub fn record(input: &[u8]) {
 pub(super) fn repair_record(
     bytes: &mut [u8],
     at: usize,
-    seed: Seed,
+    seed: &Seed,
     bodies: bool,
 ) -> Option<RecordHead> {
     let offset = at as u64;

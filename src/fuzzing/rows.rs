@@ -10,7 +10,7 @@ pub fn rows(input: &[u8]) {
     let Some((control, bytes)) = input.split_first() else { return };
     let Some((len, bytes)) = bytes.split_first_chunk::<2>() else { return };
     let (directory, value) = bytes.split_at(usize::from(u16::from_le_bytes(*len)).min(bytes.len()));
-    let (seed, offset) = (Seed::of_file(1, 2), HEADER_LEN);
+    let (seed, offset) = (&Seed::of_file(1, 2), HEADER_LEN);
     let mut directory = directory.to_vec();
     if control & AS_IT_IS == 0 {
         let count = (directory.len().saturating_sub(8) / 20) as u32;
@@ -31,7 +31,7 @@ pub fn rows(input: &[u8]) {
     read_rows(&directory, value, seed, offset);
 }
 
-pub(super) fn read_rows(directory: &[u8], value: &[u8], seed: Seed, offset: u64) {
+pub(super) fn read_rows(directory: &[u8], value: &[u8], seed: &Seed, offset: u64) {
     let Ok(entries) = decode_directory(directory) else { return };
     let mut again = BlockBuilder::default();
     for entry in entries {

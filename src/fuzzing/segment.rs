@@ -29,7 +29,7 @@ pub fn segment(input: &[u8]) {
 }
 
 fn walk(header: &SegmentHeader, bytes: &[u8]) {
-    let Ok(scanned) = scan(bytes, header.seed(), bytes.len() as u64, true) else { return };
+    let Ok(scanned) = scan(bytes, &header.seed(), bytes.len() as u64, true) else { return };
     let mut end = HEADER_LEN;
     for entry in &scanned.listing.entries {
         assert_eq!(entry.offset(), end, "records lie one behind the other");
@@ -76,7 +76,7 @@ fn take_up(header: &SegmentHeader, bytes: &[u8], mapped: bool) {
                 if view.head.kind == RecordKind::Blob {
                     assert!(view.prefix.matches(view.value()));
                 } else {
-                    read_rows(view.metadata(), view.value(), header.seed(), entry.offset());
+                    read_rows(view.metadata(), view.value(), &header.seed(), entry.offset());
                 }
             }
             Err(Damage::Erased) => {}
@@ -94,7 +94,7 @@ fn repair_segment(bytes: &mut [u8], bodies: bool) {
     repair_preamble(bytes, segment_header::MAGIC, CAP_OFFSET as usize);
     let Ok(header) = SegmentHeader::decode(bytes) else { return };
     let mut at = HEADER_LEN as usize;
-    while let Some(head) = repair_record(bytes, at, header.seed(), bodies) {
+    while let Some(head) = repair_record(bytes, at, &header.seed(), bodies) {
         at = at.saturating_add(head.record_len() as usize);
     }
 }

@@ -20,7 +20,7 @@ pub fn sidecar(input: &[u8]) {
 fn repair_sidecar(bytes: &mut [u8]) {
     repair_preamble(bytes, sidecar::MAGIC, 72);
     let word = |at| u64::from_le_bytes(part(bytes, at, at + 8).try_into().unwrap_or_default());
-    let seed = Seed::of_file(word(24), word(16));
+    let seed = &Seed::of_file(word(24), word(16));
     for at in (72..bytes.len()).step_by(4096) {
         let crc = seed.checksum(at as u64, &[part(bytes, at + 4, (at + 4096).min(bytes.len()))]);
         put(bytes, at, &crc.to_le_bytes());

@@ -22,7 +22,7 @@ pub fn tombstone_log(input: &[u8]) {
         part(region, REGION_HEADER_LEN as usize, whole).to_vec()
     };
     let (first, second) = (entries(first), entries(second));
-    let seed = header.seed();
+    let seed = &header.seed();
     let count = first.len().max(second.len()) / ENTRY_LEN;
     let regions = [first.as_slice(), second.as_slice()];
     let scan = tombstone::scan(seed, &regions, count);

@@ -190,7 +190,7 @@ impl LogCore {
             Ok(bytes) => bytes,
             Err(damage) => return self.miss(damage, segment, start),
         };
-        let body = match entry.decode(&bytes, segment.seed, block.offset) {
+        let body = match entry.decode(&bytes, &segment.seed, block.offset) {
             Ok(Some(body)) => body,
             Ok(None) => return Ok(None),
             Err(unreadable) => return self.miss(unreadable.into(), segment, start),

@@ -119,7 +119,7 @@ impl LogCore {
                 Err(Damage::Failed(error)) => return Err(error),
                 Err(_) => continue,
             };
-            let is_dead = match row.decode(&bytes, segment.seed, block.offset) {
+            let is_dead = match row.decode(&bytes, &segment.seed, block.offset) {
                 Ok(Some(body)) => {
                     let floor = self.floors.of_tags(&body.tags, block.seq);
                     let is_dead = floor.is_some_and(|floor| floor < certain);

@@ -118,7 +118,7 @@ impl LogCore {
         let record_len = rows_record_len(block.directory_len(), block.byte_len());
         let writer = self.writer_for(&mut writers, bucket, record_len)?;
         let offset = writer.end();
-        let (directory, rows) = block.finish(writer.segment().seed, offset);
+        let (directory, rows) = block.finish(&writer.segment().seed, offset);
         let draft = Draft {
             kind: RecordKind::Rows,
             seq: ticket.seq(),

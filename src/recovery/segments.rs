@@ -210,7 +210,7 @@ fn write_walked_sidecar(
 ) {
     let (end, tags) = (extent.published, extent.tags as usize);
     let header = sidecar_header(segment, end, entries.len(), tags);
-    let seed = segment.seed;
+    let seed = &segment.seed;
     write_sidecar_of(disk, segment, &header, entries, &|take| match tags {
         0 => Ok(()),
         _ => show_tags(file, seed, end, take),

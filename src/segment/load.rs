@@ -102,7 +102,7 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, keep_tags: bool) -> Result<Load
         return Ok(Loaded { header, file, file_len, extent, listing, verdict });
     }
     // Nothing is written behind the capacity, so nothing is looked for there.
-    let scanned = scan(&*file, header.seed(), file_len.min(header.capacity), keep_tags)
+    let scanned = scan(&*file, &header.seed(), file_len.min(header.capacity), keep_tags)
         .map_err(|e| Error::io("read", path, e))?;
     let verdict = verdict(&scanned, was_sealed);
     if let (Verdict::Lost(_), Some(refused)) = (verdict, refused) {

@@ -104,7 +104,7 @@ impl Part {
         let value_len = usize::try_from(self.value_len).unwrap_or(usize::MAX);
         let mut head = Vec::new();
         // The mark says no more than that of any first record: a walk checks this one whole.
-        draft.encode_around(value_len, header.seed(), HEADER_LEN, HEADER_LEN, &mut head);
+        draft.encode_around(value_len, &header.seed(), HEADER_LEN, HEADER_LEN, &mut head);
         debug_assert_eq!(HEADER_LEN + head.len() as u64, self.value_at);
         self.write_at(&[&header.encode(), &head], 0).map_err(AppendError::Refused)?;
         self.sync().map_err(AppendError::Refused)?;

@@ -104,7 +104,7 @@ impl Segment {
     pub(crate) fn read_head(&self, offset: u64) -> Result<RecordHead, Damage> {
         let handle = self.gate.handle().ok_or(Damage::Gone)?;
         let bytes = self.probe(&handle, offset, HEAD_LEN as u64)?;
-        Ok(RecordHead::decode(&bytes, self.seed, offset)?)
+        Ok(RecordHead::decode(&bytes, &self.seed, offset)?)
     }
 
     /// Reads everything of a record but its value.
@@ -217,7 +217,7 @@ impl Segment {
         let head = if trusted {
             RecordHead::parse(&probe)?
         } else {
-            RecordHead::decode(&probe, self.seed, offset)?
+            RecordHead::decode(&probe, &self.seed, offset)?
         };
         if head.erased {
             return Err(Damage::Erased);
@@ -236,7 +236,7 @@ impl Segment {
         let prefix = if trusted {
             head.parse_prefix(body)?
         } else {
-            head.decode_prefix(body, self.seed, offset)?
+            head.decode_prefix(body, &self.seed, offset)?
         };
         if (bytes.len() as u64) < wanted.min(head.value_start() as u64 + head.value_len as u64) {
             return Err(Damage::Corrupt("length of a segment"));

@@ -30,7 +30,7 @@ pub(crate) struct Scanned {
 /// and not listed.
 pub(crate) fn scan<S: Source + Copy>(
     source: S,
-    seed: Seed,
+    seed: &Seed,
     len: u64,
     keep_tags: bool,
 ) -> io::Result<Scanned> {
@@ -137,7 +137,7 @@ impl Scanned {
 /// Walks a segment once more, up to the end of what counts of it, and shows the tags of its records.
 pub(crate) fn show_tags<S: Source>(
     source: S,
-    seed: Seed,
+    seed: &Seed,
     end: u64,
     show: &mut dyn FnMut(SidecarTag) -> io::Result<()>,
 ) -> io::Result<()> {

@@ -62,13 +62,13 @@ pub(crate) struct Walker<S> {
 
 impl<S: Source> Walker<S> {
     /// A walk over a segment whose file has `len` bytes.
-    pub(crate) fn new(source: S, seed: Seed, len: u64) -> Self {
+    pub(crate) fn new(source: S, seed: &Seed, len: u64) -> Self {
         Self::between(source, seed, (HEADER_LEN, len))
     }
 
     /// A walk from where one record starts to where another ends.
-    pub(super) fn between(source: S, seed: Seed, (offset, end): (u64, u64)) -> Self {
-        Self { source, seed, offset, end, chunk: Vec::new(), chunk_start: 0 }
+    pub(super) fn between(source: S, seed: &Seed, (offset, end): (u64, u64)) -> Self {
+        Self { source, seed: seed.clone(), offset, end, chunk: Vec::new(), chunk_start: 0 }
     }
 
     /// Where the walk stands: the end of the last record it gave.
@@ -82,7 +82,7 @@ impl<S: Source> Walker<S> {
             return Ok(None);
         }
         let offset = self.offset;
-        let head = RecordHead::decode(&self.peek(HEAD_LEN)?, self.seed, offset);
+        let head = RecordHead::decode(&self.peek(HEAD_LEN)?, &self.seed, offset);
         if is_planted(Bug::ResyncedByMagic) && head.is_err() {
             self.offset += ALIGN;
             return self.next();
@@ -118,7 +118,7 @@ impl<S: Source> Walker<S> {
                 if RecordHead::parse(window).is_err() {
                     continue;
                 }
-                if let Ok(head) = RecordHead::decode(window, self.seed, offset) {
+                if let Ok(head) = RecordHead::decode(window, &self.seed, offset) {
                     highest = highest.max(head.durable_mark.min(offset));
                 }
             }
@@ -153,7 +153,7 @@ impl<S: Source> Walker<S> {
     /// As [`Walker::check`], with the record read once more, since it may have been erased meanwhile.
     pub(crate) fn check_again(&mut self, found: &Found) -> io::Result<Result<(), Unreadable>> {
         self.look_anew();
-        let head = RecordHead::decode(&self.at(found.offset, HEAD_LEN)?, self.seed, found.offset);
+        let head = RecordHead::decode(&self.at(found.offset, HEAD_LEN)?, &self.seed, found.offset);
         match head {
             Ok(head) => self.check(&Found { head, ..*found }),
             Err(unreadable) => Ok(Err(unreadable)),
@@ -163,7 +163,7 @@ impl<S: Source> Walker<S> {
     fn prefix(&self, found: &Found) -> io::Result<Result<(Prefix, Vec<u8>), Unreadable>> {
         let head = &found.head;
         let bytes = self.at(found.offset + HEAD_LEN as u64, head.prefix_len())?;
-        Ok(head.decode_prefix(&bytes, self.seed, found.offset).map(|prefix| (prefix, bytes)))
+        Ok(head.decode_prefix(&bytes, &self.seed, found.offset).map(|prefix| (prefix, bytes)))
     }
 
     fn check_value(&self, found: &Found, hash: u128) -> io::Result<Result<(), Unreadable>> {
@@ -201,7 +201,7 @@ impl<S: Source> Walker<S> {
                 continue;
             }
             let row = self.at(value_start + u64::from(entry.offset), entry.len as usize)?;
-            show(entry.decode(&row, self.seed, found.offset), &row);
+            show(entry.decode(&row, &self.seed, found.offset), &row);
         }
         Ok(())
     }

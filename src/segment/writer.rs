@@ -166,7 +166,7 @@ impl SegmentWriter {
     /// Writes a record whose value goes down from where it is.
     fn write_one(&mut self, draft: &Draft<'_>) -> Result<(), AppendError> {
         self.scratch.clear();
-        let seed = self.segment.seed;
+        let seed = &self.segment.seed;
         let padding = draft.encode(seed, self.end, self.segment.durable(), &mut self.scratch);
         let zeros = [0_u8; ALIGN as usize];
         let mut parts = [
@@ -180,7 +180,7 @@ impl SegmentWriter {
     /// Writes small records through one buffer.
     fn write_many(&mut self, drafts: &[Draft<'_>]) -> Result<(), AppendError> {
         self.scratch.clear();
-        let seed = self.segment.seed;
+        let seed = &self.segment.seed;
         let durable = self.segment.durable();
         for draft in drafts {
             let offset = self.end + self.scratch.len() as u64;

@@ -182,7 +182,7 @@ fn read_log(
             && header.check_value == identity.check_value
     });
     let scan = match ours {
-        Some(header) => tombstone::scan(header.seed(), &regions, regions.count()),
+        Some(header) => tombstone::scan(&header.seed(), &regions, regions.count()),
         None => Scan::default(),
     };
     let may_have_a_torn_end =

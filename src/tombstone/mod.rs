@@ -137,7 +137,7 @@ impl TombstoneLog {
             .map_err(|e| Error::io("open", &log.path, e))?;
         let regions = OpenRegions::open(&*self.disk, &log.path)
             .map_err(|e| Error::io("open", &log.path, e))?;
-        let Some(bytes) = tombstone::repaired(header.seed(), &regions, &log.scan) else {
+        let Some(bytes) = tombstone::repaired(&header.seed(), &regions, &log.scan) else {
             let e = io::Error::other("what could be read of it just now");
             return Err(Error::io("read", &log.path, e));
         };
@@ -255,7 +255,7 @@ impl TombstoneLog {
             if index + len - current.next > current.room() {
                 break;
             }
-            tombstone.encode(current.header.seed(), index, current.next, &mut bytes);
+            tombstone.encode(&current.header.seed(), index, current.next, &mut bytes);
             current.max_floor = current.max_floor.max(tombstone.floor);
             index += len;
             taken += 1;

@@ -141,7 +141,7 @@ fn kinds_and_scopes_have_the_numbers_the_page_gives() {
             hashes: Vec::new(),
         };
         let mut bytes = Vec::new();
-        tombstone.encode(seed(), 0, 0, &mut bytes);
+        tombstone.encode(&seed(), 0, 0, &mut bytes);
         assert_eq!(bytes[16] == 9, reach == Reach::Owner(9), "an owner id where there is one");
         bytes[37]
     });

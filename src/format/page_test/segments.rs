@@ -60,7 +60,7 @@ fn records() {
     };
     let (offset, mark) = (4096, 0x0102_0304_u32);
     let mut bytes = Vec::new();
-    draft.encode(seed(), offset, u64::from(mark) * record::ALIGN, &mut bytes);
+    draft.encode(&seed(), offset, u64::from(mark) * record::ALIGN, &mut bytes);
     let (head, prefix) = bytes.split_at(record::HEAD_LEN);
     let head_fields = vec![
         ("checksum", bound(offset, &head[8..])),
@@ -89,10 +89,10 @@ fn records() {
 
     let block = Draft { kind: RecordKind::Rows, value_hash: 0, key: b"", tags: &[], ..draft };
     let mut rows = Vec::new();
-    block.encode(seed(), offset, 0, &mut rows);
+    block.encode(&seed(), offset, 0, &mut rows);
     assert_eq!(rows[record::HEAD_LEN..][..16], [0; 16], "a block of rows has no value hash");
     bytes[4..8].copy_from_slice(b"GONE");
-    assert!(RecordHead::decode(&bytes, seed(), offset).unwrap().erased);
+    assert!(RecordHead::decode(&bytes, &seed(), offset).unwrap().erased);
     let times = hash_bytes(pack_times(word(1), word(2)));
     assert_eq!(times, [le8(word(2)), le8(word(1))].concat(), "the latest time comes first");
     let upper = u64::from_le_bytes(hash_bytes(hash(0x40))[8..].try_into().unwrap());
@@ -108,7 +108,7 @@ fn blocks_of_rows() {
     let subject = Some((0x0102_0304, [0x52; 16]));
     block.push(word(2), &RowBody { subject, tags, payload });
     let offset = 4096;
-    let (directory, value) = block.finish(seed(), offset);
+    let (directory, value) = block.finish(&seed(), offset);
     let fields =
         vec![("codec", vec![1]), ("row count", le4(2)), ("entries", directory[8..].to_vec())];
     check("Directory of a block of rows", &directory, &fields, &vec![]);

@@ -41,7 +41,7 @@ fn tombstone_logs() {
     };
     let (index, mark) = (7, 0x0102_0304);
     let mut bytes = Vec::new();
-    unit.encode(seed(), index, mark, &mut bytes);
+    unit.encode(&seed(), index, mark, &mut bytes);
     let (head, more) = bytes.split_at(tombstone::ENTRY_LEN);
     let fields = vec![
         ("checksum", bound(index as u64, &head[4..])),
@@ -66,7 +66,7 @@ fn tombstone_logs() {
         ("hashes", [0x50, 0x60, 0x70].map(|first| hash_bytes(hash(first))).concat()),
     ];
     check("Tombstone more", more, &fields, &vec![]);
-    let void = tombstone::encode_void(seed(), index);
+    let void = tombstone::encode_void(&seed(), index);
     let fields = vec![("checksum", bound(index as u64, &void[4..])), ("kind", vec![3])];
     check("Tombstone void", &void, &fields, &vec![]);
 }

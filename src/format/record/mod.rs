@@ -129,7 +129,7 @@ impl Draft<'_> {
     /// The caller has checked the limits, so the lengths fit their fields.
     pub(crate) fn encode(
         &self,
-        seed: Seed,
+        seed: &Seed,
         offset: u64,
         durable_mark: u64,
         out: &mut Vec<u8>,
@@ -141,7 +141,7 @@ impl Draft<'_> {
     pub(crate) fn encode_around(
         &self,
         value_len: usize,
-        seed: Seed,
+        seed: &Seed,
         offset: u64,
         durable_mark: u64,
         out: &mut Vec<u8>,
@@ -185,7 +185,7 @@ impl Draft<'_> {
 
 impl RecordHead {
     /// Reads the header of the record at `offset`.
-    pub(crate) fn decode(bytes: &[u8], seed: Seed, offset: u64) -> Parsed<Self> {
+    pub(crate) fn decode(bytes: &[u8], seed: &Seed, offset: u64) -> Parsed<Self> {
         if is_planted(Bug::LengthBeforeChecksum) {
             return Self::parse(bytes);
         }
@@ -259,7 +259,7 @@ impl RecordHead {
     }
 
     /// Checks and splits the prefix of the record at `offset`.
-    pub(crate) fn decode_prefix(&self, bytes: &[u8], seed: Seed, offset: u64) -> Parsed<Prefix> {
+    pub(crate) fn decode_prefix(&self, bytes: &[u8], seed: &Seed, offset: u64) -> Parsed<Prefix> {
         let bytes = bytes.get(..self.prefix_len()).ok_or(Unreadable::Damaged("too short"))?;
         if seed.checksum(offset + HEAD_LEN as u64, &[bytes]) != self.prefix_crc {
             return Err(Unreadable::Damaged("checksum of a record's key and metadata"));

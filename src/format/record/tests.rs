@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn sample(seed: Seed, offset: u64) -> Vec<u8> {
+fn sample(seed: &Seed, offset: u64) -> Vec<u8> {
     let tags = [KeyedHash(7), KeyedHash(8)];
     let draft = Draft {
         kind: RecordKind::Blob,
@@ -27,7 +27,7 @@ fn sample(seed: Seed, offset: u64) -> Vec<u8> {
 
 #[test]
 fn a_record_is_read_back() {
-    let seed = Seed::of_file(1, 2);
+    let seed = &Seed::of_file(1, 2);
     let bytes = sample(seed, 4096);
     let head = RecordHead::decode(&bytes, seed, 4096).unwrap();
     assert_eq!((head.seq, head.durable_mark, head.written_at_ms), (99, 1024, 1234));
@@ -43,15 +43,15 @@ fn a_record_is_read_back() {
 
 #[test]
 fn a_record_at_another_place_does_not_pass() {
-    let bytes = sample(Seed::of_file(1, 2), 4096);
-    assert!(RecordHead::decode(&bytes, Seed::of_file(1, 2), 4104).is_err());
-    assert!(RecordHead::decode(&bytes, Seed::of_file(1, 3), 4096).is_err());
-    assert!(RecordHead::decode(&bytes, Seed::of_file(2, 2), 4096).is_err());
+    let bytes = sample(&Seed::of_file(1, 2), 4096);
+    assert!(RecordHead::decode(&bytes, &Seed::of_file(1, 2), 4104).is_err());
+    assert!(RecordHead::decode(&bytes, &Seed::of_file(1, 3), 4096).is_err());
+    assert!(RecordHead::decode(&bytes, &Seed::of_file(2, 2), 4096).is_err());
 }
 
 #[test]
 fn any_changed_bit_of_header_or_prefix_is_noticed() {
-    let seed = Seed::of_file(1, 2);
+    let seed = &Seed::of_file(1, 2);
     let bytes = sample(seed, 4096);
     let end = RecordHead::decode(&bytes, seed, 4096).unwrap().value_start();
     for bit in 0..end * 8 {
@@ -70,7 +70,7 @@ fn head_with(kind: u8, tags: u8, flags: u16, lens: [u32; 3]) -> Parsed<RecordHea
     fields.put_u16_le(flags);
     lens.iter().for_each(|len| fields.put_u32_le(*len));
     fields.resize(HEAD_LEN - 8, 0);
-    let seed = Seed::of_file(1, 2);
+    let seed = &Seed::of_file(1, 2);
     let mut bytes = seed.checksum(4096, &[&fields]).to_le_bytes().to_vec();
     bytes.put_u32_le(STATE_LIVE);
     bytes.extend_from_slice(&fields);
@@ -110,7 +110,7 @@ fn lengths_up_to_the_limits_pass_and_longer_ones_do_not() {
 
 #[test]
 fn a_record_that_is_given_up_says_so_and_keeps_its_header() {
-    let seed = Seed::of_file(1, 2);
+    let seed = &Seed::of_file(1, 2);
     let mut bytes = sample(seed, 4096);
     assert!(!RecordHead::decode(&bytes, seed, 4096).unwrap().erased);
     bytes[STATE_OFFSET as usize..][..4].copy_from_slice(b"GONE");
@@ -122,7 +122,7 @@ fn a_record_that_is_given_up_says_so_and_keeps_its_header() {
 
 #[test]
 fn another_value_does_not_match_and_a_short_prefix_is_not_split() {
-    let seed = Seed::of_file(1, 2);
+    let seed = &Seed::of_file(1, 2);
     let bytes = sample(seed, 4096);
     let head = RecordHead::decode(&bytes, seed, 4096).unwrap();
     let prefix = head.decode_prefix(&bytes[HEAD_LEN..], seed, 4096).unwrap();
@@ -150,7 +150,7 @@ fn a_block_of_rows_takes_what_is_said() {
         };
         let before = 3;
         let mut out = vec![0; before];
-        let padding = draft.encode(Seed::of_file(1, 2), 0, 0, &mut out);
+        let padding = draft.encode(&Seed::of_file(1, 2), 0, 0, &mut out);
         let len = (out.len() - before + rows + padding) as u64;
         assert_eq!(rows_record_len(directory, rows), len);
         assert_eq!(draft.record_len(), len);

@@ -65,7 +65,7 @@ impl<'a> Decoder<'a> {
 
     /// Takes the next block.
     pub(crate) fn push(&mut self, block: &[u8]) -> Parsed<()> {
-        let (count, items) = open_block(block, self.seed, self.offset)?;
+        let (count, items) = open_block(&self.seed, block, self.offset)?;
         if self.offset < self.tags_at {
             self.push_entries(items, count)?;
         } else {
@@ -123,7 +123,7 @@ impl<'a> Decoder<'a> {
 }
 
 /// Checks a block; gives how many items it holds, and their bytes.
-fn open_block(mut block: &[u8], seed: Seed, offset: u64) -> Parsed<(u32, &[u8])> {
+fn open_block<'a>(seed: &Seed, mut block: &'a [u8], offset: u64) -> Parsed<(u32, &'a [u8])> {
     let stored = block.try_get_u32_le()?;
     if seed.checksum(offset, &[block]) != stored {
         return Err(Unreadable::Damaged("checksum of a sidecar block"));

@@ -154,7 +154,7 @@ fn counts_that_blocks_do_not_keep_to_do_not_pass() {
 
 #[test]
 fn what_is_scrubbed_is_given_up_too_and_carries_no_tag() {
-    let seed = Seed::of_file(4, 3);
+    let seed = &Seed::of_file(4, 3);
     let (header, listing) = sample(2);
     let mut bytes = encode(&header, &listing);
     let reseal = |bytes: &mut Vec<u8>| {

@@ -198,7 +198,7 @@ pub(crate) fn entries_in_file(len: u64) -> usize {
 
 impl Tombstone {
     /// Appends the entries of this unit, the first of which has this index.
-    pub(crate) fn encode(&self, seed: Seed, index: usize, mark: usize, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, seed: &Seed, index: usize, mark: usize, out: &mut Vec<u8>) {
         let mut hashes = self.hashes.iter().copied();
         let mut fields = vec![HEAD, self.scope as u8];
         fields.extend_from_slice(&(self.hashes.len() as u16).to_le_bytes());
@@ -224,13 +224,13 @@ impl Tombstone {
 }
 
 /// The entry that stands in for one that was never acknowledged.
-pub(crate) fn encode_void(seed: Seed, index: usize) -> Vec<u8> {
+pub(crate) fn encode_void(seed: &Seed, index: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(ENTRY_LEN);
     push_entry(seed, index, &mut vec![VOID], &mut out);
     out
 }
 
-fn push_entry(seed: Seed, index: usize, fields: &mut Vec<u8>, out: &mut Vec<u8>) {
+fn push_entry(seed: &Seed, index: usize, fields: &mut Vec<u8>, out: &mut Vec<u8>) {
     fields.resize(ENTRY_LEN - 4, 0);
     out.extend_from_slice(&seed.checksum(index as u64, &[fields]).to_le_bytes());
     out.extend_from_slice(fields);
@@ -280,7 +280,7 @@ mod tests {
         for (hashes, entries) in lens {
             assert_eq!(entries_of(hashes), entries, "{hashes} hashes");
             let mut bytes = Vec::new();
-            Tombstone::sample(1, hashes).encode(Seed::of_file(1, 2), 0, 0, &mut bytes);
+            Tombstone::sample(1, hashes).encode(&Seed::of_file(1, 2), 0, 0, &mut bytes);
             assert_eq!(bytes.len(), entries * ENTRY_LEN);
         }
     }

@@ -45,7 +45,7 @@ impl Regions for [&[u8]; 2] {
 /// The entries from the durable mark to the end, as both regions should hold them: whatever was
 /// never acknowledged and could not be read becomes void. Nothing if one that was read cannot be read
 /// any more, since it may have been acknowledged.
-pub(crate) fn repaired(seed: Seed, regions: &dyn Regions, scan: &Scan) -> Option<Vec<u8>> {
+pub(crate) fn repaired(seed: &Seed, regions: &dyn Regions, scan: &Scan) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     for index in scan.mark..scan.end {
         // In the order of their places.
@@ -60,7 +60,7 @@ pub(crate) fn repaired(seed: Seed, regions: &dyn Regions, scan: &Scan) -> Option
 }
 
 /// The fields of an entry, from the region that holds it whole.
-fn valid_entry(seed: Seed, regions: &dyn Regions, index: usize) -> Option<Vec<u8>> {
+fn valid_entry(seed: &Seed, regions: &dyn Regions, index: usize) -> Option<Vec<u8>> {
     (0..2).find_map(|region| {
         let bytes = regions.entry(region, index)?;
         let (stored, fields) = bytes.split_at_checked(4)?;
@@ -70,7 +70,7 @@ fn valid_entry(seed: Seed, regions: &dyn Regions, index: usize) -> Option<Vec<u8
 }
 
 /// Reads the entries of both regions, so many in each; either may be unreadable.
-pub(crate) fn scan(seed: Seed, regions: &dyn Regions, count: usize) -> Scan {
+pub(crate) fn scan(seed: &Seed, regions: &dyn Regions, count: usize) -> Scan {
     let valid = |index: usize| valid_entry(seed, regions, index);
     let last = (0..count).rev().find(|index| !(0..2).all(|at| is_blank(regions, at, *index)));
     let mut scan = Scan { end: last.map_or(0, |last| last + 1), ..Scan::default() };
@@ -185,14 +185,14 @@ mod tests {
         let mut bytes = Vec::new();
         for (unit, mark) in units {
             let index = bytes.len() / ENTRY_LEN;
-            unit.encode(Seed::of_file(1, 1), index, *mark, &mut bytes);
+            unit.encode(&Seed::of_file(1, 1), index, *mark, &mut bytes);
         }
         bytes.resize(64 * ENTRY_LEN, 0);
         bytes
     }
 
     fn read(first: &[u8], second: &[u8]) -> Scan {
-        scan(Seed::of_file(1, 1), &[first, second], first.len().max(second.len()) / ENTRY_LEN)
+        scan(&Seed::of_file(1, 1), &[first, second], first.len().max(second.len()) / ENTRY_LEN)
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_was_never_acknowledged_and_is_torn_becomes_void() {
-        let seed = Seed::of_file(1, 1);
+        let seed = &Seed::of_file(1, 1);
         let units = [(tombstone(1, 1), 0), (tombstone(2, 1), 1), (tombstone(3, 1), 1)];
         let whole = region(&units);
         let mut torn = whole.clone();
@@ -282,7 +282,7 @@ mod tests {
     fn what_one_region_lacks_is_repaired_from_the_other() {
         let whole = region(&[(tombstone(1, 1), 0), (tombstone(2, 6), 0)]);
         let found = read(&whole, &[]);
-        let seed = Seed::of_file(1, 1);
+        let seed = &Seed::of_file(1, 1);
         let bytes = repaired(seed, &[&whole[..], &[]], &found).unwrap();
         assert_eq!(bytes, whole[..found.end * ENTRY_LEN]);
         assert_eq!(repaired(seed, &[&whole[..ENTRY_LEN], &[]], &found), None, "it was there");
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_rest_of_a_unit_must_be_its_own() {
-        let seed = Seed::of_file(1, 1);
+        let seed = &Seed::of_file(1, 1);
         // The kind, the index and the floor of the second entry.
         for (at, value) in [(4, HEAD), (6, 2), (8, 7)] {
             let mut bytes = region(&[(tombstone(1, 6), 0)]);

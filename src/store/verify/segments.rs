@@ -98,7 +98,7 @@ impl Verify<'_> {
     ) -> io::Result<()> {
         let path = segment.path();
         let erased = Erased::of(listing, self.closed_as().is_some());
-        let mut walker = Walker::new(file, segment.seed, len);
+        let mut walker = Walker::new(file, &segment.seed, len);
         for at in 0.. {
             let Some(step) = walker.next()? else { break };
             let found = match step {
