@@ -49,9 +49,16 @@ impl KeyspaceCore {
             self.count_read(false);
             return Ok(None);
         };
-        let found = self.find_from(place, key, Segment::read)?.filter(|found| !found.is_stale);
-        self.count_read(found.is_some());
-        Ok(found.map(|found| Value::new(found.view, found.deadline)))
+        match self.find_from(place, key, Segment::read)? {
+            Some(found) if !found.is_stale => {
+                self.count_read(true);
+                Ok(Some(Value::new(found.view, found.deadline)))
+            }
+            _ => {
+                self.count_read(false);
+                Ok(None)
+            }
+        }
     }
 
     /// The values of keys, in their order. Once one has had to wait for the disk, those that follow
