@@ -6,6 +6,8 @@
 #![cfg(shuttle)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "interleavings/clock.rs"]
+mod clock;
 #[path = "interleavings/denials.rs"]
 mod denials;
 #[path = "interleavings/erasing.rs"]

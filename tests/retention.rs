@@ -275,6 +275,34 @@ fn assert_set_right(store: &Store, what: &str) {
     assert!(buckets.iter().all(|b| b.deadline <= fixture::START + hours(16)), "{what}");
 }
 
+/// Their bucket is made when the clock has been set right.
+#[test]
+fn rows_collected_in_a_wrong_future_leave_like_those_of_now() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&disk, &clock), mapped);
+        let access = access(&store);
+        let right = clock.wall();
+        clock.set_wall(right + hours(24 * 3650));
+        store.confirm_clock().unwrap();
+        let mut appender = access.appender();
+        appender.append(Row::anonymous().payload("row")).unwrap();
+        clock.set_wall(right);
+        store.reset_clock().unwrap();
+        appender.flush().unwrap();
+        let rows: Vec<_> = access.scan(..).unwrap().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 1);
+        assert!(rows[0].gone_at() <= right + hours(16), "{}", rows[0].gone_at());
+        drop((rows, appender));
+        store.close().unwrap();
+        let store = open(on_memory(&disk, &clock), mapped);
+        assert_eq!(store.now(), right);
+        clock.advance(hours(16));
+        store.maintain().unwrap();
+        assert!(bucket_files(&disk, "logs").is_empty());
+    }
+}
+
 #[test]
 fn a_bucket_of_a_wrong_future_is_not_written_to_once_its_time_comes() {
     for mapped in MODES {

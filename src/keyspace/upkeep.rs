@@ -49,6 +49,11 @@ impl KeyspaceCore {
         look()
     }
 
+    /// Lets nobody write as long as what it gives is held.
+    pub(crate) fn stop_writes(&self) -> impl Sized {
+        self.active.lock()
+    }
+
     /// Looks while all segments are sealed and no other is born; nothing if one is not.
     pub(crate) fn while_sealed<T>(&self, look: impl FnOnce() -> T) -> Option<T> {
         let active = self.active.lock();

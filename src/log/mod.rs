@@ -21,6 +21,7 @@ pub use appender::Appender;
 pub use row::{LogRow, Row, RowId};
 pub use scan::Scan;
 
+use crate::bucket::Bucket;
 use crate::error::{Error, Result};
 use crate::floors::Floors;
 use crate::format::rows::{RowEntry, decode_directory};
@@ -238,16 +239,30 @@ impl LogCore {
     }
 
     fn pseudonym(&self, ip: IpAddr, at: Timestamp) -> Result<Pseudonym> {
+        let owner = &self.owner;
+        let of = |bucket: &Bucket| bucket.keys()?.pseudonym(owner.id, ip, bucket.start);
+        let made = owner.made_bucket(self.start_for(at)?);
+        if let Some(pseudonym) = made.and_then(|bucket| of(&bucket)) {
+            return Ok(pseudonym);
+        }
+        // Under the lock, for which whoever closes, drops buckets or sets the clock right waits.
+        let _writers = self.writers.lock();
+        let bucket = owner.bucket(self.start_for(at)?)?;
+        of(&bucket).ok_or_else(|| self.expired(at))
+    }
+
+    /// The start of the bucket for what happened at a moment.
+    fn start_for(&self, at: Timestamp) -> Result<Timestamp> {
         let engine = &self.owner.engine;
         engine.check_writable()?;
         let now = engine.trusted_now();
         let start = self.owner.bucket_start(at.min(now));
-        let expired = || Error::Expired { at, oldest: self.owner.window.oldest_start(now) };
-        if self.owner.window.deadline(start) <= now {
-            return Err(expired());
-        }
-        let bucket = self.owner.bucket(start)?;
-        let keys = bucket.keys().ok_or_else(expired)?;
-        keys.pseudonym(self.owner.id, ip, start).ok_or_else(expired)
+        let is_over = self.owner.window.deadline(start) <= now;
+        if is_over { Err(self.expired(at)) } else { Ok(start) }
+    }
+
+    fn expired(&self, at: Timestamp) -> Error {
+        let now = self.owner.engine.trusted_now();
+        Error::Expired { at, oldest: self.owner.window.oldest_start(now) }
     }
 }

@@ -34,6 +34,11 @@ impl LogCore {
         self.owner.seal_waiting()
     }
 
+    /// Lets nobody write, and no bucket be made, as long as what it gives is held.
+    pub(crate) fn stop_writes(&self) -> impl Sized {
+        self.writers.lock()
+    }
+
     /// Waits for whoever is appending, and gives up what is not sealed.
     pub(crate) fn drain(&self) {
         let taken = std::mem::take(&mut *self.writers.lock());

@@ -35,11 +35,16 @@ impl Owner {
         start
     }
 
+    /// The bucket of a start, if there is one.
+    pub(crate) fn made_bucket(&self, start: Timestamp) -> Option<Arc<Bucket>> {
+        self.buckets.read().get(&start).cloned()
+    }
+
     /// The bucket of a start, made durable on disk if it is new. The ledger says so before its
     /// directory is made; a log's bucket gets its keys before anything else.
     pub(crate) fn bucket(&self, start: Timestamp) -> Result<Arc<Bucket>> {
-        if let Some(bucket) = self.buckets.read().get(&start) {
-            return Ok(Arc::clone(bucket));
+        if let Some(bucket) = self.made_bucket(start) {
+            return Ok(bucket);
         }
         let mut buckets = self.buckets.write();
         if let Some(bucket) = buckets.get(&start) {
@@ -112,8 +117,11 @@ impl Owner {
         Ok((ordinal, writer))
     }
 
-    /// The header of the next segment.
+    /// The header of the next segment. It stays no longer than what is written into the present
+    /// bucket: rows may have been meant for one in a future that has turned out to be wrong since.
     fn new_header(&self, bucket: &Bucket, capacity: u64) -> Result<SegmentHeader> {
+        let present = self.window.bucket_start(self.engine.trusted_now());
+        bucket.lower_deadline(self.window.deadline(present));
         let mut salt = [0; 8];
         let disk = &*self.engine.disk;
         disk.fill_random(&mut salt)

@@ -243,16 +243,20 @@ impl StoreCore {
         or_later(ledger.expire(now).and_then(|()| ledger.ensure_spare()))
     }
 
-    /// Takes the wall clock's word: deadlines of buckets in a future that was wrong come first.
+    /// Takes the wall clock's word: deadlines of buckets in a future that was wrong come first. Nobody
+    /// writes meanwhile: a segment born there behind its back would stay for as long as that future.
     pub(super) fn reset_clock(&self) -> Result<()> {
         self.engine.write_side()?;
         let _due = self.upkeep.lock();
+        let (keyspaces, logs) = (self.keyspaces.read(), self.logs.read());
+        let _stopped: (Vec<_>, Vec<_>) = (
+            keyspaces.values().map(|core| core.stop_writes()).collect(),
+            logs.values().map(|core| core.stop_writes()).collect(),
+        );
         let wall = Timestamp::from_millis(read_clock(&*self.engine.clock).wall_ms);
-        for core in self.keyspace_cores() {
-            core.owner.lower_deadlines(wall)?;
-        }
-        for core in self.log_cores() {
-            core.owner.lower_deadlines(wall)?;
+        let of_keyspaces = keyspaces.values().map(|core| &core.owner);
+        for owner in of_keyspaces.chain(logs.values().map(|core| &core.owner)) {
+            owner.lower_deadlines(wall)?;
         }
         self.engine.reset_clock()
     }
