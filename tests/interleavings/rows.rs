@@ -264,7 +264,7 @@ fn rows_and_drop(mapped: bool) {
 
 fn rows_and_close(mapped: bool) {
     let world = world(mapped);
-    thread::scope(|scope| {
+    let closed = thread::scope(|scope| {
         scope.spawn(|| {
             unless_closed(world.append(true));
             unless_closed(world.append(false));
@@ -275,9 +275,17 @@ fn rows_and_close(mapped: bool) {
         });
         scope.spawn(|| {
             unless_closed(world.scan(&world.log));
+            // Its bucket has to be made.
+            let hours_ago = fixture::START - hours(2);
+            unless_closed(world.log.pseudonym([198, 51, 100, 7].into(), hours_ago));
         });
-        scope.spawn(|| world.store.close().unwrap());
+        let closing = scope.spawn(|| {
+            world.store.close().unwrap();
+            files_of(&world.disk)
+        });
+        closing.join().unwrap()
     });
+    assert!(closed == files_of(&world.disk), "a file changed after the store was closed");
     let store = fixture::open(fixture::on_memory(&world.disk, &world.clock), world.mapped);
     let log = store.existing_log("visits").unwrap();
     World { store, log, ..world }.settle();
