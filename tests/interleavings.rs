@@ -18,8 +18,10 @@ mod fixture;
 mod flights;
 #[path = "interleavings/leaving.rs"]
 mod leaving;
-#[path = "common/promises.rs"]
+#[path = "common/promises/mod.rs"]
 mod promises;
+#[path = "interleavings/reach.rs"]
+mod reach;
 #[path = "interleavings/rows.rs"]
 mod rows;
 #[path = "common/schedules.rs"]

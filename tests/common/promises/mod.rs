@@ -3,20 +3,21 @@
 //! What counts is what had been promised before a call began: what happens meanwhile may go either
 //! way. Promises are noted between two steps of a schedule, so a plain lock keeps them.
 
+mod endings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use ebbtide::disk::MemoryDisk;
 use ebbtide::{
-    Clock, Durability, Error, Keyspace, KeyspaceOptions, ManualClock, Outcome, Reason, Receipt,
-    Result, Retention, Stat, Store, Value,
+    Clock, Durability, Error, Keyspace, KeyspaceOptions, Lookup, ManualClock, Outcome, Reason,
+    Receipt, Result, Retention, Scope, Stat, Store, Value,
 };
 
-use crate::fixture::{self, files_of, value_of};
-use crate::schedules::chance;
+use crate::fixture::{self, value_of};
 
 /// The tag of a fill, unless another one is asked for.
 pub(crate) const TAG: &str = "tag";
@@ -29,11 +30,29 @@ const LONGEST: u64 = 1500;
 /// Set in the version of an insert, which learns its sequence number from nobody.
 const INSERTED: u64 = 1 << 63;
 
+/// Up to which numbers something is hidden.
+#[derive(Debug, Clone, Copy, Default)]
+struct Floor {
+    /// By those who take nothing stale.
+    fresh: u64,
+    /// By all.
+    any: u64,
+}
+
+impl Floor {
+    fn raise(&mut self, to: u64, softly: bool) {
+        self.fresh = self.fresh.max(to);
+        if !softly {
+            self.any = self.any.max(to);
+        }
+    }
+}
+
 /// What is known of one key.
 #[derive(Debug, Clone, Copy, Default)]
 struct Promise {
-    /// Nothing up to this number is seen: an invalidation of the key has returned.
-    floor: u64,
+    /// Invalidations of the key that have returned.
+    floor: Floor,
     /// Nothing up to this number is sure to be seen, whatever tags it carries.
     reached: u64,
     /// Nothing below this number is seen: something as new has been seen or stored.
@@ -54,8 +73,8 @@ struct Promises {
     superseded: Vec<u64>,
     /// The tag of each fill's number.
     tags: BTreeMap<u64, &'static str>,
-    /// Nothing that carries a tag is seen up to this number.
-    tag_floors: BTreeMap<&'static str, u64>,
+    /// Invalidations of tags that have returned.
+    tag_floors: BTreeMap<&'static str, Floor>,
     /// The store has been opened again since.
     is_reopened: bool,
     /// Keys that may be denied by now, and those that are for certain.
@@ -68,11 +87,15 @@ impl Promises {
         self.keys.get(&key).copied().unwrap_or_default()
     }
 
-    /// The number up to which a record of this number and key would be hidden.
-    fn floor(&self, key: u64, seq: u64) -> u64 {
+    /// The numbers up to which a record of this number and key would be hidden.
+    fn floor(&self, key: u64, seq: u64) -> Floor {
         let tag = self.tags.get(&seq);
-        let of_tag = tag.and_then(|tag| self.tag_floors.get(tag)).copied().unwrap_or_default();
-        self.of(key).floor.max(of_tag)
+        let mut floor = self.of(key).floor;
+        if let Some(of_tag) = tag.and_then(|tag| self.tag_floors.get(tag)) {
+            floor.raise(of_tag.fresh, true);
+            floor.raise(of_tag.any, false);
+        }
+        floor
     }
 }
 
@@ -169,6 +192,27 @@ impl World {
         Ok(())
     }
 
+    /// Stores new versions of several keys with one call.
+    pub(crate) fn insert_batch(&self, keys: &[u64]) -> Result<()> {
+        let before = self.images.fill("number").sequence();
+        let promised = self.promises().clone();
+        let items: Vec<(String, Vec<u8>)> = keys
+            .iter()
+            .map(|key| {
+                let count = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                (name(*key), self.writes(*key, INSERTED | count))
+            })
+            .collect();
+        let inserted = self.images.insert_batch(items);
+        if inserted.is_ok() {
+            for key in keys {
+                self.check_denied(*key, &promised, Ok(()))?;
+                self.saw(*key, before + 1);
+            }
+        }
+        inserted
+    }
+
     /// Begins to fill a key with a new version that carries the tag; what it gives ends it.
     pub(crate) fn fill(
         &self,
@@ -228,7 +272,7 @@ impl World {
             self.promises().superseded.push(seq);
             return Ok(outcome);
         }
-        assert!(seq > promised.floor(key, seq), "an invalidated fill was stored");
+        assert!(seq > promised.floor(key, seq).fresh, "an invalidated fill was stored");
         assert!(seq >= promised.of(key).newest, "a fill was stored over what is newer");
         self.saw(key, seq);
         if is_durable {
@@ -273,13 +317,37 @@ impl World {
 
     /// Hides a key.
     pub(crate) fn invalidate(&self, key: u64) -> Result<Receipt> {
-        self.hide(&[key], None, || self.images.invalidate(name(key)))
+        self.hide(&[key], None, false, || self.images.invalidate(name(key)))
+    }
+
+    /// Makes a key stale.
+    pub(crate) fn invalidate_soft(&self, key: u64) -> Result<Receipt> {
+        self.hide(&[key], None, true, || self.images.invalidate_soft(name(key)))
+    }
+
+    /// Makes all stale that carries the tag.
+    pub(crate) fn invalidate_tag_soft(&self) -> Result<Receipt> {
+        self.hide(&self.all_keys(), Some(TAG), true, || self.images.invalidate_tag_soft(TAG))
+    }
+
+    /// Hides everything.
+    pub(crate) fn invalidate_all(&self) -> Result<Receipt> {
+        self.hide(&self.all_keys(), None, false, || self.images.invalidate_all())
     }
 
     /// Hides all that carries the tag.
     pub(crate) fn invalidate_tag(&self) -> Result<Receipt> {
-        let keys: Vec<u64> = (0..self.keys).collect();
-        self.hide(&keys, Some(TAG), || self.images.invalidate_tag(TAG))
+        self.hide(&self.all_keys(), Some(TAG), false, || self.images.invalidate_tag(TAG))
+    }
+
+    /// Hides all that carries the tag, in all keyspaces and logs.
+    pub(crate) fn invalidate_tag_everywhere(&self) -> Result<Receipt> {
+        let call = || self.store.invalidate_tag(TAG, Scope::Everything);
+        self.hide(&self.all_keys(), Some(TAG), false, call)
+    }
+
+    fn all_keys(&self) -> Vec<u64> {
+        (0..self.keys).collect()
     }
 
     /// Erases a key, and denies it for longer than a scenario lasts.
@@ -287,7 +355,7 @@ impl World {
         self.promises().may_be_denied.insert(key);
         let until = fixture::START + fixture::hours(1000);
         let erase = || self.images.erase(name(key)).deny_until(until).commit();
-        let receipt = self.hide(&[key], None, erase)?;
+        let receipt = self.hide(&[key], None, false, erase)?;
         self.promises().denied.insert(key);
         Ok(receipt)
     }
@@ -296,6 +364,7 @@ impl World {
         &self,
         keys: &[u64],
         tag: Option<&'static str>,
+        softly: bool,
         call: impl FnOnce() -> Result<Receipt>,
     ) -> Result<Receipt> {
         for key in keys {
@@ -309,14 +378,13 @@ impl World {
                 promise.may_go |= result.is_err();
                 promise.reached = promise.reached.max(floor);
                 if tag.is_none() {
-                    promise.floor = promise.floor.max(floor);
+                    promise.floor.raise(floor, softly);
                 }
             });
         }
         if let Some(tag) = tag {
             let mut promises = self.promises();
-            let of_tag = promises.tag_floors.entry(tag).or_default();
-            *of_tag = floor.max(*of_tag);
+            promises.tag_floors.entry(tag).or_default().raise(floor, softly);
         }
         result
     }
@@ -331,14 +399,50 @@ impl World {
         let now = self.clock.wall();
         let before = self.promises().clone();
         let value = self.images.get(name(key))?;
-        let Some(value) = value else {
-            assert!(!self.must_be_seen(key, &before), "{} is gone: {before:?}", name(key));
-            return Ok(None);
-        };
-        self.judge(key, value.stat(), now, &before);
-        check_bytes(key, &value);
+        match &value {
+            Some(value) => self.judge_value(key, value, now, &before),
+            None => assert!(!self.must_be_seen(key, &before), "{} is gone: {before:?}", name(key)),
+        }
+        Ok(value)
+    }
+
+    /// Reads several keys with one call.
+    pub(crate) fn get_many(&self, keys: &[u64]) -> Result<()> {
+        let now = self.clock.wall();
+        let before = self.promises().clone();
+        let names: Vec<String> = keys.iter().map(|key| name(*key)).collect();
+        for (key, value) in keys.iter().zip(self.images.get_many(&names)?) {
+            match value {
+                Some(value) => self.judge_value(*key, &value, now, &before),
+                None => assert!(!self.must_be_seen(*key, &before), "{} is gone", name(*key)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a key that may be stale.
+    pub(crate) fn lookup(&self, key: u64) -> Result<()> {
+        let now = self.clock.wall();
+        let before = self.promises().clone();
+        match self.images.lookup(name(key))? {
+            Lookup::Fresh(value) => self.judge_value(key, &value, now, &before),
+            Lookup::Stale(value) => {
+                let seq = value.stat().sequence();
+                assert!(seq > before.floor(key, seq).any, "{}, {seq}: was hidden", name(key));
+                assert!(!self.must_be_seen(key, &before), "{} is stale", name(key));
+                check_bytes(key, &value);
+            }
+            Lookup::Absent => {
+                assert!(!self.must_be_seen(key, &before), "{} is gone: {before:?}", name(key));
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_value(&self, key: u64, value: &Value, now: ebbtide::Timestamp, before: &Promises) {
+        self.judge(key, value.stat(), now, before);
+        check_bytes(key, value);
         self.saw(key, value.stat().sequence());
-        Ok(Some(value))
     }
 
     /// True if a call that began with these promises had to find the key.
@@ -415,175 +519,14 @@ impl World {
         let may_be_back = promised.is_reopened && promised.of(key).may_go;
         let superseded = promised.superseded.contains(&seq) && !may_be_back;
         let (key, promised) = (name(key), promised.of(key));
-        assert!(seq > floor, "{key}, {seq}: was invalidated: {promised:?}");
+        assert!(seq > floor.fresh, "{key}, {seq}: was invalidated: {promised:?}");
         assert!(seq >= promised.newest, "{key}, {seq}: older than what was seen: {promised:?}");
         assert!(!superseded, "{key}, {seq}: had been superseded");
-    }
-
-    /// Notes what a power cut now would find, and what has been promised by now.
-    pub(crate) fn cut(&self) {
-        let mut promised = self.promises().clone();
-        let disk = self.disk.fork();
-        for (key, promise) in &mut promised.keys {
-            // An invalidation that has begun by now may already be on the disk.
-            promise.may_go |= self.promise(*key).begun > promise.returned;
-        }
-        self.cuts.lock().unwrap().push(Image { disk, promised });
-    }
-
-    /// From now on nothing may be written.
-    pub(crate) fn freeze(&self) {
-        let files = files_of(&self.disk);
-        *self.frozen.lock().unwrap() = Some(files);
     }
 
     /// Lets time pass.
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);
-    }
-
-    /// Ends a scenario in which nothing is held any more: a last scrub leaves nothing of what cannot
-    /// be seen, and takes nothing else.
-    pub(crate) fn settle_erased(self) {
-        self.store.maintain().unwrap();
-        self.scrub().unwrap();
-        self.check_erased(&self.disk.fork());
-        self.settle();
-    }
-
-    /// Nothing is on the disk of a version that is not the one to be seen.
-    fn check_erased(&self, disk: &MemoryDisk) {
-        let live: BTreeSet<(u64, u64)> = (0..self.keys)
-            .filter_map(|key| Some((key, version_of(&self.get(key).unwrap()?))))
-            .collect();
-        let files = files_of(disk);
-        let written = self.written.lock().unwrap().clone();
-        for (key, version) in written.difference(&live) {
-            let value = value_of(*key, *version, LONGEST);
-            let Some(needle) = value.get(..TOLD_APART) else { continue };
-            for (path, bytes) in &files {
-                let found = bytes.windows(needle.len()).any(|window| window == needle);
-                assert!(!found, "{}, {version}: still in {}", name(*key), path.display());
-            }
-        }
-    }
-
-    /// Ends the scenario: all answers must be the same after a close, or after the process died,
-    /// and no promise may be broken by a power cut, now or at one of the moments noted.
-    pub(crate) fn settle(self) {
-        let answers: Vec<Option<u64>> = (0..self.keys).map(|key| self.answer(key)).collect();
-        self.iterate().unwrap();
-        self.check_walks(&self.store, &self.images, &answers);
-        for image in std::mem::take(&mut *self.cuts.lock().unwrap()) {
-            self.check_after_power_cut(&image.disk, &image.promised);
-        }
-        let ending = chance().below(4);
-        if ending == 0 {
-            let promised = self.promises().clone();
-            self.check_after_power_cut(&self.disk, &promised);
-            return;
-        }
-        if ending == 3 {
-            return self.check_reopened(&self.disk.kill(), &answers);
-        }
-        self.store.close().unwrap();
-        if ending == 2 {
-            // What the next open finds by the sidecars alone.
-            let index = Path::new("/data/keyspaces/images/INDEX");
-            self.disk.write_file(index, b"").unwrap();
-        }
-        self.check_reopened(&self.disk, &answers);
-    }
-
-    /// However one goes through what is there, it is what the keys give, and nothing is damaged.
-    fn check_walks(&self, store: &Store, images: &Keyspace, answers: &[Option<u64>]) {
-        let there: BTreeSet<u64> = answers.iter().flatten().copied().collect();
-        let walked: BTreeSet<u64> =
-            images.iter().map(|entry| entry.unwrap().stat().sequence()).collect();
-        assert_eq!(walked, there, "what iterating gives");
-        for tag in [TAG, OTHER] {
-            let tagged = self.promises().tags.clone();
-            let carries = |seq: &&u64| tagged.get(seq) == Some(&tag);
-            let there: Vec<u64> = there.iter().filter(carries).copied().collect();
-            let listed = images.list_tag(tag).unwrap();
-            let listed: Vec<u64> = listed.iter().map(|entry| entry.stat().sequence()).collect();
-            assert_eq!(listed, there, "what the tag lists");
-        }
-        for (key, answer) in (0..).zip(answers) {
-            let explained = images.explain(name(key)).unwrap();
-            let visible = explained.reason == Reason::Visible;
-            assert_eq!(visible, answer.is_some(), "{}: {explained}", name(key));
-        }
-        let problems = store.verify().unwrap().problems;
-        assert!(problems.is_empty(), "{problems:?}");
-        assert!(store.problems().is_empty(), "{:?}", store.problems());
-        assert_eq!(store.stats().corrupt_reads, 0);
-    }
-
-    /// Ends a scenario that has closed the store: what was promised can be read after opening
-    /// again.
-    pub(crate) fn settle_closed(mut self) {
-        let frozen = self.frozen.lock().unwrap().take().expect("nobody froze the files");
-        assert!(frozen == files_of(&self.disk), "a file changed after the store was closed");
-        let disk = self.disk.clone();
-        (self.store, self.images) = self.open(&disk);
-        self.promises().is_reopened = true;
-        self.settle();
-    }
-
-    /// The answers after opening again are those there were.
-    fn check_reopened(&self, disk: &MemoryDisk, answers: &[Option<u64>]) {
-        let (store, images) = self.open(disk);
-        assert!(store.recovery_report().is_clean(), "{:?}", store.recovery_report());
-        let mut again = Vec::new();
-        for (key, answer) in (0..).zip(answers) {
-            let value = images.get(name(key)).unwrap();
-            value.iter().for_each(|value| check_bytes(key, value));
-            let seq = value.map(|value| value.stat().sequence());
-            // After a call that failed it may be hidden or not, each time anew.
-            let doubtful = self.promise(key).may_go && (seq.is_none() || answer.is_none());
-            assert!(doubtful || seq == *answer, "{}: {answer:?}, now {seq:?}", name(key));
-            again.push(seq);
-        }
-        self.check_walks(&store, &images, &again);
-    }
-
-    fn answer(&self, key: u64) -> Option<u64> {
-        self.get(key).unwrap().map(|value| value.stat().sequence())
-    }
-
-    fn check_after_power_cut(&self, disk: &MemoryDisk, promised: &Promises) {
-        let disk = disk.crash(&mut chance().choices());
-        let (store, images) = self.open(&disk);
-        let report = store.recovery_report();
-        for key in 0..self.keys {
-            let promise = promised.of(key);
-            let value = images.get(name(key)).unwrap();
-            if let Some(value) = &value {
-                // An older version that was not hidden may be back, but none below a durable one.
-                let mut durable = Promises { is_reopened: true, ..promised.clone() };
-                let newest = promise.durable;
-                durable.keys.insert(key, Promise { newest, ..promise });
-                self.judge(key, value.stat(), self.clock.wall(), &durable);
-                check_bytes(key, value);
-            }
-            let stays = promise.durable > promise.reached
-                && promise.begun == promise.returned
-                && !promise.may_go
-                && !self.evicts
-                && self.clock.wall() < fixture::START + fixture::hours(16);
-            assert!(
-                !stays || value.is_some(),
-                "{} was durable: {promise:?}, {report:?}",
-                name(key)
-            );
-        }
-    }
-
-    fn open(&self, disk: &MemoryDisk) -> (Store, Keyspace) {
-        let store = fixture::open(fixture::on_memory(disk, &self.clock), self.mapped);
-        let images = store.existing_keyspace("images").unwrap();
-        (store, images)
     }
 }
 
