@@ -40,6 +40,7 @@ scenarios! {
     late_fill_and_inserts,
     held_values_and_drop,
     calls_and_close,
+    upkeep_and_close,
     invalidation_sync_and_eviction,
     invalidations_that_share_a_sync,
     syncs_that_are_shared,
@@ -158,13 +159,38 @@ fn calls_and_close(mapped: bool) {
             unless_closed(world.get(1));
         });
         scope.spawn(|| {
-            for key in 0..3 {
-                unless_closed(world.get(key));
+            unless_closed(world.get(2));
+            if let Some(late) = unless_closed(world.store.keyspace("late", options())) {
+                unless_closed(late.insert("key", "value"));
             }
         });
         scope.spawn(|| {
             world.store.close().unwrap();
             // Another process may have it now.
+            world.freeze();
+        });
+    });
+    world.settle_closed();
+}
+
+fn upkeep_and_close(mapped: bool) {
+    let world = world(mapped, 3);
+    world.advance(hours(17));
+    world.insert(0).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            unless_closed(world.store.maintain());
+        });
+        scope.spawn(|| {
+            unless_closed(world.store.confirm_clock());
+            unless_closed(world.store.drop_expired());
+        });
+        scope.spawn(|| {
+            unless_closed(world.store.reset_clock());
+            unless_closed(world.sync());
+        });
+        scope.spawn(|| {
+            world.store.close().unwrap();
             world.freeze();
         });
     });

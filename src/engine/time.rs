@@ -92,7 +92,6 @@ impl Engine {
 
     /// Believes all suspect steps, durably.
     pub(crate) fn confirm_clock(&self) -> Result<()> {
-        self.write_side()?;
         self.settle_time();
         self.change_time(EngineTime::confirm);
         self.save_time()

@@ -274,7 +274,7 @@ impl Store {
     ///
     /// The system's own, while it is written down.
     pub fn confirm_clock(&self) -> Result<()> {
-        self.shared.core.engine.confirm_clock()
+        self.shared.core.confirm_clock()
     }
 
     /// Takes the wall clock's word even if it is behind: for when the clock had been wrong in the

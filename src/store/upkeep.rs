@@ -70,6 +70,15 @@ impl StoreCore {
         first.into_result()
     }
 
+    /// Does a part of the upkeep. Closing waits for it, so that nothing is written once the lock of the
+    /// store is given back.
+    fn in_turn<T>(&self, step: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.engine.check_process()?;
+        let _due = self.upkeep.lock();
+        self.engine.write_side()?;
+        step()
+    }
+
     /// One round of upkeep, all but giving space back.
     pub(crate) fn tick(&self) -> Result<()> {
         let mut due = self.upkeep.lock();
@@ -147,17 +156,18 @@ impl StoreCore {
 
     /// Erases dead records now, all but those that readers hold.
     pub(super) fn scrub_now(&self) -> Result<()> {
-        self.engine.check_process()?;
-        let _due = self.upkeep.lock();
-        self.engine.write_side()?;
-        self.scrub(self.engine.trusted_now(), true)
+        self.in_turn(|| self.scrub(self.engine.trusted_now(), true))
     }
 
     /// Gives one piece of the trash back; true if there is more.
     pub(crate) fn free_piece(&self) -> bool {
-        let more = self.engine.write_side().is_ok_and(|s| s.trash.reap_step().unwrap_or(false));
+        let more = self.reap_step().unwrap_or(false);
         self.engine.note_progress();
         more
+    }
+
+    fn reap_step(&self) -> Result<bool> {
+        self.in_turn(|| self.engine.write_side()?.trash.reap_step())
     }
 
     /// All upkeep, to the end.
@@ -165,22 +175,18 @@ impl StoreCore {
         self.engine.write_side()?;
         let mut first = FirstError::default();
         first.note(self.tick());
-        first.note(or_later(self.engine.settle_ledger()));
-        first.note(self.forget());
-        let trash = &self.engine.write_side()?.trash;
+        first.note(self.in_turn(|| or_later(self.engine.settle_ledger())));
+        first.note(self.in_turn(|| self.forget()));
         // Each step frees something or fails; what failed is tried again next time.
-        while first.note(trash.reap_step()).unwrap_or(false) {}
-        first.note(or_later(self.engine.flush_ledger()));
+        while first.note(self.reap_step()).unwrap_or(false) {}
+        first.note(self.in_turn(|| or_later(self.engine.flush_ledger())));
         first.note(self.engine.check_writable());
         first.into_result()
     }
 
     /// Drops what is due, and nothing else.
     pub(super) fn drop_due(&self) -> Result<usize> {
-        self.engine.check_process()?;
-        let _due = self.upkeep.lock();
-        self.engine.write_side()?;
-        self.drop_expired(self.engine.trusted_now())
+        self.in_turn(|| self.drop_expired(self.engine.trusted_now()))
     }
 
     fn drop_expired(&self, now: Timestamp) -> Result<usize> {
@@ -243,22 +249,27 @@ impl StoreCore {
         or_later(ledger.expire(now).and_then(|()| ledger.ensure_spare()))
     }
 
+    /// Believes what the wall clock says.
+    pub(super) fn confirm_clock(&self) -> Result<()> {
+        self.in_turn(|| self.engine.confirm_clock())
+    }
+
     /// Takes the wall clock's word: deadlines of buckets in a future that was wrong come first. Nobody
     /// writes meanwhile: a segment born there behind its back would stay for as long as that future.
     pub(super) fn reset_clock(&self) -> Result<()> {
-        self.engine.write_side()?;
-        let _due = self.upkeep.lock();
-        let (keyspaces, logs) = (self.keyspaces.read(), self.logs.read());
-        let _stopped: (Vec<_>, Vec<_>) = (
-            keyspaces.values().map(|core| core.stop_writes()).collect(),
-            logs.values().map(|core| core.stop_writes()).collect(),
-        );
-        let wall = Timestamp::from_millis(read_clock(&*self.engine.clock).wall_ms);
-        let of_keyspaces = keyspaces.values().map(|core| &core.owner);
-        for owner in of_keyspaces.chain(logs.values().map(|core| &core.owner)) {
-            owner.lower_deadlines(wall)?;
-        }
-        self.engine.reset_clock()
+        self.in_turn(|| {
+            let (keyspaces, logs) = (self.keyspaces.read(), self.logs.read());
+            let _stopped: (Vec<_>, Vec<_>) = (
+                keyspaces.values().map(|core| core.stop_writes()).collect(),
+                logs.values().map(|core| core.stop_writes()).collect(),
+            );
+            let wall = Timestamp::from_millis(read_clock(&*self.engine.clock).wall_ms);
+            let of_keyspaces = keyspaces.values().map(|core| &core.owner);
+            for owner in of_keyspaces.chain(logs.values().map(|core| &core.owner)) {
+                owner.lower_deadlines(wall)?;
+            }
+            self.engine.reset_clock()
+        })
     }
 
     /// Closes the store; further closes do nothing.

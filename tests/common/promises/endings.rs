@@ -115,6 +115,7 @@ impl World {
         assert!(frozen == files_of(&self.disk), "a file changed after the store was closed");
         let disk = self.disk.clone();
         (self.store, self.images) = self.open(&disk);
+        assert!(self.store.recovery_report().is_clean(), "{:?}", self.store.recovery_report());
         self.promises().is_reopened = true;
         self.settle();
     }
