@@ -56,7 +56,7 @@ impl Gate {
     /// The gate of a segment, mapped or not.
     pub(super) fn new(map: Option<Arc<Map>>, lease: Arc<Lease>) -> Self {
         let gate = Self { map, lease, current: Striped::new(|| None), issued: Mutex::default() };
-        gate.renew();
+        gate.give_out(|_| true);
         gate
     }
 
@@ -70,8 +70,13 @@ impl Gate {
         self.current.read().clone()
     }
 
-    /// Replaces the handle; gives the pins of all handles given out before that may still be held.
+    /// Replaces the handle, unless none is given out any more; gives the pins of all handles given out
+    /// before that may still be held.
     pub(super) fn renew(&self) -> Vec<Weak<Pin>> {
+        self.give_out(Option::is_some)
+    }
+
+    fn give_out(&self, if_now: impl Fn(&Option<Handle>) -> bool) -> Vec<Weak<Pin>> {
         let lock = self.map.as_ref().and_then(|_| self.lease.lock.lock().clone());
         let pin = Arc::new(Pin::new(lock));
         let mut issued = self.issued.lock();
@@ -80,6 +85,9 @@ impl Gate {
         issued.push(Arc::downgrade(&pin));
         let mut old = Vec::new();
         self.current.write(|current| {
+            if !if_now(current) {
+                return;
+            }
             let pin = Arc::clone(&pin);
             let handle = match &self.map {
                 Some(map) => Handle { window: map.window(pin), _pin: None },
@@ -115,4 +123,23 @@ impl Gate {
 /// True if none of these is held any more.
 pub(super) fn are_released(pins: &[Weak<Pin>]) -> bool {
     pins.iter().all(|pin| pin.strong_count() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_shut_it_stays_shut() {
+        let gate = Gate::new(None, Arc::default());
+        gate.renew();
+        let held = gate.handle();
+        assert!(held.is_some());
+        gate.shut();
+        let before = gate.renew();
+        assert!(gate.handle().is_none(), "a sync that was under way opened it again");
+        assert!(!are_released(&before));
+        drop(held);
+        assert!(are_released(&before));
+    }
 }
