@@ -255,6 +255,7 @@ fn closing_ends_a_fill() {
         let mut writing = written(images.fill("a"), &bytes(5000, 1));
         let (long, short) = (written(images.fill("b"), &bytes(5000, 2)), images.fill("c"));
         store.close().unwrap();
+        assert_eq!(parts(disk).len(), 0, "nothing can come of them");
         let source = writing.write_all(&[0; 500]).unwrap_err().into_inner().unwrap();
         assert!(matches!(source.downcast_ref(), Some(Error::Closed)));
         assert!(matches!(long.commit(), Err(Error::Closed)));

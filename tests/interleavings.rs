@@ -41,6 +41,7 @@ scenarios! {
     held_values_and_drop,
     calls_and_close,
     upkeep_and_close,
+    streams_and_close,
     invalidation_sync_and_eviction,
     invalidations_that_share_a_sync,
     syncs_that_are_shared,
@@ -170,6 +171,31 @@ fn calls_and_close(mapped: bool) {
             world.freeze();
         });
     });
+    world.settle_closed();
+}
+
+fn streams_and_close(mapped: bool) {
+    let world = world(mapped, 2);
+    let closed = thread::scope(|scope| {
+        scope.spawn(|| {
+            unless_closed(world.stream(0));
+            unless_closed(world.stream(1));
+        });
+        scope.spawn(|| {
+            unless_closed(world.stream(0));
+        });
+        let closing = scope.spawn(|| {
+            world.store.close().unwrap();
+            world.disk.all_files()
+        });
+        closing.join().unwrap()
+    });
+    assert!(
+        !closed.iter().any(|path| path.extension().is_some_and(|is| is == "part")),
+        "{closed:?}"
+    );
+    world.freeze();
+    assert_eq!(world.disk.all_files(), closed, "a file came or went after the store was closed");
     world.settle_closed();
 }
 

@@ -102,7 +102,7 @@ impl FillWriter {
         };
         spill.write(&self.buffer)?;
         // Before anybody is kept waiting: this may take long.
-        spill.part.finish()?;
+        spill.finish()?;
         self.fill.store(&[], value_hash, Some(spill))
     }
 
@@ -179,16 +179,19 @@ impl Spill {
         let value_at = HEADER_LEN + head as u64;
         let mut room = Room::new(core, fill.sequence());
         room.grow(allocated_bytes(value_at, 0))?;
-        let engine = &core.owner.engine;
-        let disk = Arc::clone(&engine.disk);
-        let part = Part::create(disk, core.owner.dir(), engine.next_number(), value_at)?;
+        let part = core.owner.create_part(room.seq, value_at)?;
         Ok(Self { part, room })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let len = self.part.value_len() + bytes.len() as u64;
         self.room.grow(allocated_bytes(self.part.value_at(), len))?;
-        self.part.write(bytes)
+        self.room.core.owner.on_parts(|| self.part.write(bytes))
+    }
+
+    /// Makes the value durable, once it is whole.
+    fn finish(&mut self) -> Result<()> {
+        self.room.core.owner.on_parts(|| self.part.finish())
     }
 
     pub(super) fn part(&mut self) -> &mut Part {

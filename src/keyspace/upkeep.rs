@@ -60,10 +60,12 @@ impl KeyspaceCore {
         (active.is_none() && !self.owner.has_unsealed()).then(look)
     }
 
-    /// Waits for whoever is appending, gives up what is not sealed, and lets nobody wait any more.
+    /// Waits for whoever is writing, gives up what is not sealed and what is not whole, and lets nobody
+    /// wait any more.
     pub(crate) fn drain(&self) {
         let taken = self.active.lock().take();
         drop(taken);
+        self.owner.abandon_parts();
         self.flights.wake_all();
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct Owner {
     /// When dead records are erased.
     pub(crate) scrubbing: Scrub,
     parts: Mutex<Parts>,
+    /// Shared by those who write to files of parts.
+    part_writes: RwLock<()>,
 }
 
 /// The file name and magic of an owner's manifest.
@@ -105,6 +107,7 @@ impl Owner {
             undurable_min_seq: AtomicU64::new(u64::MAX),
             scrubbing: Scrub::new(),
             parts: Mutex::default(),
+            part_writes: RwLock::default(),
             engine,
         }
     }

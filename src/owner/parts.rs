@@ -1,16 +1,19 @@
 //! The files of values that are, or were, being written in pieces.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Owner;
 use crate::error::{Error, Result};
+use crate::segment::part::Part;
 
 /// The values of an owner that have files of their own, by their sequence numbers.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
-    under_way: BTreeSet<u64>,
+    /// Their files, once they have been made.
+    under_way: BTreeMap<u64, Option<PathBuf>>,
     /// Those whose files are to go, and have not durably gone.
     given_up: Vec<(u64, PathBuf)>,
 }
@@ -18,7 +21,7 @@ pub(super) struct Parts {
 impl Parts {
     /// True if one with a number up to this one may be on the disk.
     pub(super) fn may_hold(&self, seq: u64) -> bool {
-        self.under_way.first().is_some_and(|first| *first <= seq)
+        self.under_way.first_key_value().is_some_and(|(first, _)| *first <= seq)
             || self.given_up.iter().any(|(given_up, _)| *given_up <= seq)
     }
 }
@@ -26,7 +29,33 @@ impl Parts {
 impl Owner {
     /// Notes that a value with this number is getting a file of its own.
     pub(crate) fn begin_part(&self, seq: u64) {
-        self.parts.lock().under_way.insert(seq);
+        self.parts.lock().under_way.insert(seq, None);
+    }
+
+    /// Makes the file of a value with this number, which starts at this offset of it.
+    pub(crate) fn create_part(&self, seq: u64, value_at: u64) -> Result<Part> {
+        self.on_parts(|| {
+            let disk = Arc::clone(&self.engine.disk);
+            let part = Part::create(disk, &self.dir, self.engine.next_number(), value_at)?;
+            self.parts.lock().under_way.insert(seq, Some(part.path().to_owned()));
+            Ok(part)
+        })
+    }
+
+    /// Does something to the file of a value under way. Closing waits for it.
+    pub(crate) fn on_parts<T>(&self, step: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _open = self.part_writes.read();
+        self.engine.check_writable()?;
+        step()
+    }
+
+    /// Removes the files of all values under way: the store has been closed, and none can be stored
+    /// any more.
+    pub(crate) fn abandon_parts(&self) {
+        drop(self.part_writes.write());
+        for path in self.parts.lock().under_way.values().flatten() {
+            let _ = self.engine.disk.remove_file(path);
+        }
     }
 
     /// Notes that a value with this number is not being written any more.

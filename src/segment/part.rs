@@ -60,6 +60,11 @@ impl Part {
         Ok(Self { disk, path, file, value_at, value_len: 0, is_segment: false, process })
     }
 
+    /// The file, as long as it is no segment.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the value starts in the file.
     pub(crate) fn value_at(&self) -> u64 {
         self.value_at

@@ -288,7 +288,8 @@ impl Store {
     }
 
     /// Makes everything durable, leaves what the next open needs to be fast, and closes the store
-    /// for all handles. Values already read stay valid. Those of a mapped store lie in its files: until
+    /// for all handles. Waits for calls that are under way; what was being written in pieces is
+    /// removed. Values already read stay valid. Those of a mapped store lie in its files: until
     /// the last of them is dropped it stays locked, so that no later opening erases what they show.
     ///
     /// # Errors

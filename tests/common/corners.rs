@@ -49,7 +49,7 @@ pub(crate) struct Corner {
 }
 
 /// All of them.
-pub(crate) const CORNERS: [Corner; 7] = [
+pub(crate) const CORNERS: [Corner; 8] = [
     Corner { name: "a dump", work: dump, ..PLAIN },
     Corner {
         name: "a clock set right",
@@ -61,6 +61,7 @@ pub(crate) const CORNERS: [Corner; 7] = [
     Corner { name: "a long index", prepare: long_index, work: verify, ..PLAIN },
     Corner { name: "directories above", prepare: empty, dir: "/a/b/c/data", work: make, ..PLAIN },
     Corner { name: "no spare", work: forget_without_spare, ..PLAIN },
+    Corner { name: "a value not whole", work: close_beside_a_value, check: no_parts, ..PLAIN },
     Corner {
         name: "keys in the trash",
         prepare: keys_in_trash,
@@ -313,6 +314,21 @@ fn check_keys(_: &Scene, disk: &MemoryDisk, store: &Store) {
     store.maintain().unwrap();
     assert_eq!(paths(disk, "pseudonym.keys"), [] as [PathBuf; 0]);
     assert_eq!(destroyed(store).unwrap(), 1);
+}
+
+/// The store is closed before a value in pieces is whole.
+fn close_beside_a_value(scene: &Scene) -> Result<()> {
+    let store = scene.open("/data")?;
+    let mut writer = images(&store)?.fill(name(0)).memory_limit_bytes(0).into_writer()?;
+    let _ = writer.write_all(&value(1));
+    store.close()?;
+    assert!(writer.write_all(b"more").is_err());
+    assert!(writer.commit().is_err());
+    Ok(())
+}
+
+fn no_parts(_: &Scene, disk: &MemoryDisk, _: &Store) {
+    assert_eq!(paths(disk, ".part"), [] as [PathBuf; 0]);
 }
 
 /// A record, a value in pieces, one that is given up, and a record again.

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use ebbtide::disk::MemoryDisk;
 use ebbtide::{
-    Clock, Durability, Error, Keyspace, KeyspaceOptions, Lookup, ManualClock, Outcome, Reason,
-    Receipt, Result, Retention, Scope, Stat, Store, Value,
+    Clock, Durability, Error, FillWriter, Keyspace, KeyspaceOptions, Lookup, ManualClock, Outcome,
+    Reason, Receipt, Result, Retention, Scope, Stat, Store, Value,
 };
 
 use crate::fixture::{self, value_of};
@@ -244,8 +244,13 @@ impl World {
         let mut writer = fill.into_writer()?;
         self.end_fill(key, seq, true, |value| {
             let (first, second) = value.split_at(value.len() / 2);
-            writer.write_all(first).unwrap();
-            writer.write_all(second).unwrap();
+            let write = |writer: &mut FillWriter, bytes: &[u8]| {
+                let written = writer.write_all(bytes);
+                // Its source is one of ours.
+                written.map_err(|e| *e.into_inner().unwrap().downcast::<Error>().unwrap())
+            };
+            write(&mut writer, first)?;
+            write(&mut writer, second)?;
             writer.commit()
         })
     }
