@@ -1,16 +1,18 @@
-//! Callers that make a missing value, beside an invalidation: nobody gets bytes whose making had begun
-//! before an invalidation that had returned before the call.
+//! Callers that make a missing value. Beside an invalidation: nobody gets bytes whose making had begun
+//! before an invalidation that had returned before the call. Beside a close: nobody waits for ever.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ebbtide::Origin;
+use ebbtide::{Error, Origin, TryGetError};
 use shuttle::thread;
 
+use crate::fixture::files_of;
 use crate::promises::{World, options};
 use crate::schedules::scenarios;
 
 scenarios! {
     callers_and_invalidation: 40,
+    callers_and_close,
 }
 
 fn callers_and_invalidation(mapped: bool) {
@@ -53,4 +55,31 @@ fn callers_and_invalidation(mapped: bool) {
     fetch();
     world.verify().unwrap();
     assert!(world.store.problems().is_empty());
+}
+
+fn callers_and_close(mapped: bool) {
+    let world = World::new(mapped, 0, options());
+    let work = || {
+        thread::yield_now();
+        Ok::<_, std::io::Error>(b"made".to_vec())
+    };
+    let call = || match world.images.try_get_with("photo", work) {
+        Ok(fetched) => {
+            assert_eq!(&fetched[..], b"made");
+            assert!(fetched.not_stored().is_none_or(|error| matches!(error, Error::Closed)));
+        }
+        Err(TryGetError::Store(error)) => assert!(matches!(error, Error::Closed), "{error}"),
+        Err(other) => panic!("{other}"),
+    };
+    let closed = thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(call);
+        }
+        let closing = scope.spawn(|| {
+            world.store.close().unwrap();
+            files_of(&world.disk)
+        });
+        closing.join().unwrap()
+    });
+    assert!(closed == files_of(&world.disk), "a file changed after the store was closed");
 }
