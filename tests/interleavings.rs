@@ -22,6 +22,8 @@ mod leaving;
 mod promises;
 #[path = "interleavings/reach.rs"]
 mod reach;
+#[path = "interleavings/readers.rs"]
+mod readers;
 #[path = "interleavings/rows.rs"]
 mod rows;
 #[path = "common/schedules.rs"]

@@ -71,8 +71,9 @@ impl From<Unreadable> for LoadError {
 /// Takes up a segment file for reading. Without `keep_tags` the listing has none; they are counted.
 pub(crate) fn load(disk: &dyn Disk, path: &Path, keep_tags: bool) -> Result<Loaded, LoadError> {
     let file = disk.open(path, Access::Read).map_err(|e| Error::io("open", path, e))?;
-    let file_len = file.len().map_err(|e| Error::io("measure", path, e))?;
+    // First: in a store that another process writes, it may be sealed just now, and longer then.
     let found = find_sidecar(disk, path, keep_tags);
+    let file_len = file.len().map_err(|e| Error::io("measure", path, e))?;
     let was_sealed = !matches!(found, FoundSidecar::Missing);
     if file_len <= HEADER_LEN && !was_sealed {
         return Err(LoadError::Unborn);

@@ -459,6 +459,37 @@ impl World {
         quiet && stays && in_time
     }
 
+    /// Reads all keys of a store that is opened to look at this one: what is there now, less what is
+    /// invalidated from then on.
+    pub(crate) fn look_on(&self, times: usize) -> Result<()> {
+        let at_open = self.promises().clone();
+        let store = fixture::on_memory(&self.disk, &self.clock).open_read_only()?;
+        let images = store.existing_keyspace("images")?;
+        for key in (0..self.keys).cycle().take(times * self.keys as usize) {
+            let now = self.clock.wall();
+            let floors = self.promises().clone();
+            let value = images.get(name(key))?;
+            if let Some(value) = value {
+                let newest = Promise { newest: at_open.of(key).newest, ..floors.of(key) };
+                let superseded = at_open.superseded.clone();
+                let mut promised = Promises { superseded, ..floors };
+                promised.keys.insert(key, newest);
+                self.judge(key, value.stat(), now, &promised);
+                check_bytes(key, &value);
+            } else {
+                let is_same = self.promise(key).newest == at_open.of(key).newest;
+                let is_missing = is_same && self.must_be_seen(key, &at_open);
+                assert!(!is_missing, "{} is not to be seen: {at_open:?}", name(key));
+            }
+        }
+        assert!(store.problems().is_empty(), "{:?}", store.problems());
+        let report = store.recovery_report();
+        assert!(report.is_clean(), "{report:?}");
+        let problems = store.verify()?.problems;
+        assert!(problems.is_empty(), "{problems:?}");
+        Ok(())
+    }
+
     /// Asks why a key can be read, or why not.
     pub(crate) fn explain(&self, key: u64) -> Result<()> {
         let before = self.promises().clone();
