@@ -302,3 +302,53 @@ impl std::error::Error for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_says_what_is_wrong_or_what_to_do() {
+        let path = || PathBuf::from("/data");
+        let version = |found| Error::UnknownVersion { path: path(), found, known: 2 };
+        let (time, name, reason) =
+            (Timestamp::default(), "images".to_owned(), "a cause".to_owned());
+        let errors = [
+            (Error::io("open", &path(), std::io::ErrorKind::Other.into()), "open /data: "),
+            (Error::NoSpace { path: path() }, "free some"),
+            (Error::Locked { path: path(), pid: Some(7) }, "process 7"),
+            (Error::Locked { path: path(), pid: None }, "another process"),
+            (Error::NotFound { what: "log", name: name.clone() }, "no log \"images\""),
+            (Error::Corrupt { path: path(), offset: 5, what: "magic" }, "offset 5: magic"),
+            (version(1), "earlier version"),
+            (version(3), "later version"),
+            (Error::Limit { what: "tags", min: 0, max: 9, given: 10 }, "between 0 and 9, not 10"),
+            (Error::InvalidName { name: name.clone() }, "is no name"),
+            (Error::InvalidText { what: "row id", text: name.clone() }, "is no row id"),
+            (
+                Error::OptionsConflict {
+                    name: name.clone(),
+                    option: "window_ms",
+                    stored: 1,
+                    given: 2,
+                },
+                "open it with 1",
+            ),
+            (Error::CapacityExceeded { capacity_bytes: 1, needed_bytes: 2 }, "raise it"),
+            (Error::ForeignPseudonym { log: name }, "make one with it"),
+            (Error::Expired { at: time, oldest: time }, "no longer kept"),
+            (Error::Denied { until: time }, "denied until"),
+            (Error::FillTimedOut { limit_ms: 5 }, "limit of 5 ms"),
+            (Error::FillFailed { reason: reason.clone() }, "(a cause); begin another"),
+            (Error::ReadOnly, "open it for writing"),
+            (Error::Poisoned { reason }, "(a cause); close the store"),
+            (Error::Closed, "open it again"),
+            (Error::Forked, "after forking"),
+            (Error::NetworkFileSystem { path: path(), file_system: "nfs".to_owned() }, "is on nfs"),
+            (Error::Unsupported { what: "mapping" }, "not supported here: mapping"),
+        ];
+        for (error, part) in errors {
+            assert!(error.to_string().contains(part), "{error:?}: {error}");
+        }
+    }
+}
