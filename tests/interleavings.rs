@@ -215,6 +215,7 @@ fn upkeep_and_close(mapped: bool) {
         });
         scope.spawn(|| {
             unless_closed(world.store.reset_clock());
+            unless_closed(world.store.keyspace("images", options().erase_within(hours(1))));
             unless_closed(world.sync());
         });
         scope.spawn(|| {

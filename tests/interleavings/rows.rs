@@ -15,6 +15,7 @@ scenarios! {
     rows_and_scrub: 40,
     collected_rows_and_scrub: 40,
     rows_and_drop: 40,
+    rows_and_readers: 40,
     rows_and_close: 40,
 }
 
@@ -110,8 +111,28 @@ impl World {
         result.map(drop)
     }
 
+    /// Goes through all rows of a store that is opened to look at this one.
+    fn look_on(&self) -> ebbtide::Result<()> {
+        let at_open = self.promises().clone();
+        let store = fixture::on_memory(&self.disk, &self.clock).open_read_only()?;
+        let log = store.existing_log("visits")?;
+        for _ in 0..2 {
+            self.scan_as_of(&log, &at_open)?;
+        }
+        assert!(store.recovery_report().is_clean(), "{:?}", store.recovery_report());
+        self.check_quiet(&store);
+        Ok(())
+    }
+
     /// Goes through all rows: their numbers.
     fn scan(&self, log: &Log) -> ebbtide::Result<BTreeSet<usize>> {
+        let known = self.promises().clone();
+        self.scan_as_of(log, &known)
+    }
+
+    /// The same for a log that shows what was there when this had been promised, less what is
+    /// invalidated from then on.
+    fn scan_as_of(&self, log: &Log, known: &Promises) -> ebbtide::Result<BTreeSet<usize>> {
         let before = self.promises().clone();
         let mut seen = BTreeSet::new();
         for row in log.scan(..)? {
@@ -124,7 +145,7 @@ impl World {
         }
         let after = self.promises().clone();
         let in_time = self.clock_is_early();
-        for (number, row) in before.rows.iter().enumerate() {
+        for (number, row) in known.rows.iter().enumerate() {
             let stays = !row.tagged || row.begun == Some(after.begun);
             let must = row.written && stays && in_time;
             assert!(!must || seen.contains(&number), "row {number} is gone: {row:?}");
@@ -257,6 +278,26 @@ fn rows_and_drop(mapped: bool) {
         });
         scope.spawn(|| {
             world.scan(&world.log).unwrap();
+        });
+    });
+    world.settle();
+}
+
+fn rows_and_readers(mapped: bool) {
+    let world = world(mapped);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            world.append(true).unwrap();
+            world.append(false).unwrap();
+            world.store.sync().unwrap();
+            world.invalidate_tag().unwrap();
+            world.store.scrub().unwrap();
+            world.clock.advance(hours(17));
+            world.store.maintain().unwrap();
+        });
+        scope.spawn(|| {
+            world.look_on().unwrap();
+            world.look_on().unwrap();
         });
     });
     world.settle();
