@@ -154,6 +154,14 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_ends_where_the_next_one_starts() {
+        let window = Retention::hours(16).resolve().unwrap();
+        let start = window.bucket_start(Timestamp::from_millis(1_795_267_800_000));
+        assert_eq!(window.bucket_end(start).since(start), Duration::from_secs(3600));
+        assert_eq!(window.bucket_start(window.bucket_end(start)), window.bucket_end(start));
+    }
+
+    #[test]
     fn oldest_start_is_the_first_bucket_before_its_deadline() {
         let window = Retention::hours(16).resolve().unwrap();
         for now in [0, 1, 57_599_999, 57_600_000, 57_600_001, 1_795_267_800_250] {

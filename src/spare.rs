@@ -111,3 +111,24 @@ impl Spare {
         file.sync_data().map_err(|e| Error::io("sync", path, e))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MemoryDisk;
+
+    #[test]
+    fn a_spare_that_waits_is_left_alone_and_one_of_another_length_is_not() {
+        let memory = MemoryDisk::new(1);
+        memory.create_dir(Path::new("/spares")).unwrap();
+        let spare = |len| Spare::new(Arc::new(memory.clone()), PathBuf::from("/spares"), len);
+        spare(8192).ensure().unwrap();
+        let path = spare(8192).path();
+        // It would be zeros again if it had been made anew.
+        memory.write_file(&path, &[1; 8192]).unwrap();
+        spare(8192).ensure().unwrap();
+        assert!(memory.read_file(&path).unwrap() == [1; 8192]);
+        spare(4096).ensure().unwrap();
+        assert!(memory.read_file(&path).unwrap() == [0; 4096]);
+    }
+}

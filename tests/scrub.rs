@@ -279,6 +279,21 @@ fn a_receipt_waits_for_the_next_level_and_ends_with_the_store() {
 }
 
 #[test]
+fn the_background_thread_erases_without_being_asked() {
+    for mapped in MODES {
+        let disk = MemoryDisk::new(1);
+        let builder = Store::builder("/data").disk(disk.clone());
+        let store = open(builder.sync_interval(std::time::Duration::from_millis(10)), mapped);
+        let images = images(&store);
+        insert(&images, "cat", "cat", "one");
+        let receipt = images.erase("cat").commit().unwrap();
+        assert!(receipt.sequence() > 0);
+        assert!(receipt.wait(minutes(60)).unwrap() > Level::Hidden);
+        assert_gone(&disk, "cat", "one");
+    }
+}
+
+#[test]
 fn where_overwriting_proves_nothing_receipts_do_not_claim_it() {
     let (disk, clock) = (MemoryDisk::new(1), clock());
     let mut capabilities = ebbtide::disk::Capabilities::new("copying");

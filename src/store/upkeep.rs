@@ -372,6 +372,22 @@ mod tests {
     }
 
     #[test]
+    fn a_round_of_upkeep_soon_after_another_writes_nothing() {
+        let (disk, clock) = (MemoryDisk::new(1), ManualClock::new(NOW));
+        let store = open(&disk, &clock);
+        let core = &store.shared.core;
+        let state = || disk.read_file(std::path::Path::new("/data/STATE")).unwrap();
+        core.tick().unwrap();
+        let first = state();
+        clock.advance(Duration::from_secs(1));
+        core.tick().unwrap();
+        assert!(state() == first);
+        clock.advance(Duration::from_millis(SAVE_INTERVAL_MS));
+        core.tick().unwrap();
+        assert!(state() != first);
+    }
+
+    #[test]
     fn a_power_cut_hides_little_of_the_time_though_there_was_no_upkeep() {
         let (disk, clock) = (MemoryDisk::new(1), ManualClock::new(NOW));
         let store = open(&disk, &clock);

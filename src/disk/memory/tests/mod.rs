@@ -92,7 +92,9 @@ fn names(lists: &[&[&str]]) -> BTreeSet<Vec<String>> {
 #[test]
 fn reads_see_writes_and_gaps_are_zero() {
     let (disk, file) = with_file(b"");
+    assert!(file.is_empty().unwrap());
     assert_eq!(write(&file, 2, b"ab").unwrap(), 2);
+    assert!(!file.is_empty().unwrap());
     assert_eq!(disk.read_file(path("/f")).unwrap(), b"\0\0ab");
     let mut buffer = [9; 3];
     assert_eq!(file.read_at(&mut buffer, 3).unwrap(), 1);
