@@ -65,6 +65,7 @@ impl KeyspaceCore {
     pub(crate) fn drain(&self) {
         let taken = self.active.lock().take();
         drop(taken);
+        self.owner.abandon_sealing();
         self.owner.abandon_parts();
         self.flights.wake_all();
     }

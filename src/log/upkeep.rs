@@ -43,6 +43,7 @@ impl LogCore {
     pub(crate) fn drain(&self) {
         let taken = std::mem::take(&mut *self.writers.lock());
         drop(taken);
+        self.owner.abandon_sealing();
     }
 
     /// Seals segments of buckets that have been over for as long as they lasted.

@@ -32,6 +32,12 @@ impl Owner {
         }
     }
 
+    /// Waits for whoever seals, and gives up what is not sealed: the store has been closed.
+    pub(crate) fn abandon_sealing(&self) {
+        let _turn = self.sealing_turn.lock();
+        self.sealing.lock().clear();
+    }
+
     /// The records of a segment that is not being appended to.
     pub(crate) fn listing(&self, segment: &Segment) -> Result<Listing> {
         let sealing = self.sealing.lock();
