@@ -96,9 +96,8 @@ impl Scrub {
     /// Begins a pass if one is due, or wanted now.
     pub(crate) fn begin(&self, now: Timestamp, within: Duration, wanted: bool) -> Option<Pass> {
         let mut state = self.state.lock();
-        let waited = now.since(self.dead_since()?);
-        let due =
-            waited >= within / BEGIN_AFTER && now.since(state.last_begun_at) >= within / APART;
+        let due = now.is_due(self.dead_since()?, within / BEGIN_AFTER)
+            && now.is_due(state.last_begun_at, within / APART);
         if !(due || wanted || state.hurried) {
             return None;
         }
@@ -177,6 +176,17 @@ mod tests {
         scrub.end(scrub.begin(at(0), HOUR, false).unwrap(), true);
         let expected = scrub.expect_pass(at(0));
         assert_eq!(scrub.begin(at(30), HOUR, false).unwrap().number, expected);
+    }
+
+    #[test]
+    fn what_was_noted_in_a_future_that_was_wrong_is_due() {
+        let scrub = Scrub::new();
+        scrub.end(scrub.begin(at(6000), HOUR, false).unwrap(), true);
+        scrub.note_dead(at(6001));
+        assert!(scrub.begin(at(0), HOUR, false).is_some());
+        scrub.note_dead(at(1));
+        assert!(scrub.begin(at(2), HOUR, false).is_none());
+        assert!(scrub.begin(at(31), HOUR, false).is_some());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 
 use ebbtide::disk::MemoryDisk;
-use ebbtide::{Error, Keyspace, KeyspaceOptions, Level, ManualClock, Retention, Store};
+use ebbtide::{Clock, Error, Keyspace, KeyspaceOptions, Level, ManualClock, Retention, Store};
 
 use fixture::{MODES, clock, hours, minutes, on_memory, open, quiet};
 
@@ -275,6 +275,34 @@ fn a_receipt_waits_for_the_next_level_and_ends_with_the_store() {
         });
         assert!(matches!(closed, Err(Error::Closed)), "{closed:?}");
         assert!(matches!(receipt.wait(minutes(1)), Err(Error::Closed)));
+    }
+}
+
+#[test]
+fn erasing_goes_on_once_the_clock_has_been_set_right() {
+    for mapped in MODES {
+        let (disk, clock, store) = store(mapped);
+        let images = images(&store);
+        let right = clock.wall();
+        clock.set_wall(right + hours(100_000));
+        store.confirm_clock().unwrap();
+        insert(&images, "cat", "cat", "one");
+        images.invalidate("cat").unwrap();
+        clock.advance(minutes(60));
+        store.maintain().unwrap();
+        assert_gone(&disk, "cat", "one");
+        insert(&images, "dog", "dog", "two");
+        images.invalidate("dog").unwrap();
+        clock.set_wall(right);
+        store.reset_clock().unwrap();
+        insert(&images, "fox", "fox", "three");
+        images.invalidate("fox").unwrap();
+        for _ in 0..2 {
+            clock.advance(minutes(30));
+            store.maintain().unwrap();
+        }
+        assert_gone(&disk, "dog", "two");
+        assert_gone(&disk, "fox", "three");
     }
 }
 

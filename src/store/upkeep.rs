@@ -1,5 +1,7 @@
 //! What the background thread does, and closing.
 
+use std::time::Duration;
+
 use super::StoreCore;
 use crate::engine::read_clock;
 use crate::error::{Error, Result};
@@ -9,7 +11,7 @@ use crate::time::{SAVE_INTERVAL_MS, Timestamp};
 
 /// The engine's time is written down after half of what a power cut may hide, so that no round of upkeep
 /// that comes within that time comes too late.
-const SAVE_AFTER_MS: u64 = SAVE_INTERVAL_MS / 2;
+const SAVE_AFTER: Duration = Duration::from_millis(SAVE_INTERVAL_MS / 2);
 
 /// When the slower parts of the upkeep were done last, by the engine's time.
 #[derive(Debug, Default)]
@@ -20,12 +22,8 @@ pub(super) struct Due {
 
 impl Due {
     fn must_save(&self, now: Timestamp) -> bool {
-        has_passed(self.saved_at, now, SAVE_AFTER_MS)
+        now.is_due(self.saved_at, SAVE_AFTER)
     }
-}
-
-fn has_passed(since: Timestamp, now: Timestamp, ms: u64) -> bool {
-    now.since(since).as_millis() >= u128::from(ms)
 }
 
 /// Keeps the first error of several steps that are all to be done.
@@ -101,7 +99,7 @@ impl StoreCore {
             core.seal_past(now);
         }
         first.note(self.scrub(now, false));
-        let settles = has_passed(due.settled_at, now, SAVE_INTERVAL_MS);
+        let settles = now.is_due(due.settled_at, Duration::from_millis(SAVE_INTERVAL_MS));
         if settles {
             due.settled_at = now;
             // What the ledger holds is in what is saved, and counted before it is forgotten.
@@ -357,8 +355,6 @@ impl StoreCore {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::disk::MemoryDisk;
     use crate::store::Store;
@@ -384,7 +380,17 @@ mod tests {
         assert!(state() == first);
         clock.advance(Duration::from_millis(SAVE_INTERVAL_MS));
         core.tick().unwrap();
-        assert!(state() != first);
+        let second = state();
+        assert!(second != first);
+        // What was done in a future that was wrong is done again.
+        clock.set_wall(NOW + Duration::from_secs(86_400));
+        store.confirm_clock().unwrap();
+        core.tick().unwrap();
+        clock.set_wall(NOW);
+        store.reset_clock().unwrap();
+        let reset = state();
+        core.tick().unwrap();
+        assert!(state() != reset);
     }
 
     #[test]

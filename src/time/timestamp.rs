@@ -38,6 +38,12 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// True if so much time has passed since a moment that the engine had noted. If that lies ahead, the
+    /// clock has been set right since, and nobody knows how much has.
+    pub(crate) fn is_due(self, noted: Self, after: Duration) -> bool {
+        self < noted || self.since(noted) >= after
+    }
+
     /// The form used in directory names: `20261121T000000000Z`.
     pub(crate) fn compact(self) -> String {
         let c = self.civil();
