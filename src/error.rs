@@ -314,7 +314,7 @@ mod tests {
         let (time, name, reason) =
             (Timestamp::default(), "images".to_owned(), "a cause".to_owned());
         let errors = [
-            (Error::io("open", &path(), std::io::ErrorKind::Other.into()), "open /data: "),
+            (Error::io("open", &path(), io::ErrorKind::Other.into()), "open /data: "),
             (Error::NoSpace { path: path() }, "free some"),
             (Error::Locked { path: path(), pid: Some(7) }, "process 7"),
             (Error::Locked { path: path(), pid: None }, "another process"),
