@@ -149,6 +149,12 @@ fn rows() {
         assert!(appender.buffered() < 5000, "a block has been written");
         appender.flush().unwrap();
         assert_eq!(access.scan(..).unwrap().count(), 4 + 1 + 5000);
+        // A place that was never written is nobody's row, and no damage.
+        let segment = id.to_string().split_once('-').unwrap().0.to_owned();
+        for place in [format!("{segment}-ffffffff-0"), "ffff-8-0".to_owned()] {
+            assert!(access.get(place.parse().unwrap()).unwrap().is_none(), "{place}");
+        }
+        assert!(store.problems().is_empty(), "{:?}", store.problems());
     });
 }
 

@@ -32,6 +32,24 @@ fn each_mode(test: impl Fn(&MemoryDisk, &ManualClock, bool, &Store, &Keyspace)) 
     }
 }
 
+#[test]
+fn whatever_turns_into_a_value_keeps_its_bytes() {
+    let bytes = || bytes::Bytes::from_static(b"made");
+    let values: [NewValue; 5] = [
+        bytes().into(),
+        b"made".to_vec().into(),
+        b"made".into(),
+        b"made"[..].into(),
+        "made".into(),
+    ];
+    each_mode(|_, _, _, _, images| {
+        for (key, value) in values.iter().enumerate() {
+            let made = || Ok::<_, Infallible>(value.clone());
+            assert_eq!(&images.try_get_with([key as u8], made).unwrap()[..], b"made");
+        }
+    });
+}
+
 /// Waits until so many calls have found nothing.
 fn await_misses(store: &Store, count: usize) {
     let until = Instant::now() + Duration::from_secs(60);
