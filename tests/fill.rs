@@ -573,7 +573,10 @@ fn the_file_of_a_value_given_up_goes_with_the_next_scrub_if_it_could_not_be_remo
         assert_eq!(given_up.receipt.level(), Level::Hidden);
         given_up.scrub_failing_at(1);
         assert_eq!(parts(&given_up.memory).len(), 1);
+        let used = || given_up.store.stats().keyspaces[0].used_bytes;
+        let before = used();
         given_up.store.scrub().unwrap();
+        assert!(used() + 5000 < before, "it counts against the capacity while it is there");
         assert_in_order(&given_up.memory, &given_up.store);
         assert_eq!(given_up.receipt.level(), Level::Scrubbed);
         let cut = given_up.memory.crash(&mut |_: u32| 0);

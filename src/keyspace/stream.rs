@@ -207,7 +207,8 @@ impl Spill {
 impl Drop for Spill {
     fn drop(&mut self) {
         if let Some(path) = self.part.leftover() {
-            self.room.core.owner.give_up_part(self.room.seq, path.to_owned());
+            let Room { core, bytes, seq } = &self.room;
+            core.owner.give_up_part(*seq, path.to_owned(), *bytes);
         }
     }
 }

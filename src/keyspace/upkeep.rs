@@ -242,7 +242,7 @@ impl KeyspaceCore {
         let counts = self.floors.counts();
         let table = self.owner.table.read();
         let segments: u64 = table.iter().map(|(_, segment)| segment.allocated_bytes()).sum();
-        let parts = self.part_bytes.load(Ordering::Acquire);
+        let parts = self.part_bytes.load(Ordering::Acquire) + self.owner.given_up_bytes();
         segments + parts + (counts.keys + counts.tags) * TOMBSTONE_BYTES
     }
 

@@ -15,14 +15,24 @@ pub(super) struct Parts {
     /// Their files, once they have been made.
     under_way: BTreeMap<u64, Option<PathBuf>>,
     /// Those whose files are to go, and have not durably gone.
-    given_up: Vec<(u64, PathBuf)>,
+    given_up: Vec<GivenUp>,
+}
+
+/// A file that is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct GivenUp {
+    /// 0 if it is not known.
+    seq: u64,
+    path: PathBuf,
+    /// What it takes of the capacity: nothing once it has been removed.
+    bytes: u64,
 }
 
 impl Parts {
     /// True if one with a number up to this one may be on the disk.
     pub(super) fn may_hold(&self, seq: u64) -> bool {
         self.under_way.first_key_value().is_some_and(|(first, _)| *first <= seq)
-            || self.given_up.iter().any(|(given_up, _)| *given_up <= seq)
+            || self.given_up.iter().any(|given_up| given_up.seq <= seq)
     }
 }
 
@@ -64,10 +74,16 @@ impl Owner {
     }
 
     /// Removes the file of a value with this number, 0 if that is not known. If the system refuses,
-    /// the next scrub tries again.
-    pub(crate) fn give_up_part(&self, seq: u64, path: PathBuf) {
-        let _ = self.engine.disk.remove_file(&path);
-        self.parts.lock().given_up.push((seq, path));
+    /// the next scrub tries again, and until then it takes so many bytes of the capacity.
+    pub(crate) fn give_up_part(&self, seq: u64, path: PathBuf, bytes: u64) {
+        let removed = self.engine.disk.remove_file(&path);
+        let bytes = if removed.is_ok() { 0 } else { bytes };
+        self.parts.lock().given_up.push(GivenUp { seq, path, bytes });
+    }
+
+    /// What files that the system refused to remove take of the capacity.
+    pub(crate) fn given_up_bytes(&self) -> u64 {
+        self.parts.lock().given_up.iter().map(|given_up| given_up.bytes).sum()
     }
 
     /// Sees to it that the files of all values that were given up are gone, durably.
@@ -81,14 +97,14 @@ impl Owner {
             return Ok(());
         }
         let mut first_error = None;
-        gone.retain(|(_, path)| match self.engine.disk.remove_file(path) {
+        gone.retain(|GivenUp { path, .. }| match self.engine.disk.remove_file(path) {
             Err(e) if e.kind() != ErrorKind::NotFound => {
                 first_error.get_or_insert(Error::io("remove", path, e));
                 false
             }
             _ => true,
         });
-        if let Some(lowest) = gone.iter().map(|(seq, _)| *seq).min() {
+        if let Some(lowest) = gone.iter().map(|given_up| given_up.seq).min() {
             if let Err(e) = self.engine.sync_dir(&self.dir) {
                 // Another sync may succeed without having written anything.
                 self.note_undurable(Some(lowest));

@@ -42,7 +42,9 @@ impl Recovery<'_> {
         let entries = disk.read_dir(owner.dir()).map_err(|e| Error::io("list", owner.dir(), e))?;
         if owner.kind == RecordKind::Blob && !self.engine.is_read_only() {
             for path in parts(owner.dir(), &entries) {
-                owner.give_up_part(0, path);
+                let file = disk.open(&path, Access::Read);
+                let bytes = file.and_then(|file| file.allocated_bytes()).unwrap_or(0);
+                owner.give_up_part(0, path, bytes);
             }
         }
         let dirs = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
