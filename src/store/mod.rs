@@ -279,6 +279,8 @@ impl Store {
 
     /// Takes the wall clock's word even if it is behind: for when the clock had been wrong in the
     /// future. Deadlines of buckets born in that future are brought forward, none is put off.
+    /// Waits for writes under way and holds others up; until it returns, reads may pass over what lies
+    /// in such buckets.
     ///
     /// # Errors
     ///
