@@ -93,10 +93,18 @@ impl Scrub {
         (ms != NEVER).then(|| Timestamp::from_millis(ms))
     }
 
-    /// Begins a pass if one is due, or wanted now.
-    pub(crate) fn begin(&self, now: Timestamp, within: Duration, wanted: bool) -> Option<Pass> {
+    /// Begins a pass if one is due, or wanted now. The time is looked at after when something became
+    /// dead, which lies ahead only if the clock has been set right since.
+    pub(crate) fn begin(
+        &self,
+        clock: impl FnOnce() -> Timestamp,
+        within: Duration,
+        wanted: bool,
+    ) -> Option<Pass> {
         let mut state = self.state.lock();
-        let due = now.is_due(self.dead_since()?, within / BEGIN_AFTER)
+        let dead_since = self.dead_since()?;
+        let now = clock();
+        let due = now.is_due(dead_since, within / BEGIN_AFTER)
             && now.is_due(state.last_begun_at, within / APART);
         if !(due || wanted || state.hurried) {
             return None;
@@ -149,21 +157,21 @@ mod tests {
     #[test]
     fn a_pass_begins_in_time_and_finds_what_was_dead_before() {
         let scrub = Scrub::new();
-        let first = scrub.begin(at(0), HOUR, false).unwrap();
+        let first = scrub.begin(|| at(0), HOUR, false).unwrap();
         assert_eq!(first.dead_since, at(0), "what was found at open");
         scrub.end(first, true);
-        assert!(scrub.begin(at(600), HOUR, true).is_none(), "nothing is dead");
+        assert!(scrub.begin(|| at(600), HOUR, true).is_none(), "nothing is dead");
         scrub.note_dead(at(601));
         scrub.note_dead(at(605));
         let needed = scrub.expect_pass(at(605));
-        assert!(scrub.begin(at(630), HOUR, false).is_none());
-        let second = scrub.begin(at(631), HOUR, false).unwrap();
+        assert!(scrub.begin(|| at(630), HOUR, false).is_none());
+        let second = scrub.begin(|| at(631), HOUR, false).unwrap();
         assert_eq!((second.number, second.dead_since), (needed, at(601)));
         scrub.note_dead(at(632));
         scrub.end(second, false);
         assert_eq!(scrub.dead_since(), Some(at(601)), "looked for again");
-        assert!(scrub.begin(at(633), HOUR, false).is_none(), "not at once");
-        let third = scrub.begin(at(635), HOUR, false).unwrap();
+        assert!(scrub.begin(|| at(633), HOUR, false).is_none(), "not at once");
+        let third = scrub.begin(|| at(635), HOUR, false).unwrap();
         assert_eq!((third.number, third.makes_up_for), (3, needed), "it looks for the same again");
         scrub.end(third, true);
         assert!(scrub.complete() > needed);
@@ -173,31 +181,31 @@ mod tests {
     fn a_pass_that_is_expected_comes() {
         let scrub = Scrub::new();
         scrub.note_dead(at(0));
-        scrub.end(scrub.begin(at(0), HOUR, false).unwrap(), true);
+        scrub.end(scrub.begin(|| at(0), HOUR, false).unwrap(), true);
         let expected = scrub.expect_pass(at(0));
-        assert_eq!(scrub.begin(at(30), HOUR, false).unwrap().number, expected);
+        assert_eq!(scrub.begin(|| at(30), HOUR, false).unwrap().number, expected);
     }
 
     #[test]
     fn what_was_noted_in_a_future_that_was_wrong_is_due() {
         let scrub = Scrub::new();
-        scrub.end(scrub.begin(at(6000), HOUR, false).unwrap(), true);
+        scrub.end(scrub.begin(|| at(6000), HOUR, false).unwrap(), true);
         scrub.note_dead(at(6001));
-        assert!(scrub.begin(at(0), HOUR, false).is_some());
+        assert!(scrub.begin(|| at(0), HOUR, false).is_some());
         scrub.note_dead(at(1));
-        assert!(scrub.begin(at(2), HOUR, false).is_none());
-        assert!(scrub.begin(at(31), HOUR, false).is_some());
+        assert!(scrub.begin(|| at(2), HOUR, false).is_none());
+        assert!(scrub.begin(|| at(31), HOUR, false).is_some());
     }
 
     #[test]
     fn a_hurried_pass_begins_at_once() {
         let scrub = Scrub::new();
-        scrub.end(scrub.begin(at(0), HOUR, false).unwrap(), true);
+        scrub.end(scrub.begin(|| at(0), HOUR, false).unwrap(), true);
         scrub.note_dead(at(1));
-        assert!(scrub.begin(at(1), HOUR, false).is_none());
+        assert!(scrub.begin(|| at(1), HOUR, false).is_none());
         scrub.hurry();
-        assert!(scrub.begin(at(1), HOUR, false).is_some());
+        assert!(scrub.begin(|| at(1), HOUR, false).is_some());
         scrub.note_dead(at(2));
-        assert!(scrub.begin(at(2), HOUR, false).is_none(), "once");
+        assert!(scrub.begin(|| at(2), HOUR, false).is_none(), "once");
     }
 }

@@ -25,7 +25,8 @@ impl Owner {
         note: impl Fn(&Segment, &[Remains]) -> Result<()>,
     ) -> Result<()> {
         let mut looked = Ok(true);
-        if let Some(pass) = self.scrubbing.begin(now, self.erase_within(), wanted) {
+        let clock = || self.engine.trusted_now();
+        if let Some(pass) = self.scrubbing.begin(clock, self.erase_within(), wanted) {
             looked = look(pass);
             self.scrubbing.end(pass, matches!(looked, Ok(true)));
         }

@@ -76,7 +76,7 @@ impl Gate {
         self.give_out(Option::is_some)
     }
 
-    fn give_out(&self, if_now: impl Fn(&Option<Handle>) -> bool) -> Vec<Weak<Pin>> {
+    fn give_out(&self, replaces: impl Fn(&Option<Handle>) -> bool) -> Vec<Weak<Pin>> {
         let lock = self.map.as_ref().and_then(|_| self.lease.lock.lock().clone());
         let pin = Arc::new(Pin::new(lock));
         let mut issued = self.issued.lock();
@@ -85,7 +85,7 @@ impl Gate {
         issued.push(Arc::downgrade(&pin));
         let mut old = Vec::new();
         self.current.write(|current| {
-            if !if_now(current) {
+            if !replaces(current) {
                 return;
             }
             let pin = Arc::clone(&pin);

@@ -1,9 +1,10 @@
 //! A store: one directory, one process writing it, any number of keyspaces and logs.
 //!
 //! `builder` holds the options, `open` takes up a directory, `invalidate` hides in all of it, `upkeep`
-//! does what the background thread does, `stats` and `verify` look inside.
+//! does what the background thread does, `closing` ends it, `stats` and `verify` look inside.
 
 mod builder;
+mod closing;
 #[cfg(test)]
 mod collisions;
 mod invalidate;

@@ -1,12 +1,10 @@
-//! What the background thread does, and closing.
+//! What the background thread does.
 
 use std::time::Duration;
 
 use super::StoreCore;
 use crate::engine::read_clock;
 use crate::error::{Error, Result};
-use crate::owner::Owner;
-use crate::recovery::write_snapshot;
 use crate::time::{SAVE_INTERVAL_MS, Timestamp};
 
 /// The engine's time is written down after half of what a power cut may hide, so that no round of upkeep
@@ -28,10 +26,10 @@ impl Due {
 
 /// Keeps the first error of several steps that are all to be done.
 #[derive(Default)]
-struct FirstError(Option<Error>);
+pub(super) struct FirstError(Option<Error>);
 
 impl FirstError {
-    fn note<T>(&mut self, result: Result<T>) -> Option<T> {
+    pub(super) fn note<T>(&mut self, result: Result<T>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
@@ -41,7 +39,11 @@ impl FirstError {
         }
     }
 
-    fn into_result(self) -> Result<()> {
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn into_result(self) -> Result<()> {
         self.0.map_or(Ok(()), Err)
     }
 }
@@ -268,88 +270,6 @@ impl StoreCore {
             }
             self.engine.reset_clock()
         })
-    }
-
-    /// Closes the store; further closes do nothing.
-    pub(super) fn close(&self) -> Result<()> {
-        let _due = self.upkeep.lock();
-        if self.engine.is_closed() {
-            return Ok(());
-        }
-        let closed = if self.engine.is_read_only() { Ok(()) } else { self.leave_in_order() };
-        self.engine.close();
-        self.drain();
-        self.let_go();
-        closed
-    }
-
-    /// Gives the lock back, but for what values of mapped segments keep of it.
-    fn let_go(&self) {
-        for core in self.keyspace_cores() {
-            core.owner.segments().iter().for_each(|segment| segment.shut());
-        }
-        for core in self.log_cores() {
-            core.owner.segments().iter().for_each(|segment| segment.shut());
-        }
-        self.engine.host.lease.end();
-        self.lock.lock().take();
-    }
-
-    /// Waits for calls that began before the store was closed, so that nothing is written once the
-    /// lock is given back.
-    fn drain(&self) {
-        for core in self.keyspace_cores() {
-            core.drain();
-        }
-        for core in self.log_cores() {
-            core.drain();
-        }
-        self.engine.close_tombstones();
-    }
-
-    fn leave_in_order(&self) -> Result<()> {
-        let mut first = FirstError::default();
-        for core in self.keyspace_cores() {
-            first.note(core.seal_all());
-        }
-        for core in self.log_cores() {
-            first.note(core.seal_all());
-        }
-        // From here on nothing is born, and STATE names the last entry.
-        first.note(self.engine.settle_ledger());
-        let now = self.engine.trusted_now();
-        first.note(self.engine.write_side().and_then(|side| side.ledger.close(now)));
-        if first.0.is_some() {
-            first.note(self.engine.save_time());
-            return first.into_result();
-        }
-        // After a clean close all that is given up has been overwritten.
-        if self.is_half_erased() {
-            return self.engine.save_time();
-        }
-        let mut snapshot_id = [0; 16];
-        let random = self.engine.disk.fill_random(&mut snapshot_id);
-        let random = random.map_err(|e| Error::io("read randomness for", &self.engine.root, e));
-        match random.and_then(|()| self.write_snapshots(snapshot_id)) {
-            Ok(()) => self.engine.save_clean(snapshot_id),
-            // Without snapshots the next open takes the longer way.
-            Err(_) => self.engine.save_time(),
-        }
-    }
-
-    fn is_half_erased(&self) -> bool {
-        let is_half = |owner: &Owner| owner.segments().iter().any(|s| s.is_half_erased());
-        self.keyspace_cores().iter().any(|core| is_half(&core.owner))
-            || self.log_cores().iter().any(|core| is_half(&core.owner))
-    }
-
-    fn write_snapshots(&self, snapshot_id: [u8; 16]) -> Result<()> {
-        for core in self.keyspace_cores() {
-            // An invalidation that is under way may not have reached the index yet.
-            let as_of = self.engine.sequence.lowest_open(self.engine.clock.boot_ms()) - 1;
-            write_snapshot(&core, snapshot_id, as_of)?;
-        }
-        Ok(())
     }
 }
 
