@@ -4,12 +4,14 @@
 #[path = "common/fixture.rs"]
 mod fixture;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use ebbtide::disk::{Disk, EntryKind, Fault, FaultyDisk, MemoryDisk};
-use ebbtide::{Error, Keyspace, KeyspaceOptions, ManualClock, Retention, Store};
+use ebbtide::{
+    Error, Fill, FillWriter, Keyspace, KeyspaceOptions, ManualClock, Outcome, Retention, Store,
+};
 
 use fixture::{MODES, Random, clock, hours, on_memory, open, quiet, seed, value_of};
 
@@ -200,6 +202,43 @@ fn the_capacity_holds_at_every_step() {
             }
             assert!(store.stats().segments_evicted > 0);
         }
+    }
+}
+
+/// Small records with many tags, whose sidecars take as much as they do, behind large ones, and beside
+/// values that are put down in pieces.
+#[test]
+fn the_capacity_holds_whatever_is_written_side_by_side() {
+    const CAPACITY: u64 = 1 << 20;
+    let mut choices = Random::new(seed("the_capacity_holds_whatever_is_written_side_by_side"));
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&disk, &clock), mapped);
+        let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(CAPACITY / 16);
+        let images = store.keyspace("images", options.capacity_bytes(CAPACITY)).unwrap();
+        let mut writer: Option<FillWriter> = None;
+        for step in 0..10_000 {
+            match (choices.below(150), &mut writer) {
+                (0, _) => {
+                    let value = value_of(step, 0, CAPACITY / 16);
+                    images.insert(format!("key-{step}"), value).unwrap();
+                }
+                (1, None) => {
+                    let fill = images.fill(format!("key-{step}")).memory_limit_bytes(0);
+                    writer = Some(fill.into_writer().unwrap());
+                }
+                (1, full) if choices.once_in(4) => drop(full.take().unwrap().commit().unwrap()),
+                (1..4, Some(writer)) => writer.write_all(&value_of(step, 0, 20_000)).unwrap(),
+                _ => {
+                    let tagged = |fill: Fill, tag| fill.tag(format!("{step}-{tag}"));
+                    let fill = (0..16).fold(images.fill(step.to_string()), tagged);
+                    assert_eq!(fill.commit(b"v").unwrap(), Outcome::Stored);
+                }
+            }
+            let (taken, used) = (taken(&disk), store.stats().keyspaces[0].used_bytes);
+            assert!(taken <= used && used <= CAPACITY, "step {step}: {taken}, {used} used");
+        }
+        assert!(store.stats().segments_evicted > 0);
     }
 }
 

@@ -7,7 +7,8 @@ use super::KeyspaceCore;
 use super::write::Active;
 use crate::error::{Error, Result};
 use crate::format::record::MAX_TAGS;
-use crate::format::sidecar::encoded_len;
+use crate::format::segment_header::HEADER_LEN;
+use crate::format::sidecar::{BLOCK_LEN, encoded_len};
 use crate::index::MAX_ORDINALS;
 use crate::options::NO_CAPACITY;
 use crate::segment::Segment;
@@ -15,9 +16,9 @@ use crate::time::Timestamp;
 
 /// Bytes a tombstone takes in the log: an entry in each of two regions.
 const TOMBSTONE_BYTES: u64 = 128;
-/// The least a record takes, from which the most entries of a sidecar follow.
+/// The least that a record takes.
 const SMALLEST_RECORD: u64 = 88;
-/// The least that one with all the tags it may have takes.
+/// The least that one with all the tags it may have takes. Of nothing else is more listed per byte.
 const SMALLEST_TAGGED: u64 = SMALLEST_RECORD + MAX_TAGS as u64 * 16;
 
 impl KeyspaceCore {
@@ -127,15 +128,18 @@ impl KeyspaceCore {
         }
     }
 
-    /// Makes room within the capacity for a new segment that holds a record of this length.
+    /// Makes room within the capacity for a new segment that holds a record of this length, and whatever
+    /// may come behind it; gives how much.
     pub(super) fn make_room_for_segment(
         &self,
         active: &mut Option<Active>,
         record_len: u64,
-    ) -> Result<()> {
-        let segment = self.owner.segment_capacity(record_len).next_multiple_of(4096);
-        let needed = segment + longest_sidecar(segment, record_len).next_multiple_of(4096);
-        self.make_room(active, needed, needed)
+    ) -> Result<u64> {
+        let segment = self.owner.segment_capacity(record_len);
+        let sidecar = longest_sidecar(segment - HEADER_LEN - record_len);
+        let needed = segment.next_multiple_of(4096) + sidecar.next_multiple_of(4096);
+        self.make_room(active, needed, needed)?;
+        Ok(needed)
     }
 
     /// Makes room within the capacity for so many more bytes of a value that is being written, and
@@ -164,7 +168,8 @@ impl KeyspaceCore {
         if whole > capacity {
             return Err(exceeded);
         }
-        while self.used_bytes() + more > capacity {
+        let unused = |active: &Option<Active>| active.as_ref().map_or(0, Active::unused_room_bytes);
+        while self.used_bytes() + unused(active) + more > capacity {
             let trashed = self.trashed_bytes();
             if trashed > 0 && self.reap() < trashed {
                 continue;
@@ -252,12 +257,31 @@ impl KeyspaceCore {
     }
 }
 
-/// The longest sidecar that a segment of this length may come to have.
-fn longest_sidecar(segment: u64, record_len: u64) -> u64 {
-    if record_len * 2 > segment {
-        return encoded_len(2, 2 * MAX_TAGS as u64);
+/// The longest sidecar that a segment may come to have of which one record leaves so many bytes.
+fn longest_sidecar(left: u64) -> u64 {
+    let others = left.div_ceil(SMALLEST_TAGGED);
+    // Some with tags and some without may fill a block more.
+    let mixed = others.min(1) * BLOCK_LEN as u64;
+    encoded_len(1 + others, (1 + others) * MAX_TAGS as u64) + mixed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_mix_of_records_has_a_longer_sidecar() {
+        for left in (0..200_000_u64).step_by(997) {
+            let longest = longest_sidecar(left);
+            for tags in 0..=left / 16 {
+                // As many records as these tags leave room for, if they are enough to carry them.
+                let records = (left - tags * 16) / SMALLEST_RECORD;
+                if tags <= records * MAX_TAGS as u64 {
+                    let sidecar = encoded_len(1 + records, MAX_TAGS as u64 + tags);
+                    assert!(sidecar <= longest, "{left} bytes, {records} records, {tags} tags");
+                }
+            }
+            assert!(longest <= left / 2 + 5 * BLOCK_LEN as u64, "{longest} for {left} bytes");
+        }
     }
-    let tagged = segment / SMALLEST_TAGGED;
-    let tagless = encoded_len(segment / SMALLEST_RECORD, 0);
-    tagless.max(encoded_len(tagged, tagged * MAX_TAGS as u64))
 }
