@@ -5,11 +5,13 @@
 mod fixture;
 
 use std::fmt::Debug;
+use std::ops::Bound;
 use std::time::Duration;
 
 use ebbtide::disk::MemoryDisk;
 use ebbtide::{
     Error, Keyspace, KeyspaceOptions, LogOptions, Result, Retention, Row, Store, StoreBuilder,
+    Timestamp,
 };
 
 use fixture::{MODES, clock, minutes, on_memory, open, quiet, try_open};
@@ -205,6 +207,33 @@ fn windows_and_widths() {
         let odd = Retention::hours(16).bucket_width(Duration::from_millis(60_001));
         refused(make("x", odd), "bucket width beyond whole minutes, in milliseconds", 1);
         assert_eq!(store.keyspaces(), ["longest", "narrowest", "shortest", "widest"]);
+    });
+}
+
+#[test]
+fn ends_of_a_scan() {
+    each_mode(|store| {
+        let access = store.log("access", LogOptions::new(Retention::days(30))).unwrap();
+        let start = store.now().as_millis() - 5;
+        let at = |ms: u64| Timestamp::from_millis(start + ms);
+        let mut appender = access.appender();
+        for ms in 0..5 {
+            appender.append(Row::anonymous().at(at(ms)).payload([ms as u8])).unwrap();
+        }
+        appender.flush().unwrap();
+        let check = |range: (Bound<Timestamp>, Bound<Timestamp>), expected: &[u8]| {
+            let rows = access.scan(range).unwrap().map(|row| row.unwrap().payload()[0]);
+            assert_eq!(rows.collect::<Vec<_>>(), expected, "{range:?}");
+        };
+        check((Bound::Included(at(1)), Bound::Included(at(3))), &[1, 2, 3]);
+        check((Bound::Included(at(1)), Bound::Excluded(at(3))), &[1, 2]);
+        check((Bound::Excluded(at(1)), Bound::Included(at(3))), &[2, 3]);
+        check((Bound::Included(at(2)), Bound::Included(at(2))), &[2]);
+        check((Bound::Excluded(at(1)), Bound::Excluded(at(2))), &[]);
+        check((Bound::Unbounded, Bound::Excluded(at(2))), &[0, 1]);
+        check((Bound::Included(at(3)), Bound::Unbounded), &[3, 4]);
+        check((Bound::Unbounded, Bound::Excluded(Timestamp::from_millis(0))), &[]);
+        check((Bound::Included(at(5)), Bound::Unbounded), &[]);
     });
 }
 

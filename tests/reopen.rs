@@ -222,3 +222,19 @@ fn an_index_that_several_threads_make_anew_names_the_same_records() {
     }
     assert_eq!(store.stats().keyspaces[0].keys, live);
 }
+
+/// Segment names and tombstone logs tell what was lost with it.
+#[test]
+fn a_state_that_cannot_be_read_is_told() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        closed(&disk, &clock, mapped, 1);
+        let state = Path::new("/data/STATE");
+        let mut bytes = disk.read_file(state).unwrap();
+        bytes.fill(0xee);
+        disk.write_file(state, &bytes).unwrap();
+        let store = open(on_memory(&disk, &clock), mapped);
+        assert_eq!(store.recovery_report().corrupt_records, [state]);
+        assert_eq!(served(&images(&store), 0), DAY_KEYS);
+    }
+}

@@ -1,7 +1,6 @@
 //! The shortest way through everything, in both modes, on the in-memory disk and the real one.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ebbtide::disk::MemoryDisk;
@@ -67,37 +66,6 @@ fn through_everything(builder: StoreBuilder, clock: ManualClock, mapped: bool) {
     assert_eq!(store.stats().trash_items, 0);
     store.close().unwrap();
     assert_eq!(copy.into_bytes().as_ref(), b"sea");
-}
-
-#[test]
-fn verify_counts_what_it_has_looked_at() {
-    for mapped in [false, true] {
-        let disk = MemoryDisk::new(1);
-        let store = open(Store::builder("/data").disk(disk.clone()).background(false), mapped);
-        let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(4096);
-        let images = store.keyspace("images", options).unwrap();
-        let log = store.log("access", LogOptions::new(Retention::hours(16))).unwrap();
-        assert_eq!((images.name(), log.name()), ("images", "access"));
-        for key in 0..30_u8 {
-            images.insert([key], [key; 300]).unwrap();
-        }
-        log.append(Row::anonymous().payload("row")).unwrap();
-        store.close().unwrap();
-        let store = open(Store::builder("/data").disk(disk.clone()).background(false), mapped);
-        let mut shown = 0;
-        let report = store.verify_with(|_, bytes| shown += bytes).unwrap();
-        assert_eq!((report.records, report.problems_left_out), (31, 0));
-        let files = disk.all_files();
-        let is_segment = |path: &&PathBuf| path.extension().is_some_and(|is| is == "seg");
-        let len = |path: &PathBuf| disk.read_file(path).unwrap().len() as u64;
-        let segments: Vec<u64> = files.iter().filter(is_segment).map(len).collect();
-        assert!(segments.len() > 2);
-        let all: u64 = segments.iter().sum();
-        assert!(report.bytes > 30 * 300 && report.bytes < all, "{report:?}");
-        assert!(shown >= report.bytes, "{shown}");
-        // Of LOCK nothing can be said.
-        assert_eq!(report.files, files.len() as u64 - 1, "{files:#?}");
-    }
 }
 
 #[test]

@@ -168,18 +168,16 @@ fn survey(disk: &dyn Disk, root: &Path) -> Result<(u64, Timestamp)> {
     Ok((generation, newest))
 }
 
-pub(super) fn report(
-    logs: &FoundLogs,
-    state: Option<&FoundState>,
-    paths: &Paths,
-) -> RecoveryReport {
+pub(super) fn report(found: &Found, paths: &Paths) -> RecoveryReport {
+    let Found { logs, state, .. } = found;
     let mut report = RecoveryReport::default();
     report.torn_tails.extend(logs.torn.iter().cloned());
-    if state.is_some_and(|found| found.state.is_some() && !found.whole) {
+    if state.as_ref().is_some_and(|found| found.state.is_some() && !found.whole) {
         report.torn_tails.push(paths.state());
     }
     report.corrupt_records.extend(logs.damaged.iter().map(|(path, _)| path.clone()));
-    if state.is_none_or(|found| found.state.is_none()) && logs.generation > 0 {
+    // It is durable before anything of its generation is there.
+    if found.last_state().is_none() && found.generation > 0 {
         report.corrupt_records.push(paths.state());
     }
     report

@@ -74,7 +74,7 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
     );
     let trash = Trash::open(Arc::clone(disk), paths.trash())?;
     let now = Timestamp::from_millis(time.saved().engine_ms);
-    let mut report = report(&found.logs, found.state.as_ref(), &paths);
+    let mut report = report(&found, &paths);
     report_ledger(&mut report, &ledger);
     let parts = LedgerParts {
         disk: Arc::clone(disk),
@@ -125,7 +125,7 @@ pub(super) fn open_read_only(builder: StoreBuilder) -> Result<Store> {
         engine: &engine,
         logs: &found.logs,
         snapshot_id: None,
-        report: report(&found.logs, found.state.as_ref(), &paths),
+        report: report(&found, &paths),
     };
     let owners = recovery.owners()?;
     let report = recovery.report;
