@@ -160,6 +160,10 @@ fn a_life_leaves_its_entries() {
     assert_eq!(numbers, (1..=11).collect::<Vec<_>>());
     assert_eq!(store.ledger_head().unwrap().number, 11);
     assert_whole(&store);
+    let files = disk.read_dir(Path::new("/data/ledger")).unwrap();
+    let len = |name| disk.read_file(&Path::new("/data/ledger").join(name)).unwrap().len() as u64;
+    let bytes: u64 = files.iter().map(|entry| len(&entry.name)).sum();
+    assert_eq!((store.stats().ledger_bytes, files.len()), (bytes, 2));
     store.close().unwrap();
     let head = store.ledger_head();
     assert!(head.is_err(), "{head:?}");
@@ -616,6 +620,7 @@ fn entries_leave_after_their_time_and_open_buckets_are_carried() {
     let store = open(builder(), false);
     let year = KeyspaceOptions::new(Retention::days(365)).segment_bytes(4096);
     store.keyspace("long", year).unwrap().insert("kept", b"bytes").unwrap();
+    let born_by = births(&store)[0].number;
     clock.advance(minutes(30));
     for _ in 0..24 * 30 {
         images(&store).insert("cat.jpg", b"bytes").unwrap();
@@ -627,8 +632,16 @@ fn entries_leave_after_their_time_and_open_buckets_are_carried() {
     assert_whole(&store);
     let entries = store.ledger().unwrap();
     assert!(entries[0].number > 100 && entries[0].at + hours(24 * 12) > store.now());
-    let carried = of_kind(&store, |kind| kind == LedgerKind::BucketCarried);
-    assert!(carried.iter().any(|entry| entry.owner.as_deref() == Some("long")));
+    let is_long = |entry: &LedgerEntry| entry.owner.as_deref() == Some("long");
+    let assert_carried = |store: &Store| {
+        let mut carried = of_kind(store, |kind| matches!(kind, LedgerKind::BucketCarried { .. }));
+        carried.retain(is_long);
+        assert!(!carried.is_empty());
+        for entry in carried {
+            assert_eq!(entry.kind, LedgerKind::BucketCarried { born_by });
+        }
+    };
+    assert_carried(&store);
     assert_eq!(store.prove_retention(..).unwrap().verdict, RetentionVerdict::Kept);
     let counted_before = counted(&store, InvalidatedScope::Key);
     store.close().unwrap();
@@ -640,10 +653,20 @@ fn entries_leave_after_their_time_and_open_buckets_are_carried() {
             || kind == LedgerKind::BucketBorn { found: true }
     });
     assert_eq!(missing, []);
+    // Carried once more, by a process that knows it from the entry that carries it.
+    let oldest = store.ledger().unwrap()[0].number;
+    for _ in 0..24 * 30 {
+        images(&store).insert("cat.jpg", b"bytes").unwrap();
+        let _ = images(&store).invalidate("dog.jpg").unwrap();
+        clock.advance(hours(1));
+        store.maintain().unwrap();
+    }
+    assert!(store.ledger().unwrap()[0].number > oldest + 100);
+    assert_carried(&store);
     clock.advance(hours(24 * 366));
     store.confirm_clock().unwrap();
     store.maintain().unwrap();
-    assert!(drops(&store).iter().any(|entry| entry.owner.as_deref() == Some("long")));
+    assert!(drops(&store).iter().any(is_long));
 }
 
 #[test]
@@ -1058,7 +1081,7 @@ fn every_kind_of_entry_has_its_name_and_its_words() {
         (KeysDestroyed { found: false }, "keys-destroyed: pseudonym keys destroyed"),
         (KeysDestroyed { found: true }, "keys-destroyed: pseudonym keys found destroyed"),
         (ClockSuspect { ahead_ms: 5 }, "clock-suspect: wall clock ahead by 5 ms, not believed"),
-        (BucketCarried, "bucket-carried: bucket still there"),
+        (BucketCarried { born_by: 7 }, "bucket-carried: bucket still there, born by entry 7"),
     ];
     for (kind, words) in kinds {
         assert_eq!(format!("{}: {kind}", kind.name()), words);

@@ -76,7 +76,10 @@ pub enum LedgerKind {
         ahead_ms: u64,
     },
     /// A bucket is still there whose birth stands in a file that is about to be deleted.
-    BucketCarried,
+    BucketCarried {
+        /// The number of the entry of its birth.
+        born_by: u64,
+    },
 }
 
 /// Why a file of the ledger was begun.
@@ -192,7 +195,7 @@ fn kind(fields: &EntryFields) -> LedgerKind {
         EntryKind::Scrubbed => LedgerKind::Scrubbed,
         EntryKind::KeysDestroyed => LedgerKind::KeysDestroyed { found },
         EntryKind::ClockSuspect => LedgerKind::ClockSuspect { ahead_ms: fields.records },
-        EntryKind::Carried => LedgerKind::BucketCarried,
+        EntryKind::Carried => LedgerKind::BucketCarried { born_by: fields.instance },
     }
 }
 
@@ -210,7 +213,7 @@ impl LedgerKind {
             Self::Scrubbed => "scrubbed",
             Self::KeysDestroyed { .. } => "keys-destroyed",
             Self::ClockSuspect { .. } => "clock-suspect",
-            Self::BucketCarried => "bucket-carried",
+            Self::BucketCarried { .. } => "bucket-carried",
         }
     }
 }
@@ -255,7 +258,9 @@ impl fmt::Display for LedgerKind {
             Self::ClockSuspect { ahead_ms } => {
                 write!(f, "wall clock ahead by {ahead_ms} ms, not believed")
             }
-            Self::BucketCarried => f.write_str("bucket still there"),
+            Self::BucketCarried { born_by } => {
+                write!(f, "bucket still there, born by entry {born_by}")
+            }
         }
     }
 }
