@@ -1,5 +1,5 @@
 //! What `verify` looks at, and where it says that something is wrong.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "common/fixture.rs"]
 mod fixture;
