@@ -16,6 +16,9 @@ use crate::sync::Mutex;
 use crate::time::Timestamp;
 use crate::twin_file::TwinFile;
 
+#[cfg(test)]
+mod tests;
+
 /// What is freed in one step: syncs and drops go first in between.
 const PIECE_BYTES: u64 = 64 << 20;
 

@@ -1,0 +1,99 @@
+//! Tests of the trash by itself: what it tells of what lies in it, and in which order that goes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Trash, TrashEvent, TrashItem, TrashedBucket, trash_name};
+use crate::disk::{Access, Disk, Fault, FaultyDisk, MemoryDisk};
+use crate::format::keys;
+use crate::pseudonym::KEYS_FILE;
+use crate::time::Timestamp;
+use crate::twin_file::TwinFile;
+
+const TRASH: &str = "/trash";
+const BUCKET: TrashedBucket =
+    TrashedBucket { owner_id: 7, start: Timestamp::from_millis(1_795_267_800_000), instance: 9 };
+
+fn path_of(bucket: TrashedBucket) -> PathBuf {
+    let name = trash_name(bucket.owner_id, &bucket.start.compact(), bucket.instance);
+    Path::new(TRASH).join(name)
+}
+
+/// A trash with the bucket of a log in it, with its keys and another file.
+fn trash_with_keys(disk: &MemoryDisk) -> PathBuf {
+    let bucket = path_of(BUCKET);
+    disk.create_dir(Path::new(TRASH)).unwrap();
+    disk.create_dir(&bucket).unwrap();
+    disk.write_file(&bucket.join("0.seg"), &[1; 5000]).unwrap();
+    TwinFile::create(disk, &bucket.join(KEYS_FILE), keys::MAGIC, &[0xaa; 100]).unwrap();
+    bucket
+}
+
+fn open(disk: impl Disk + 'static) -> Trash {
+    Trash::open(Arc::new(disk), TRASH.into()).unwrap()
+}
+
+#[test]
+fn keys_are_overwritten_before_anything_else_goes() {
+    let disk = MemoryDisk::new(1);
+    let bucket = trash_with_keys(&disk);
+    let keys = disk.open(&bucket.join(KEYS_FILE), Access::Read).unwrap();
+    let trash = open(disk.clone());
+    assert_eq!(trash.buckets(), [(BUCKET, 8192 + 8192)]);
+    assert!(trash.has_keys(BUCKET));
+    assert!(trash.reap_step().unwrap());
+    assert_eq!(trash.take_events(), [TrashEvent::KeysDestroyed(BUCKET)]);
+    assert!(!trash.has_keys(BUCKET));
+    let mut bytes = vec![0xff; keys.len().unwrap() as usize];
+    assert_eq!(keys.read_at(&mut bytes, 0).unwrap(), bytes.len());
+    assert!(!bytes.windows(2).any(|pair| pair == [0xaa; 2]));
+    while trash.reap_step().unwrap() {}
+    assert_eq!((trash.take_events(), trash.len()), (vec![], 0));
+    assert!(disk.read_dir(Path::new(TRASH)).unwrap().is_empty());
+}
+
+#[test]
+fn what_was_scrubbed_is_told_until_it_is_gone() {
+    let disk = MemoryDisk::new(1);
+    disk.create_dir(Path::new(TRASH)).unwrap();
+    let faulty = FaultyDisk::new(Arc::new(disk.clone()));
+    let trash = open(faulty.clone());
+    let push = |owner_id, scrubbed_through| {
+        let bucket = TrashedBucket { owner_id, ..BUCKET };
+        disk.create_dir(&path_of(bucket)).unwrap();
+        let (path, segments) = (path_of(bucket), Vec::new());
+        trash.push(TrashItem { path, owner_id, bytes: 10, segments, scrubbed_through });
+    };
+    push(7, 3);
+    push(8, 5);
+    assert!(trash.holds(7) && trash.holds(8) && !trash.holds(9));
+    assert_eq!([3, 4].map(|pass| trash.is_scrubbed(7, pass)), [true, false]);
+    assert_eq!([5, 6].map(|pass| trash.is_scrubbed(8, pass)), [true, false]);
+    assert!(trash.is_scrubbed(9, u64::MAX));
+    faulty.inject(faulty.calls() + 1, Fault::Error(std::io::ErrorKind::TimedOut));
+    trash.reap_step().unwrap_err();
+    assert!(trash.holds(7) && trash.holds(8), "what fails goes to the back");
+    assert!(trash.reap_step().unwrap());
+    assert!(trash.holds(7) && !trash.holds(8));
+    assert!(!trash.reap_step().unwrap());
+    assert!(!trash.holds(7) && trash.is_scrubbed(7, u64::MAX));
+}
+
+#[test]
+fn only_a_bucket_is_told_as_one() {
+    let name = trash_name(7, &BUCKET.start.compact(), 9);
+    let cases = [
+        (name.clone(), Some(BUCKET)),
+        (trash_name(7, "segment", 9), None),
+        (format!("{name}.1"), None),
+        (format!("0{name}"), None),
+        ("7".to_owned(), None),
+        (String::new(), None),
+    ];
+    for (name, bucket) in cases {
+        let path = Path::new(TRASH).join(&name);
+        let segments = Vec::new();
+        let item = TrashItem { path, owner_id: 7, bytes: 0, segments, scrubbed_through: 0 };
+        assert_eq!(item.bucket(), bucket, "{name}");
+    }
+}
