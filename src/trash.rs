@@ -62,13 +62,20 @@ pub(crate) struct Trash {
 #[derive(Debug, Default)]
 struct Inner {
     waiting: VecDeque<TrashItem>,
-    /// Owners of what is being freed right now, and through which pass it had been scrubbed.
-    under_way: Vec<(u64, u64)>,
+    /// What is being freed right now.
+    under_way: Vec<UnderWay>,
     /// Unlinked segments that readers still hold.
     pinned: Vec<Pinned>,
     /// Buckets of which readers held segments, by their instance: how many, and how many bytes.
     held: BTreeMap<u64, (TrashedBucket, u64, u64)>,
     events: Vec<TrashEvent>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct UnderWay {
+    owner_id: u64,
+    bucket: Option<TrashedBucket>,
+    scrubbed_through: u64,
 }
 
 #[derive(Debug)]
@@ -93,6 +100,11 @@ impl TrashItem {
         let instance = u64::from_str_radix(parts.next()?, 16).ok()?;
         let bucket = TrashedBucket { owner_id, start, instance };
         (trash_name(owner_id, &start.compact(), instance) == name).then_some(bucket)
+    }
+
+    fn under_way(&self) -> UnderWay {
+        let (owner_id, scrubbed_through) = (self.owner_id, self.scrubbed_through);
+        UnderWay { owner_id, bucket: self.bucket(), scrubbed_through }
     }
 }
 
@@ -203,12 +215,13 @@ impl Trash {
     pub(crate) fn take_events(&self) -> Vec<TrashEvent> {
         let mut inner = self.inner.lock();
         let mut events = std::mem::take(&mut inner.events);
-        let Inner { waiting, pinned, held, .. } = &mut *inner;
+        let Inner { waiting, under_way, pinned, held, .. } = &mut *inner;
         let is_gone = |instance: u64| {
             let is_it =
                 |bucket: Option<TrashedBucket>| bucket.is_some_and(|b| b.instance == instance);
             !pinned.iter().any(|pinned| is_it(pinned.bucket))
                 && !waiting.iter().any(|item| is_it(item.bucket()))
+                && !under_way.iter().any(|item| is_it(item.bucket))
         };
         held.retain(|instance, (bucket, segments, bytes)| {
             let is_gone = is_gone(*instance);
@@ -229,7 +242,7 @@ impl Trash {
         let Some(mut item) = self.inner.lock().begin_piece() else { return Ok(false) };
         let freed = self.free_piece(&mut item);
         let mut inner = self.inner.lock();
-        let own = (item.owner_id, item.scrubbed_through);
+        let own = item.under_way();
         if let Some(at) = inner.under_way.iter().position(|other| *other == own) {
             inner.under_way.swap_remove(at);
         }
@@ -337,7 +350,7 @@ impl Trash {
 impl Inner {
     fn begin_piece(&mut self) -> Option<TrashItem> {
         let item = self.waiting.pop_front()?;
-        self.under_way.push((item.owner_id, item.scrubbed_through));
+        self.under_way.push(item.under_way());
         Some(item)
     }
 
@@ -345,7 +358,8 @@ impl Inner {
     /// owner's.
     fn of_owner(&self, owner_id: u64) -> impl Iterator<Item = u64> {
         let waiting = self.waiting.iter().map(|item| (item.owner_id, item.scrubbed_through));
-        let all = waiting.chain(self.under_way.iter().copied());
+        let under_way = self.under_way.iter().map(|item| (item.owner_id, item.scrubbed_through));
+        let all = waiting.chain(under_way);
         all.filter(move |(id, _)| *id == owner_id || *id == 0).map(|(_, through)| through)
     }
 

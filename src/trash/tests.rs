@@ -4,9 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Trash, TrashEvent, TrashItem, TrashedBucket, trash_name};
+use crate::disk::Descriptors;
 use crate::disk::{Access, Disk, Fault, FaultyDisk, MemoryDisk};
 use crate::format::keys;
+use crate::format::record::RecordKind;
+use crate::format::segment_header::SegmentHeader;
 use crate::pseudonym::KEYS_FILE;
+use crate::segment::writer::SegmentWriter;
+use crate::segment::{Segment, SegmentHost};
 use crate::time::Timestamp;
 use crate::twin_file::TwinFile;
 
@@ -31,6 +36,30 @@ fn trash_with_keys(disk: &MemoryDisk) -> PathBuf {
 
 fn open(disk: impl Disk + 'static) -> Trash {
     Trash::open(Arc::new(disk), TRASH.into()).unwrap()
+}
+
+/// A segment without records, of which only this is to be told: that somebody holds it.
+fn segment(disk: &MemoryDisk, bucket: &Path, number: u64) -> Arc<Segment> {
+    let header = SegmentHeader {
+        store_id: [0; 16],
+        owner_id: BUCKET.owner_id,
+        number,
+        generation: 1,
+        kind: RecordKind::Blob,
+        salt: 1,
+        bucket_start_ms: BUCKET.start.as_millis(),
+        bucket_end_ms: BUCKET.start.as_millis() + 1,
+        deadline_ms: BUCKET.start.as_millis() + 1,
+        capacity: 4096,
+    };
+    let host = SegmentHost {
+        descriptors: Arc::new(Descriptors::new(Arc::new(disk.clone()))),
+        mapped: false,
+        always_verify: false,
+        lease: Arc::default(),
+        read_at_ms: Arc::default(),
+    };
+    Arc::clone(SegmentWriter::create(disk, bucket, header, &host).unwrap().segment())
 }
 
 #[test]
@@ -96,4 +125,33 @@ fn only_a_bucket_is_told_as_one() {
         let item = TrashItem { path, owner_id: 7, bytes: 0, segments, scrubbed_through: 0 };
         assert_eq!(item.bucket(), bucket, "{name}");
     }
+}
+
+/// Readers let go of one segment of a bucket while the next one is being freed, and somebody asks just then.
+#[test]
+fn a_bucket_is_released_once() {
+    let disk = MemoryDisk::new(1);
+    let bucket = path_of(BUCKET);
+    disk.create_dir(Path::new(TRASH)).unwrap();
+    let faulty = FaultyDisk::new(Arc::new(disk.clone()));
+    let trash = Arc::new(open(faulty.clone()));
+    disk.create_dir(&bucket).unwrap();
+    let [first, second] = [1, 2].map(|number| segment(&disk, &bucket, number));
+    let (path, segments) = (bucket, vec![Arc::clone(&first), Arc::clone(&second)]);
+    let bytes = first.file_bytes() + second.file_bytes();
+    trash.push(TrashItem { path, owner_id: 7, bytes, segments, scrubbed_through: 0 });
+    assert!(trash.reap_step().unwrap());
+    assert_eq!((trash.pinned().len(), trash.take_events()), (1, vec![]));
+    let other = Arc::clone(&trash);
+    faulty.interrupt(faulty.calls() + 1, move || {
+        drop(first);
+        assert!(!other.reap_step().unwrap());
+        assert_eq!((other.pinned().len(), other.take_events()), (0, vec![]));
+    });
+    while trash.reap_step().unwrap() {}
+    assert_eq!((trash.pinned().len(), trash.take_events()), (1, vec![]));
+    drop(second);
+    assert!(!trash.reap_step().unwrap());
+    assert_eq!(trash.take_events(), [TrashEvent::Released(BUCKET, 2, bytes)]);
+    assert_eq!(trash.take_events(), []);
 }
