@@ -57,13 +57,15 @@ pub(crate) struct Trash {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     inner: Mutex<Inner>,
+    /// Held while a piece is given back: whoever needs the space waits for it, and evicts nothing instead.
+    freeing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     waiting: VecDeque<TrashItem>,
     /// What is being freed right now.
-    under_way: Vec<UnderWay>,
+    under_way: Option<UnderWay>,
     /// Unlinked segments that readers still hold.
     pinned: Vec<Pinned>,
     /// Buckets of which readers held segments, by their instance: how many, and how many bytes.
@@ -71,10 +73,11 @@ struct Inner {
     events: Vec<TrashEvent>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 struct UnderWay {
     owner_id: u64,
     bucket: Option<TrashedBucket>,
+    bytes: u64,
     scrubbed_through: u64,
 }
 
@@ -103,8 +106,8 @@ impl TrashItem {
     }
 
     fn under_way(&self) -> UnderWay {
-        let (owner_id, scrubbed_through) = (self.owner_id, self.scrubbed_through);
-        UnderWay { owner_id, bucket: self.bucket(), scrubbed_through }
+        let Self { owner_id, bytes, scrubbed_through, .. } = *self;
+        UnderWay { owner_id, bucket: self.bucket(), bytes, scrubbed_through }
     }
 }
 
@@ -124,7 +127,7 @@ impl Trash {
             }
         });
         let inner = Inner { waiting: items.collect(), ..Inner::default() };
-        Ok(Self { disk, dir, inner: Mutex::new(inner) })
+        Ok(Self { disk, dir, inner: Mutex::new(inner), freeing: Mutex::new(()) })
     }
 
     /// The directory.
@@ -154,8 +157,10 @@ impl Trash {
     pub(crate) fn bytes(&self, owner_id: u64) -> u64 {
         let inner = self.inner.lock();
         let waiting = inner.waiting.iter().filter(|item| item.owner_id == owner_id);
+        let under_way = inner.under_way.iter().filter(|item| item.owner_id == owner_id);
         let pinned = inner.pinned.iter().filter(|pinned| pinned.owner_id == owner_id);
         waiting.map(|item| item.bytes).sum::<u64>()
+            + under_way.map(|item| item.bytes).sum::<u64>()
             + pinned.map(|pinned| pinned.segment.file_bytes()).sum::<u64>()
     }
 
@@ -236,16 +241,14 @@ impl Trash {
     /// Gives back one piece of the oldest thing in here, and what readers have let go of. True if
     /// there is more to do.
     pub(crate) fn reap_step(&self) -> Result<bool> {
+        let _freeing = self.freeing.lock();
         let released = self.inner.lock().take_released();
         // Unmapping a removed file frees its blocks, which takes time: not under the lock.
         drop(released);
         let Some(mut item) = self.inner.lock().begin_piece() else { return Ok(false) };
         let freed = self.free_piece(&mut item);
         let mut inner = self.inner.lock();
-        let own = item.under_way();
-        if let Some(at) = inner.under_way.iter().position(|other| *other == own) {
-            inner.under_way.swap_remove(at);
-        }
+        inner.under_way = None;
         match freed {
             Ok(true) => {}
             Ok(false) => inner.waiting.push_front(item),
@@ -350,7 +353,7 @@ impl Trash {
 impl Inner {
     fn begin_piece(&mut self) -> Option<TrashItem> {
         let item = self.waiting.pop_front()?;
-        self.under_way.push(item.under_way());
+        self.under_way = Some(item.under_way());
         Some(item)
     }
 

@@ -45,6 +45,7 @@ scenarios! {
     upkeep_and_close,
     streams_and_close,
     invalidation_sync_and_eviction,
+    drop_and_writes_at_the_capacity,
     invalidations_that_share_a_sync,
     syncs_that_are_shared,
     syncs_while_segments_are_sealed,
@@ -258,6 +259,23 @@ fn invalidation_sync_and_eviction(mapped: bool) {
         scope.spawn(|| {
             for key in [0, 1, 13] {
                 world.get(key).unwrap();
+                let used = world.disk.used_bytes() - beside;
+                assert!(used <= CAPACITY, "{used} bytes are more than the capacity");
+            }
+        });
+    });
+    world.settle();
+}
+
+/// What is dropped counts until it is given back, also while that is under way.
+fn drop_and_writes_at_the_capacity(mapped: bool) {
+    let (world, beside) = full_world(mapped);
+    world.advance(hours(17));
+    thread::scope(|scope| {
+        scope.spawn(|| world.store.maintain().unwrap());
+        scope.spawn(|| {
+            for key in [14, 15, 0, 1] {
+                let _: Outcome = world.write(key).unwrap();
                 let used = world.disk.used_bytes() - beside;
                 assert!(used <= CAPACITY, "{used} bytes are more than the capacity");
             }
