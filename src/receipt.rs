@@ -211,6 +211,6 @@ impl Part {
     fn waiting(&self) -> impl Iterator<Item = Pinned> {
         let segments = self.core.owner().segments();
         let pass = self.pass;
-        segments.into_iter().filter_map(|segment| segment.pinned()).filter(move |p| p.pass <= pass)
+        segments.filter_map(|segment| segment.pinned()).filter(move |p| p.pass <= pass)
     }
 }

@@ -9,7 +9,8 @@ use crate::format::record::RecordKind;
 use crate::segment::RecordView;
 use crate::time::Timestamp;
 
-/// What is known of a record without reading its value.
+/// What is known of a record without reading its value. It holds nothing of the store, unless it is that
+/// of a [`Value`].
 #[derive(Clone)]
 pub struct Stat {
     view: RecordView,
@@ -20,6 +21,11 @@ impl Stat {
     pub(crate) fn new(view: RecordView, deadline: Timestamp) -> Self {
         debug_assert_eq!(view.head.kind, RecordKind::Blob);
         Self { view, deadline }
+    }
+
+    /// One with bytes of its own.
+    pub(crate) fn detached(self) -> Self {
+        Self { view: self.view.detached(), ..self }
     }
 
     /// The opaque metadata it was written with.
@@ -103,8 +109,7 @@ impl Value {
     /// erasing of records that lie in the same segment.
     #[allow(clippy::should_implement_trait)]
     pub fn to_owned(&self) -> Self {
-        let Stat { view, deadline } = &self.stat;
-        Self { stat: Stat { view: view.detached(), deadline: *deadline } }
+        Self { stat: self.stat.clone().detached() }
     }
 
     /// The bytes, shared with this value.
@@ -132,7 +137,7 @@ impl AsRef<[u8]> for Value {
     }
 }
 
-/// One visible record, as iteration gives it.
+/// One visible record, as iteration gives it. It holds nothing of the store: many of them may be kept.
 #[derive(Debug, Clone)]
 pub struct Entry {
     stat: Stat,
@@ -140,7 +145,7 @@ pub struct Entry {
 
 impl Entry {
     pub(crate) fn new(stat: Stat) -> Self {
-        Self { stat }
+        Self { stat: stat.detached() }
     }
 
     /// The key.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use ebbtide::disk::{Disk, EntryKind, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{
-    Error, Fill, FillWriter, Keyspace, KeyspaceOptions, ManualClock, Outcome, Retention, Store,
+    Error, Fill, FillWriter, Keyspace, KeyspaceOptions, ManualClock, Outcome, Reason, Retention,
+    Store,
 };
 
 use fixture::{MODES, Random, clock, hours, on_memory, open, quiet, seed, value_of};
@@ -239,6 +240,62 @@ fn the_capacity_holds_whatever_is_written_side_by_side() {
             assert!(taken <= used && used <= CAPACITY, "step {step}: {taken}, {used} used");
         }
         assert!(store.stats().segments_evicted > 0);
+    }
+}
+
+/// Whatever looks at all segments holds one at a time: what is evicted beside it frees its space, and
+/// nothing more has to go.
+#[test]
+fn nothing_is_evicted_in_vain_beside_what_looks_at_all_segments() {
+    const CAPACITY: u64 = 16 << 16;
+    type Look = fn(&Store, &Keyspace);
+    let looks: [(&str, Look); 3] = [
+        ("tag", |_, images| drop(images.list_tag("all").unwrap())),
+        ("verify", |store, _| drop(store.verify().unwrap())),
+        ("explain", |_, images| {
+            assert_eq!(images.explain("nothing").unwrap().reason, Reason::Absent)
+        }),
+    ];
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let cache = |store: &Store| {
+        let options = KeyspaceOptions::new(Retention::hours(16)).capacity_bytes(CAPACITY);
+        store.keyspace("images", options.segment_bytes(CAPACITY / 16)).unwrap()
+    };
+    let builder = |disk| quiet(Store::builder("/data").disk(disk), &clock);
+    let store = open(builder(FaultyDisk::new(Arc::new(disk.clone()))), false);
+    let images = cache(&store);
+    for number in 0..400 {
+        let fill = images.fill(number.to_string()).tag("all");
+        assert_eq!(fill.commit(value_of(number, 0, 9000)).unwrap(), Outcome::Stored);
+    }
+    for number in (0..400).step_by(9) {
+        images.invalidate(number.to_string()).unwrap();
+    }
+    store.close().unwrap();
+    for mapped in MODES {
+        for (name, look) in looks {
+            let mut calls = 0;
+            for call in 1.. {
+                let faulty = FaultyDisk::new(Arc::new(disk.fork()));
+                let store = open(builder(faulty.clone()), mapped);
+                let images = cache(&store);
+                let (first, other) = (faulty.calls(), images.clone());
+                faulty.interrupt(first + call, move || {
+                    for number in 0..20 {
+                        other.insert(format!("more-{number}"), value_of(number, 1, 9000)).unwrap();
+                    }
+                });
+                look(&store, &images);
+                let stats = store.stats();
+                if first + call > faulty.calls() {
+                    break;
+                }
+                assert!((1..8).contains(&stats.segments_evicted), "{name}, call {call}: {stats:?}");
+                calls = call;
+            }
+            println!("{name}, mapped: {mapped}: {calls} calls");
+            assert!(calls > 10);
+        }
     }
 }
 

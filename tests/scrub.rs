@@ -144,6 +144,24 @@ fn a_held_value_delays_its_segment_and_shows() {
 }
 
 #[test]
+fn what_is_known_of_records_delays_nothing() {
+    let (disk, _, store) = store(true);
+    let images = images(&store);
+    insert(&images, "cat", "cat", "one");
+    insert(&images, "dog", "dog", "two");
+    store.sync().unwrap();
+    let stat = images.stat("dog").unwrap().unwrap();
+    let listed = images.list_tag("dog").unwrap();
+    let all: Vec<_> = images.iter().map(Result::unwrap).collect();
+    let receipt = images.invalidate("cat").unwrap();
+    store.scrub().unwrap();
+    assert_eq!((receipt.level(), store.stats().pinned_bytes), (Level::Scrubbed, 0));
+    assert_gone(&disk, "cat", "one");
+    assert_eq!((stat.value_len(), listed.len(), all.len()), (9 * 300, 1, 2));
+    assert_eq!(listed[0].key(), b"dog");
+}
+
+#[test]
 fn a_held_value_keeps_its_own_bytes() {
     let (disk, _, store) = store(true);
     let images = images(&store);

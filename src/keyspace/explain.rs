@@ -264,8 +264,8 @@ impl KeyspaceCore {
 
     /// Looks through all that the segments list, which takes time with the number of records.
     fn explain_shell(&self, hash: KeyedHash) -> Result<Explanation> {
-        for segment in self.owner.segments().iter().rev() {
-            let listing = self.listing(segment)?;
+        for segment in self.owner.segments().rev() {
+            let listing = self.listing(&segment)?;
             let mut entries = listing.entries.iter().rev();
             let Some(entry) = entries.find(|entry| entry.hash == hash) else { continue };
             let head = segment.read_head(entry.offset()).ok();

@@ -273,7 +273,7 @@ impl Keyspace {
     ///
     /// As [`Keyspace::get`].
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.core.stat(key.as_ref())?.is_some())
+        self.core.contains(key.as_ref())
     }
 
     /// Goes through all visible records, in no order. What is inserted or goes meanwhile may or may

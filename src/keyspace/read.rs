@@ -121,8 +121,15 @@ impl KeyspaceCore {
 
     /// What is known of a key's record.
     pub(super) fn stat(&self, key: &[u8]) -> Result<Option<Stat>> {
-        let found = self.find(key, Segment::read_prefix)?.filter(|found| !found.is_stale);
-        Ok(found.map(|found| Stat::new(found.view, found.deadline)))
+        Ok(self.find_prefix(key)?.map(|found| Stat::new(found.view, found.deadline).detached()))
+    }
+
+    pub(super) fn contains(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.find_prefix(key)?.is_some())
+    }
+
+    fn find_prefix(&self, key: &[u8]) -> Result<Option<FoundRecord>> {
+        Ok(self.find(key, Segment::read_prefix)?.filter(|found| !found.is_stale))
     }
 
     fn count_read(&self, is_hit: bool) {

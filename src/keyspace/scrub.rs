@@ -4,8 +4,6 @@
 //! floor of a tag or of everything hides is looked for by the tags that the sidecars list, and its
 //! slot is taken away first.
 
-use std::sync::Arc;
-
 use super::KeyspaceCore;
 use crate::error::Result;
 use crate::floors::SharedFloors;
@@ -46,10 +44,7 @@ impl KeyspaceCore {
         let certain = self.owner.engine.sequence.lowest_invalidation();
         self.sync()?;
         // What has been appended to these has been published.
-        let segments: Vec<(u32, Arc<Segment>)> = self.between_writes(|| {
-            let table = self.owner.table.read();
-            table.iter().map(|(ordinal, segment)| (ordinal, Arc::clone(segment))).collect()
-        });
+        let segments = self.between_writes(|| self.owner.segments_by_ordinal());
         let floors = self.floors.shared();
         let mut found_all = Ok(true);
         for (ordinal, segment) in segments {

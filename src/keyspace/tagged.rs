@@ -31,17 +31,14 @@ impl KeyspaceCore {
         options::check_tag(tag)?;
         self.owner.engine.check_open()?;
         let tag = self.owner.engine.hasher.tag(tag);
-        let segments: Vec<(u32, Arc<Segment>)> = {
-            let table = self.owner.table.read();
-            table.iter().map(|(ordinal, segment)| (ordinal, Arc::clone(segment))).collect()
-        };
-        for (ordinal, segment) in segments.iter().filter(|(_, segment)| segment.tags() > 0) {
-            let listing = self.listing(segment)?;
+        let segments = self.owner.segments_by_ordinal();
+        for (ordinal, segment) in segments.filter(|(_, segment)| segment.tags() > 0) {
+            let listing = self.listing(&segment)?;
             let wanted = tag_fingerprint(tag);
             for listed in listing.tags.iter().filter(|listed| listed.fingerprint == wanted) {
                 let Some(entry) = listing.entries.get(listed.entry as usize) else { continue };
                 if entry.body() == Body::Whole
-                    && let Some(found) = self.tagged(*ordinal, segment, entry, tag)?
+                    && let Some(found) = self.tagged(ordinal, &segment, entry, tag)?
                 {
                     take(found);
                 }

@@ -169,8 +169,12 @@ impl KeyspaceCore {
             return Err(exceeded);
         }
         let unused = |active: &Option<Active>| active.as_ref().map_or(0, Active::unused_room_bytes);
-        while self.used_bytes() + unused(active) + more > capacity {
+        loop {
+            // Measured first: others may empty the trash meanwhile, but fill it only under the append lock.
             let trashed = self.trashed_bytes();
+            if trashed + self.live_bytes() + unused(active) + more <= capacity {
+                return Ok(());
+            }
             if trashed > 0 && self.reap() < trashed {
                 continue;
             }
@@ -183,7 +187,6 @@ impl KeyspaceCore {
                 return Err(exceeded);
             }
         }
-        Ok(())
     }
 
     /// Gives back the space of the oldest segment, whatever it holds; false if there is none.

@@ -86,7 +86,7 @@ impl Owner {
         let _membership = self.membership.lock();
         let current = self.window.bucket_start(now);
         let held: BTreeSet<u64> =
-            self.segments().iter().map(|segment| segment.header.bucket_start_ms).collect();
+            self.segments().map(|segment| segment.header.bucket_start_ms).collect();
         let Ok(side) = self.engine.write_side() else { return };
         self.buckets.write().retain(|start, bucket| {
             let empty = *start < current && !held.contains(&start.as_millis());
@@ -113,18 +113,16 @@ impl Owner {
         let later: Vec<Arc<Bucket>> =
             self.buckets.read().range(now..).map(|(_, bucket)| Arc::clone(bucket)).collect();
         for bucket in later {
-            let in_bucket = |segment: &&Arc<Segment>| {
-                segment.header.bucket_start_ms == bucket.start.as_millis()
-            };
-            let segments = self.segments();
-            let segments: Vec<_> = segments.iter().filter(in_bucket).collect();
-            if segments.is_empty() {
+            let in_bucket =
+                |segment: &Arc<Segment>| segment.header.bucket_start_ms == bucket.start.as_millis();
+            let mut segments = self.segments().filter(in_bucket).peekable();
+            if segments.peek().is_none() {
                 // Its directory alone could not say the new deadline.
                 self.drop_bucket(&bucket, None)?;
                 continue;
             }
             for segment in segments {
-                write_deadline(&*self.engine.disk, segment, deadline)?;
+                write_deadline(&*self.engine.disk, &segment, deadline)?;
             }
             bucket.lower_deadline(deadline);
         }

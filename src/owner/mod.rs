@@ -167,9 +167,24 @@ impl Owner {
         self.table.read().by_number(number).cloned()
     }
 
-    /// All segments, the oldest first.
-    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
-        self.table.read().iter().map(|(_, segment)| Arc::clone(segment)).collect()
+    /// The segments that are there now, the oldest first, without those that leave before their turn.
+    ///
+    /// Each is looked up when its turn comes: whoever looks at all of them holds one at a time, so that
+    /// what is dropped or evicted meanwhile gives its space back.
+    pub(crate) fn segments(&self) -> impl DoubleEndedIterator<Item = Arc<Segment>> + '_ {
+        self.segments_by_ordinal().map(|(_, segment)| segment)
+    }
+
+    /// As [`Owner::segments`], each with its ordinal.
+    pub(crate) fn segments_by_ordinal(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (u32, Arc<Segment>)> + '_ {
+        let ordinals: Vec<u32> = self.table.read().iter().map(|(ordinal, _)| ordinal).collect();
+        ordinals.into_iter().filter_map(|ordinal| {
+            let table = self.table.read();
+            let segment: &Arc<Segment> = table.get(ordinal)?;
+            Some((ordinal, Arc::clone(segment)))
+        })
     }
 
     /// Bytes on the disk that count against the capacity: live segments and what is in the trash.
@@ -182,7 +197,7 @@ impl Owner {
     /// The start of the newest bucket that holds anything, those apart whose deadline was brought
     /// forward since they lie in a future that was wrong.
     pub(crate) fn newest_start(&self) -> Timestamp {
-        let starts = self.segments().into_iter().filter_map(|segment| {
+        let starts = self.segments().filter_map(|segment| {
             let start = Timestamp::from_millis(segment.header.bucket_start_ms);
             (segment.deadline() == self.window.deadline(start)).then_some(start)
         });

@@ -24,7 +24,7 @@ impl Owner {
         // In this order: what a pass finds waits before the pass is complete, and what leaves since
         // is in the trash for whoever has waited for the lock.
         let is_done = |segment: &Segment| segment.pinned().is_none_or(|waits| waits.pass > pass);
-        if self.scrubbing.complete() < pass || !self.segments().iter().all(|s| is_done(s)) {
+        if self.scrubbing.complete() < pass || !self.segments().all(|s| is_done(&s)) {
             return false;
         }
         let _membership = self.membership.lock();

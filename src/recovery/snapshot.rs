@@ -129,11 +129,11 @@ pub(crate) fn check_snapshot(owner: &Owner, wanted: [u8; 16]) -> Option<(PathBuf
 
 /// Bytes that the segments of an owner take on the disk; files may have holes.
 fn allocated(owner: &Owner) -> u64 {
-    let allocated = |segment: &Arc<Segment>| {
+    let allocated = |segment: Arc<Segment>| {
         let file = owner.engine.disk.open(segment.path(), Access::Read).ok()?;
         Some(file.allocated_bytes().ok()?.min(file.len().ok()?))
     };
-    owner.segments().iter().filter_map(allocated).sum()
+    owner.segments().filter_map(allocated).sum()
 }
 
 /// Everything of a snapshot but the index itself.

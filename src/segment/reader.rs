@@ -90,8 +90,8 @@ impl RecordView {
     }
 
     /// The same with bytes of its own.
-    pub(crate) fn detached(&self) -> Self {
-        Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self.clone() }
+    pub(crate) fn detached(self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self }
     }
 
     fn part(&self, range: &std::ops::Range<usize>) -> &[u8] {

@@ -23,10 +23,10 @@ impl StoreCore {
     /// Gives the lock back, but for what values of mapped segments keep of it.
     fn let_go(&self) {
         for core in self.keyspace_cores() {
-            core.owner.segments().iter().for_each(|segment| segment.shut());
+            core.owner.segments().for_each(|segment| segment.shut());
         }
         for core in self.log_cores() {
-            core.owner.segments().iter().for_each(|segment| segment.shut());
+            core.owner.segments().for_each(|segment| segment.shut());
         }
         self.engine.host.lease.end();
         self.lock.lock().take();
@@ -75,7 +75,7 @@ impl StoreCore {
     }
 
     fn is_half_erased(&self) -> bool {
-        let is_half = |owner: &Owner| owner.segments().iter().any(|s| s.is_half_erased());
+        let is_half = |owner: &Owner| owner.segments().any(|s| s.is_half_erased());
         self.keyspace_cores().iter().any(|core| is_half(&core.owner))
             || self.log_cores().iter().any(|core| is_half(&core.owner))
     }

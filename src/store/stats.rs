@@ -220,7 +220,7 @@ impl Erasing {
         // What is dead from before the store was opened has no time of its own.
         let known = owner.scrubbing.dead_since().filter(|since| since.as_millis() > 0);
         let mut dead_since = known.into_iter().collect::<Vec<_>>();
-        for pinned in owner.segments().iter().filter_map(|segment| segment.pinned()) {
+        for pinned in owner.segments().filter_map(|segment| segment.pinned()) {
             dead_since.push(pinned.dead_since);
             if pinned.held {
                 self.pinned_bytes += pinned.bytes;
