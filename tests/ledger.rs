@@ -5,7 +5,7 @@
 #[path = "common/fixture.rs"]
 mod fixture;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -318,6 +318,10 @@ fn problems(disk: &MemoryDisk, clock: &ManualClock) -> Vec<(PathBuf, u64)> {
     if !report.problems.is_empty() {
         assert_eq!(store.prove_retention(..).unwrap().verdict, RetentionVerdict::Broken);
     }
+    let mut told = HashSet::new();
+    for problem in &report.problems {
+        assert!(told.insert(format!("{problem:?}")), "told twice: {problem:?}");
+    }
     report.problems.into_iter().map(|problem| (problem.path, problem.offset)).collect()
 }
 
@@ -411,6 +415,27 @@ fn a_broken_ledger_is_kept_and_gone_on_from() {
         let store = on_memory(&disk, &clock).open_read_only().unwrap();
         let resumed = of_kind(&store, resumed).len();
         assert_eq!(resumed, usize::from(at != 1), "once, unless the newest file is as it was");
+    }
+}
+
+#[test]
+fn a_missing_file_is_one_problem() {
+    let (disk, clock) = closed();
+    for _ in 0..3 {
+        let store = open(on_memory(&disk, &clock), false);
+        for _ in 0..20 {
+            images(&store).insert("cat.jpg", b"bytes").unwrap();
+            clock.advance(hours(1));
+            store.maintain().unwrap();
+        }
+        store.close().unwrap();
+    }
+    assert!(disk.read_file(&log_file(4)).is_ok());
+    assert_eq!(problems(&disk, &clock), []);
+    for number in [1, 2, 3] {
+        let disk = disk.fork();
+        disk.remove_file(&log_file(number)).unwrap();
+        assert_eq!(problems(&disk, &clock), [(log_file(number), 0)]);
     }
 }
 
@@ -760,6 +785,8 @@ fn keys_are_reported_destroyed_once_wherever_the_process_ends() {
         let (memory, clock) = (MemoryDisk::new(call), clock());
         let store = open(on_memory(&memory, &clock), false);
         visit(&store).unwrap();
+        // A bucket that has no keys.
+        images(&store).insert("cat.jpg", b"bytes").unwrap();
         store.close().unwrap();
         clock.advance(hours(17));
         let disk = FaultyDisk::new(Arc::new(memory.clone()));
@@ -773,7 +800,7 @@ fn keys_are_reported_destroyed_once_wherever_the_process_ends() {
             store.maintain().unwrap();
             let destroyed = |kind| matches!(kind, LedgerKind::KeysDestroyed { .. });
             assert_eq!(of_kind(&store, destroyed).len(), 1, "call {call}");
-            assert_eq!(drops(&store).len(), 1, "call {call}");
+            assert_eq!(drops(&store).len(), 2, "call {call}");
             assert_whole(&store);
             store.close().unwrap();
         }

@@ -156,6 +156,8 @@ fn what_is_known_of_records_delays_nothing() {
     let receipt = images.invalidate("cat").unwrap();
     store.scrub().unwrap();
     assert_eq!((receipt.level(), store.stats().pinned_bytes), (Level::Scrubbed, 0));
+    let scrubbed = store.stats().scrubbed_bytes;
+    assert!((9 * 300..9 * 300 + 200).contains(&scrubbed), "{scrubbed}");
     assert_gone(&disk, "cat", "one");
     assert_eq!((stat.value_len(), listed.len(), all.len()), (9 * 300, 1, 2));
     assert_eq!(listed[0].key(), b"dog");
@@ -341,6 +343,42 @@ fn the_background_thread_erases_without_being_asked() {
 }
 
 #[test]
+fn whole_blocks_come_back_from_the_segment_being_written_too() {
+    for mapped in MODES {
+        let (disk, _, store) = store(mapped);
+        let images = images(&store);
+        for key in ["cat", "dog", "owl"] {
+            insert(&images, key, key, &key.repeat(20));
+        }
+        store.sync().unwrap();
+        images.invalidate("dog").unwrap();
+        let taken = || (disk.used_bytes(), store.stats().keyspaces[0].used_bytes);
+        let before = taken();
+        store.scrub().unwrap();
+        let after = taken();
+        assert!(before.0 >= after.0 + 3 * 4096, "{before:?}, then {after:?}");
+        assert_eq!(before.0 - after.0, before.1 - after.1);
+        assert_gone(&disk, "dog", &"dog".repeat(20));
+    }
+}
+
+/// What has left stays on the disk until the trash is emptied, and receipts know.
+#[test]
+fn what_lies_in_the_trash_is_not_unlinked() {
+    for mapped in MODES {
+        let (_, clock, store) = store(mapped);
+        let images = images(&store);
+        insert(&images, "cat", "cat", "one");
+        let receipt = images.invalidate("cat").unwrap();
+        clock.advance(hours(17));
+        assert_eq!(store.drop_expired().unwrap(), 1);
+        assert_eq!((receipt.level(), store.stats().trash_items), (Level::Hidden, 1));
+        store.maintain().unwrap();
+        assert_eq!((receipt.level(), store.stats().trash_items), (Level::Unlinked, 0));
+    }
+}
+
+#[test]
 fn where_overwriting_proves_nothing_receipts_do_not_claim_it() {
     let (disk, clock) = (MemoryDisk::new(1), clock());
     let mut capabilities = ebbtide::disk::Capabilities::new("copying");
@@ -350,10 +388,12 @@ fn where_overwriting_proves_nothing_receipts_do_not_claim_it() {
     assert_eq!(store.stats().capabilities, capabilities);
     let images = images(&store);
     insert(&images, "cat", "cat", "one");
-    let receipt = images.invalidate("cat").unwrap();
+    insert(&images, "large", "cat", &"one".repeat(20));
+    let receipt = images.invalidate_tag("cat").unwrap();
     assert_eq!(receipt.persist_by(), Some(receipt.gone_by()));
     store.scrub().unwrap();
     assert_gone(&disk, "cat", "one");
+    assert_gone(&disk, "large", &"one".repeat(20));
     assert_eq!(receipt.level(), Level::Hidden);
     clock.advance(hours(17));
     store.maintain().unwrap();

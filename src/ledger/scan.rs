@@ -157,7 +157,8 @@ pub(super) fn scan(file: &FileBytes, around: &Around) -> Scan {
     let marks = marks.max().unwrap_or(0) as u64;
     let (bound, exact) = match around.behind {
         Behind::File(head, turn) => (head.number.saturating_sub(carried), turn != Turn::GivenUp),
-        Behind::Unknown => (marks.max(known).max(scan.used as u64), false),
+        // What does not fit may have been in the file that is missing.
+        Behind::Unknown => (marks.max(known.min(capacity as u64)).max(scan.used as u64), false),
         Behind::Nothing => (if around.exact { known } else { marks.max(known) }, around.exact),
     };
     if bound > capacity as u64 {
