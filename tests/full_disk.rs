@@ -299,6 +299,33 @@ fn nothing_is_evicted_in_vain_beside_what_looks_at_all_segments() {
     }
 }
 
+/// A reading process has not opened the file of a segment yet when the writing one evicts it.
+#[test]
+fn what_another_process_has_evicted_is_a_miss() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), false);
+    let images = limited(&store, 100_000);
+    for number in 0..30 {
+        images.insert(format!("key-{number}"), value_of(number, 0, 1500)).unwrap();
+    }
+    store.sync().unwrap();
+    let kept = images.iter().count();
+    let reading = on_memory(&disk, &clock).open_read_only().unwrap();
+    let seen = reading.existing_keyspace("images").unwrap();
+    assert_eq!(seen.iter().count(), kept);
+    let reading = on_memory(&disk, &clock).open_read_only().unwrap();
+    let seen = reading.existing_keyspace("images").unwrap();
+    for number in 0..30 {
+        images.insert(format!("more-{number}"), value_of(number, 1, 1500)).unwrap();
+    }
+    for number in 0..30 {
+        let key = format!("key-{number}");
+        assert_eq!(seen.get(&key).unwrap().is_some(), images.contains(&key).unwrap(), "{key}");
+        seen.explain(&key).unwrap();
+    }
+    assert!(seen.iter().all(|entry| entry.is_ok()));
+}
+
 #[test]
 fn the_oldest_go_first_and_a_smaller_capacity_is_reached_while_serving() {
     for mapped in MODES {

@@ -6,6 +6,8 @@
 #![cfg(shuttle)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "interleavings/capacity.rs"]
+mod capacity;
 #[path = "interleavings/clock.rs"]
 mod clock;
 #[path = "interleavings/denials.rs"]
@@ -44,15 +46,10 @@ scenarios! {
     calls_and_close,
     upkeep_and_close,
     streams_and_close,
-    invalidation_sync_and_eviction,
-    drop_and_writes_at_the_capacity,
     invalidations_that_share_a_sync,
     syncs_that_are_shared,
     syncs_while_segments_are_sealed,
 }
-
-/// The least capacity there can be.
-const CAPACITY: u64 = 16 * 4096;
 
 /// Something of each key to begin with, durable in half of the schedules.
 fn world(mapped: bool, keys: u64) -> World {
@@ -223,65 +220,6 @@ fn upkeep_and_close(mapped: bool) {
         });
     });
     world.settle_closed();
-}
-
-/// A store at its capacity, and the bytes on its disk beside the records.
-fn full_world(mapped: bool) -> (World, u64) {
-    let world = World::new(mapped, 16, options().capacity_bytes(CAPACITY)).evicting();
-    world.store.maintain().unwrap();
-    let beside = world.disk.used_bytes();
-    for key in (0..14).cycle().take_while(|_| world.store.stats().segments_evicted == 0) {
-        world.insert(key).unwrap();
-    }
-    (world, beside)
-}
-
-/// Writes for which segments are evicted.
-fn write_beyond_capacity(world: &World) {
-    for key in [14, 15, 0, 1] {
-        let _: Outcome = world.write(key).unwrap();
-    }
-}
-
-fn invalidation_sync_and_eviction(mapped: bool) {
-    let (world, beside) = full_world(mapped);
-    thread::scope(|scope| {
-        scope.spawn(|| write_beyond_capacity(&world));
-        scope.spawn(|| {
-            for key in [0, 13] {
-                world.invalidate(key).unwrap();
-            }
-        });
-        scope.spawn(|| {
-            world.sync().unwrap();
-            world.store.maintain().unwrap();
-        });
-        scope.spawn(|| {
-            for key in [0, 1, 13] {
-                world.get(key).unwrap();
-                let used = world.disk.used_bytes() - beside;
-                assert!(used <= CAPACITY, "{used} bytes are more than the capacity");
-            }
-        });
-    });
-    world.settle();
-}
-
-/// What is dropped counts until it is given back, also while that is under way.
-fn drop_and_writes_at_the_capacity(mapped: bool) {
-    let (world, beside) = full_world(mapped);
-    world.advance(hours(17));
-    thread::scope(|scope| {
-        scope.spawn(|| world.store.maintain().unwrap());
-        scope.spawn(|| {
-            for key in [14, 15, 0, 1] {
-                let _: Outcome = world.write(key).unwrap();
-                let used = world.disk.used_bytes() - beside;
-                assert!(used <= CAPACITY, "{used} bytes are more than the capacity");
-            }
-        });
-    });
-    world.settle();
 }
 
 fn invalidations_that_share_a_sync(mapped: bool) {

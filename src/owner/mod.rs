@@ -156,6 +156,12 @@ impl Owner {
         self.table.read().by_number(segment.number()).is_some()
     }
 
+    /// Looks while no segment or bucket comes or goes: what is moved away has left by then.
+    pub(crate) fn between_moves<T>(&self, look: impl FnOnce() -> T) -> T {
+        let _membership = self.membership.lock();
+        look()
+    }
+
     /// The last deadline of a bucket.
     pub(crate) fn last_deadline(&self) -> Timestamp {
         let buckets = self.buckets.read();

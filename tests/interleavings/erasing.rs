@@ -4,10 +4,10 @@
 use ebbtide::{Durability, Outcome, Value};
 use shuttle::thread;
 
+use crate::capacity::{full_world, write_beyond_capacity};
 use crate::fixture::{hours, unless_closed};
 use crate::promises::{OTHER, World, check_bytes, options};
 use crate::schedules::{chance, scenarios};
-use crate::{full_world, write_beyond_capacity};
 
 scenarios! {
     scrub_and_get: 40,

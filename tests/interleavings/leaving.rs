@@ -5,10 +5,10 @@ use std::time::Duration;
 use ebbtide::Outcome;
 use shuttle::thread;
 
+use crate::capacity::{CAPACITY, write_beyond_capacity};
 use crate::fixture::hours;
 use crate::promises::{World, options};
 use crate::schedules::scenarios;
-use crate::{CAPACITY, write_beyond_capacity};
 
 scenarios! {
     hidden_values_and_drop,

@@ -29,8 +29,8 @@ impl Verify<'_> {
                 self.unless_left(
                     |verify| verify.twin(&path, keys::MAGIC),
                     |verify| {
-                        let is_there = owner.buckets.read().contains_key(&bucket.start);
-                        !is_there || verify.has_left(&path)
+                        let left = || !owner.buckets.read().contains_key(&bucket.start);
+                        owner.between_moves(left) || verify.has_left(&path)
                     },
                 );
             }
@@ -39,7 +39,9 @@ impl Verify<'_> {
             // A bucket may leave while it is walked.
             self.unless_left(
                 |verify| verify.segment(owner, &segment),
-                |verify| segment.has_left() || verify.has_left(segment.path()),
+                |verify| {
+                    owner.between_moves(|| segment.has_left()) || verify.has_left(segment.path())
+                },
             );
         }
     }

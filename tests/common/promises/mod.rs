@@ -159,6 +159,14 @@ impl World {
         Self { evicts: true, ..self }
     }
 
+    /// Closes the store and opens it again.
+    pub(crate) fn opened_again(self) -> Self {
+        self.store.close().unwrap();
+        let store = fixture::open(fixture::on_memory(&self.disk, &self.clock), self.mapped);
+        let images = store.existing_keyspace("images").unwrap();
+        Self { store, images, ..self }
+    }
+
     fn promises(&self) -> MutexGuard<'_, Promises> {
         self.promises.lock().unwrap()
     }
