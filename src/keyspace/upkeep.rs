@@ -129,17 +129,16 @@ impl KeyspaceCore {
     }
 
     /// Makes room within the capacity for a new segment that holds a record of this length, and whatever
-    /// may come behind it; gives how much.
+    /// may come behind it.
     pub(super) fn make_room_for_segment(
         &self,
         active: &mut Option<Active>,
         record_len: u64,
-    ) -> Result<u64> {
+    ) -> Result<()> {
         let segment = self.owner.segment_capacity(record_len);
-        let sidecar = longest_sidecar(segment - HEADER_LEN - record_len);
+        let sidecar = longest_sidecar(1, MAX_TAGS as u64, segment - HEADER_LEN - record_len);
         let needed = segment.next_multiple_of(4096) + sidecar.next_multiple_of(4096);
-        self.make_room(active, needed, needed)?;
-        Ok(needed)
+        self.make_room(active, needed, needed)
     }
 
     /// Makes room within the capacity for so many more bytes of a value that is being written, and
@@ -168,11 +167,13 @@ impl KeyspaceCore {
         if whole > capacity {
             return Err(exceeded);
         }
-        let unused = |active: &Option<Active>| active.as_ref().map_or(0, Active::unused_room_bytes);
+        let to_grow = |active: &Option<Active>| {
+            active.as_ref().map_or(0, |active| may_grow_by(active.writer.segment()))
+        };
         loop {
             // Measured first: others may empty the trash meanwhile, but fill it only under the append lock.
             let trashed = self.trashed_bytes();
-            if trashed + self.live_bytes() + unused(active) + more <= capacity {
+            if trashed + self.live_bytes() + to_grow(active) + more <= capacity {
                 return Ok(());
             }
             if trashed > 0 && self.reap() < trashed {
@@ -260,12 +261,22 @@ impl KeyspaceCore {
     }
 }
 
-/// The longest sidecar that a segment may come to have of which one record leaves so many bytes.
-fn longest_sidecar(left: u64) -> u64 {
+/// Bytes by which a segment may still grow, its sidecar included.
+fn may_grow_by(segment: &Segment) -> u64 {
+    let (capacity, records, tags) = (segment.header.capacity, segment.records(), segment.tags());
+    let left = capacity.saturating_sub(segment.published());
+    let file = capacity.next_multiple_of(4096);
+    let sidecar = longest_sidecar(records, tags, left).next_multiple_of(4096);
+    let now = segment.allocated_bytes() + segment.punched();
+    (file + sidecar).saturating_sub(now)
+}
+
+/// The longest sidecar of a segment that has these records and tags, and so many bytes left for others.
+fn longest_sidecar(records: u64, tags: u64, left: u64) -> u64 {
     let others = left.div_ceil(SMALLEST_TAGGED);
     // Some with tags and some without may fill a block more.
     let mixed = others.min(1) * BLOCK_LEN as u64;
-    encoded_len(1 + others, (1 + others) * MAX_TAGS as u64) + mixed
+    encoded_len(records + others, tags + others * MAX_TAGS as u64) + mixed
 }
 
 #[cfg(test)]
@@ -275,7 +286,7 @@ mod tests {
     #[test]
     fn no_mix_of_records_has_a_longer_sidecar() {
         for left in (0..200_000_u64).step_by(997) {
-            let longest = longest_sidecar(left);
+            let longest = longest_sidecar(1, MAX_TAGS as u64, left);
             for tags in 0..=left / 16 {
                 // As many records as these tags leave room for, if they are enough to carry them.
                 let records = (left - tags * 16) / SMALLEST_RECORD;

@@ -29,15 +29,6 @@ pub(super) struct Active {
     ordinal: u32,
     pub(super) bucket: Timestamp,
     pub(super) writer: SegmentWriter,
-    /// What room has been made for: it may grow to that.
-    room_bytes: u64,
-}
-
-impl Active {
-    /// Room that it does not take yet.
-    pub(super) fn unused_room_bytes(&self) -> u64 {
-        self.room_bytes.saturating_sub(self.writer.segment().allocated_bytes())
-    }
 }
 
 /// Where a record has been put.
@@ -324,10 +315,10 @@ impl KeyspaceCore {
                 self.owner.seal_later(full.writer);
             }
             self.check_ordinals()?;
-            let room_bytes = self.make_room_for_segment(active, record_len)?;
+            self.make_room_for_segment(active, record_len)?;
             let bucket = self.owner.bucket_start(now);
             let (ordinal, writer) = self.owner.bear(bucket, record_len)?;
-            *active = Some(Active { ordinal, bucket, writer, room_bytes });
+            *active = Some(Active { ordinal, bucket, writer });
         }
         // Not `ok_or`, which makes an error and drops it again each time.
         match active {
