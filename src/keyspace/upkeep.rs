@@ -284,6 +284,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_is_added_to_a_sidecar_without_room_for_a_record() {
+        assert_eq!(longest_sidecar(1, 16, 0), encoded_len(1, 16));
+        assert_eq!(longest_sidecar(200, 0, 0), encoded_len(200, 0));
+    }
+
+    #[test]
     fn no_mix_of_records_has_a_longer_sidecar() {
         for left in (0..200_000_u64).step_by(997) {
             let longest = longest_sidecar(1, MAX_TAGS as u64, left);
