@@ -19,7 +19,7 @@ use ebbtide::{
     Row, Store,
 };
 
-use fixture::{MODES, Random, clock, minutes, on_memory, open, seed, value_of};
+use fixture::{MODES, Random, clock, minutes, on_memory, open, quiet, seed, value_of};
 
 const KEYS: u64 = 40;
 const LONGEST: u64 = 600;
@@ -272,6 +272,38 @@ fn invalidations_share_their_syncs() {
 
 /// The background thread makes writes durable by itself. Nothing here waits for a fixed time: STATE
 /// is read again and again until it has been written twice, each time after a round of syncs.
+/// A scan begins with reading what all segments list, and keeps nobody waiting.
+#[test]
+fn rows_are_appended_while_a_scan_begins() {
+    for mapped in MODES {
+        let mut calls = 0;
+        for call in 1.. {
+            let disk = FaultyDisk::new(Arc::new(MemoryDisk::new(1)));
+            let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock()), mapped);
+            let options = LogOptions::new(Retention::hours(16)).segment_bytes(4096);
+            let access = store.log("access", options).unwrap();
+            let row = || Row::anonymous().payload([7; 500]);
+            for _ in 0..40 {
+                access.append(row()).unwrap();
+            }
+            store.maintain().unwrap();
+            let (first, other) = (disk.calls(), access.clone());
+            disk.interrupt(first + call, move || {
+                for _ in 0..10 {
+                    other.append(row()).unwrap();
+                }
+            });
+            let scan = access.scan(..).unwrap();
+            if disk.calls() < first + call {
+                break;
+            }
+            assert!((40..=50).contains(&scan.map(Result::unwrap).count()), "call {call}");
+            calls = call;
+        }
+        assert!(calls > 5, "{calls}");
+    }
+}
+
 #[test]
 fn the_background_thread_syncs() {
     for mapped in MODES {

@@ -140,7 +140,8 @@ impl LogCore {
         Ok(Some(kept))
     }
 
-    fn listing(&self, segment: &Segment) -> Result<Listing> {
+    /// The blocks of a segment, also of one that is appended to.
+    pub(super) fn listing(&self, segment: &Segment) -> Result<Listing> {
         {
             let writers = self.writers.lock();
             let number = segment.number();

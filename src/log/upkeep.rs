@@ -71,16 +71,10 @@ impl LogCore {
 
     /// All blocks of rows in live buckets, with the numbers of their segments.
     pub(super) fn all_blocks(&self) -> Result<Vec<(u64, SidecarEntry)>> {
-        let writers = self.writers.lock();
         let mut blocks = Vec::new();
         for segment in self.owner.segments() {
-            let number = segment.number();
-            let active = writers.values().find(|writer| writer.segment().number() == number);
-            let entries = match active {
-                Some(writer) => writer.listing().entries.clone(),
-                None => self.owner.listing(&segment)?.entries,
-            };
-            blocks.extend(entries.into_iter().map(|entry| (number, entry)));
+            let entries = self.listing(&segment)?.entries;
+            blocks.extend(entries.into_iter().map(|entry| (segment.number(), entry)));
         }
         Ok(blocks)
     }
