@@ -5,7 +5,7 @@
 mod fixture;
 
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ebbtide::disk::{Disk, EntryKind, Fault, FaultyDisk, MemoryDisk};
@@ -249,7 +249,8 @@ fn the_capacity_holds_whatever_is_written_side_by_side() {
 fn nothing_is_evicted_in_vain_beside_what_looks_at_all_segments() {
     const CAPACITY: u64 = 16 << 16;
     type Look = fn(&Store, &Keyspace);
-    let looks: [(&str, Look); 3] = [
+    let looks: [(&str, Look); 4] = [
+        ("scrub", |store, _| store.scrub().unwrap()),
         ("tag", |_, images| drop(images.list_tag("all").unwrap())),
         ("verify", |store, _| drop(store.verify().unwrap())),
         ("explain", |_, images| {
@@ -276,7 +277,8 @@ fn nothing_is_evicted_in_vain_beside_what_looks_at_all_segments() {
         for (name, look) in looks {
             let mut calls = 0;
             for call in 1.. {
-                let faulty = FaultyDisk::new(Arc::new(disk.fork()));
+                let copy = disk.fork();
+                let faulty = FaultyDisk::new(Arc::new(copy.clone()));
                 let store = open(builder(faulty.clone()), mapped);
                 let images = cache(&store);
                 let (first, other) = (faulty.calls(), images.clone());
@@ -291,6 +293,12 @@ fn nothing_is_evicted_in_vain_beside_what_looks_at_all_segments() {
                     break;
                 }
                 assert!((1..8).contains(&stats.segments_evicted), "{name}, call {call}: {stats:?}");
+                assert_eq!(store.verify().unwrap().problems, [], "{name}, call {call}");
+                let files = copy.all_files();
+                let is_sidecar = |path: &&PathBuf| path.extension().is_some_and(|is| is == "idx");
+                for sidecar in files.iter().filter(is_sidecar) {
+                    assert!(files.contains(&sidecar.with_extension("seg")), "{name}, call {call}");
+                }
                 calls = call;
             }
             println!("{name}, mapped: {mapped}: {calls} calls");

@@ -140,7 +140,7 @@ impl Segment {
     }
 
     /// Erases the batch that waits, durably, unless readers hold on to it, and gives a copy of it.
-    /// It waits until [`Self::end_erase`] is called.
+    /// It waits until [`Self::end_erase`] is called. One caller at a time begins, tries and ends.
     ///
     /// # Errors
     ///
@@ -150,18 +150,25 @@ impl Segment {
         disk: &dyn Disk,
         can: &Capabilities,
     ) -> Result<Option<Batch>, Failed> {
-        let mut waiting = self.waiting.lock();
         let is_free =
             |held: &Waiting| are_released(&held.pins) || is_planted(Bug::ScrubbedWhileHeld);
-        let Some(held) = waiting.as_mut().filter(|held| is_free(held)) else {
-            return Ok(None);
-        };
-        if !held.erased {
+        let batch = {
+            let mut waiting = self.waiting.lock();
+            let Some(held) = waiting.as_mut().filter(|held| is_free(held)) else {
+                return Ok(None);
+            };
             held.begun = true;
-            self.erase(disk, &held.batch, can)?;
+            if held.erased {
+                return Ok(Some(held.batch.clone()));
+            }
+            held.batch.clone()
+        };
+        // Whoever asks what waits, or evicts the segment, does not wait for the disk.
+        self.erase(disk, &batch, can)?;
+        if let Some(held) = self.waiting.lock().as_mut() {
             held.erased = true;
         }
-        Ok(Some(held.batch.clone()))
+        Ok(Some(batch))
     }
 
     /// Lets go of a batch that has been erased, and noted everywhere.
