@@ -241,11 +241,21 @@ impl Trash {
     /// Gives back one piece of the oldest thing in here, and what readers have let go of. True if
     /// there is more to do.
     pub(crate) fn reap_step(&self) -> Result<bool> {
+        self.reap(|_| true)
+    }
+
+    /// As [`Trash::reap_step`], of what is an owner's.
+    pub(crate) fn reap_step_of(&self, owner_id: u64) -> Result<bool> {
+        self.reap(|item| item.owner_id == owner_id)
+    }
+
+    fn reap(&self, is_wanted: impl Fn(&TrashItem) -> bool) -> Result<bool> {
         let _freeing = self.freeing.lock();
         let released = self.inner.lock().take_released();
         // Unmapping a removed file frees its blocks, which takes time: not under the lock.
         drop(released);
-        let Some(mut item) = self.inner.lock().begin_piece() else { return Ok(false) };
+        let begun = self.inner.lock().begin_piece(&is_wanted);
+        let Some(mut item) = begun else { return Ok(false) };
         let freed = self.free_piece(&mut item);
         let mut inner = self.inner.lock();
         inner.under_way = None;
@@ -258,7 +268,7 @@ impl Trash {
                 return Err(e);
             }
         }
-        Ok(!inner.waiting.is_empty())
+        Ok(inner.waiting.iter().any(is_wanted))
     }
 
     /// Frees one piece; true if nothing is left of the item.
@@ -306,9 +316,13 @@ impl Trash {
         if self.may_cut(path, item) && self.cut(path, item) {
             return Ok(false);
         }
+        let bytes = bytes_of(&*self.disk, path, EntryKind::File);
         match self.disk.remove_file(path) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path, e)),
-            _ => Ok(true),
+            _ => {
+                item.bytes = item.bytes.saturating_sub(bytes);
+                Ok(true)
+            }
         }
     }
 
@@ -351,8 +365,9 @@ impl Trash {
 }
 
 impl Inner {
-    fn begin_piece(&mut self) -> Option<TrashItem> {
-        let item = self.waiting.pop_front()?;
+    fn begin_piece(&mut self, is_wanted: &impl Fn(&TrashItem) -> bool) -> Option<TrashItem> {
+        let at = self.waiting.iter().position(is_wanted)?;
+        let item = self.waiting.remove(at)?;
         self.under_way = Some(item.under_way());
         Some(item)
     }

@@ -405,6 +405,8 @@ fn a_broken_ledger_is_kept_and_gone_on_from() {
             }
             let found = problems(&disk.fork(), &clock);
             assert!(found.contains(&before[0]), "{at}: {before:?}, then {found:?}");
+            let places: HashSet<_> = found.iter().collect();
+            assert_eq!(places.len(), found.len(), "{at}: {found:?}");
         }
         for (file, bytes) in files.iter().zip(&kept) {
             let is_written = file.ends_with("spare") || at == 1 && *file == log_file(2);

@@ -176,7 +176,8 @@ impl KeyspaceCore {
             if trashed + self.live_bytes() + to_grow(active) + more <= capacity {
                 return Ok(());
             }
-            if trashed > 0 && self.reap() < trashed {
+            // A piece at a time: others wait meanwhile.
+            if trashed > 0 && (self.reap_piece() || self.trashed_bytes() < trashed) {
                 continue;
             }
             let oldest = self.oldest().map(|segment| segment.number());
@@ -198,7 +199,8 @@ impl KeyspaceCore {
         }
         let evicted = self.evict()?;
         drop(active);
-        self.reap();
+        let trash = &self.owner.engine.write_side()?.trash;
+        while trash.reap_step().unwrap_or(false) {}
         Ok(evicted)
     }
 
@@ -208,11 +210,10 @@ impl KeyspaceCore {
         evicted
     }
 
-    /// Empties the trash as far as possible; gives this keyspace's bytes still in it.
-    fn reap(&self) -> u64 {
-        let Ok(side) = self.owner.engine.write_side() else { return 0 };
-        while side.trash.reap_step().unwrap_or(false) {}
-        side.trash.bytes(self.owner.id)
+    /// Gives back a piece of what is this keyspace's in the trash; true if there is more.
+    fn reap_piece(&self) -> bool {
+        let side = self.owner.engine.write_side();
+        side.is_ok_and(|side| side.trash.reap_step_of(self.owner.id).unwrap_or(false))
     }
 
     fn trashed_bytes(&self) -> u64 {
