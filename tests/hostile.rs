@@ -196,6 +196,26 @@ fn a_huge_segment_that_was_never_sealed_takes_no_memory() {
     open_within(&dir.path().join("data"), change, 40, "a segment of 1 TiB without a sidecar");
 }
 
+/// Its header tells its length, and is there.
+#[test]
+fn a_record_whose_file_was_cut_meanwhile_takes_no_memory() {
+    const LONG: usize = 64 << 20;
+    let _turn = TURN.lock().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = builder(&dir.path().join("data")).open().unwrap();
+    let images = store.keyspace("images", KeyspaceOptions::new(Retention::hours(16))).unwrap();
+    images.insert("long", vec![7; LONG]).unwrap();
+    store.sync().unwrap();
+    let (value, took) = most(|| images.get("long").unwrap().unwrap());
+    assert!(took >= LONG, "{took} B, so this counts");
+    drop(value);
+    writable(&find(dir.path(), ".seg")).set_len(8192).unwrap();
+    let (value, took) = most(|| images.get("long"));
+    println!("a record of {LONG} B in a file of 8192: {value:?}, {took} B");
+    assert!(took < LONG / 8, "{took} B");
+    assert!(!matches!(value, Ok(Some(_))));
+}
+
 #[test]
 fn a_sidecar_of_2_to_the_60_records_takes_no_memory() {
     let _turn = TURN.lock().unwrap();

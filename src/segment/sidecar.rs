@@ -240,6 +240,14 @@ mod tests {
     use crate::format::segment_header;
 
     #[test]
+    fn no_sidecar_is_much_longer_than_its_segment() {
+        // Records without tags, and without anything but tags.
+        assert!(longest_sidecar(1 << 20) >= encoded_len((1 << 20) / 88, 0));
+        assert!(longest_sidecar(1 << 20) >= encoded_len((1 << 20) / 344, (1 << 20) / 344 * 16));
+        assert!(longest_sidecar(1 << 20) < 2 << 20);
+    }
+
+    #[test]
     fn what_lies_in_the_place_of_a_sidecar_is_a_damaged_one() {
         let dir = tempfile::tempdir().unwrap();
         let segment = dir.path().join("x.seg");
