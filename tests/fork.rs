@@ -3,7 +3,8 @@
 #![cfg(not(any(shuttle, planted)))]
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,11 @@ const PATIENCE_S: u32 = 30;
 
 /// Does this in a child, and gives the status with which it ended.
 fn in_child(work: impl FnOnce()) -> i32 {
+    status_of(begin_in_child(work))
+}
+
+/// Does this in a child, whose number it gives.
+fn begin_in_child(work: impl FnOnce()) -> i32 {
     // SAFETY: it has no preconditions; what is forbidden to the child of a process with threads is not done,
     // as the locks of the allocator and of the standard streams are not kept over a fork by glibc.
     let child = unsafe { libc::fork() };
@@ -29,6 +35,11 @@ fn in_child(work: impl FnOnce()) -> i32 {
         // SAFETY: it has no preconditions, and nothing of the test goes on in the child.
         unsafe { libc::_exit(i32::from(done.is_err())) };
     }
+    child
+}
+
+/// Waits for the end of a child.
+fn status_of(child: i32) -> i32 {
     let mut status = 0;
     // SAFETY: the place for the status is there until it returns.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
@@ -221,6 +232,21 @@ fn a_child_opens_a_store_of_its_own_and_its_own_child_is_refused() {
     assert_eq!(ended, 0, "the child ends in order");
     let store = Store::builder(dir.path()).background(false).open().unwrap();
     assert!(store.existing_keyspace("images").unwrap().contains("cat.jpg").unwrap());
+}
+
+/// As long as it lives, a child has a copy of all descriptors, that of the lock too.
+#[test]
+fn a_store_that_is_closed_is_free_though_a_child_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Store::builder(dir.path()).background(false).open();
+    let store = open().unwrap();
+    let (mut own, mut of_child) = UnixStream::pair().unwrap();
+    let child = begin_in_child(|| of_child.read_exact(&mut [0]).unwrap());
+    assert!(matches!(open(), Err(Error::Locked { .. })));
+    store.close().unwrap();
+    drop(open().unwrap());
+    own.write_all(&[1]).unwrap();
+    assert_eq!(status_of(child), 0);
 }
 
 /// At each call that the parent makes of the disk, and so with each of its locks held, a child does not wait.
