@@ -243,6 +243,44 @@ fn the_capacity_holds_whatever_is_written_side_by_side() {
     }
 }
 
+/// Sidecars that have lost their segment.
+fn lone_sidecars(disk: &MemoryDisk) -> Vec<PathBuf> {
+    let files = disk.all_files();
+    let is_sidecar = |path: &&PathBuf| path.extension().is_some_and(|is| is == "idx");
+    let is_alone = |path: &&PathBuf| !files.contains(&path.with_extension("seg"));
+    files.iter().filter(is_sidecar).filter(is_alone).cloned().collect()
+}
+
+#[test]
+fn a_segment_that_is_evicted_while_it_is_sealed_leaves_no_sidecar() {
+    for mapped in MODES {
+        let mut calls = 0;
+        for call in 0.. {
+            let (disk, clock) = (MemoryDisk::new(1), clock());
+            let faulty = FaultyDisk::new(Arc::new(disk.clone()));
+            let store = open(quiet(Store::builder("/data").disk(faulty.clone()), &clock), mapped);
+            let images = limited(&store, 64 * 1024);
+            for number in 0..8 {
+                images.insert(format!("key-{number}"), value_of(number, 0, 3000)).unwrap();
+            }
+            let (first, other) = (faulty.calls() + 1, images.clone());
+            faulty.interrupt(first + call, move || {
+                for number in 0..20 {
+                    other.insert(format!("more-{number}"), value_of(number, 1, 3000)).unwrap();
+                }
+            });
+            store.sync().unwrap();
+            if faulty.calls() < first + call {
+                break;
+            }
+            assert_eq!(lone_sidecars(&disk), Vec::<PathBuf>::new(), "call {call}");
+            assert!(taken(&disk) <= 64 * 1024, "call {call}");
+            calls = call;
+        }
+        assert!(calls > 10, "{calls}");
+    }
+}
+
 /// Whatever looks at all segments holds one at a time: what is evicted beside it frees its space, and
 /// nothing more has to go.
 #[test]
@@ -294,11 +332,7 @@ fn nothing_is_evicted_in_vain_beside_what_looks_at_all_segments() {
                 }
                 assert!((1..4).contains(&stats.segments_evicted), "{name}, call {call}: {stats:?}");
                 assert_eq!(store.verify().unwrap().problems, [], "{name}, call {call}");
-                let files = copy.all_files();
-                let is_sidecar = |path: &&PathBuf| path.extension().is_some_and(|is| is == "idx");
-                for sidecar in files.iter().filter(is_sidecar) {
-                    assert!(files.contains(&sidecar.with_extension("seg")), "{name}, call {call}");
-                }
+                assert_eq!(lone_sidecars(&copy), Vec::<PathBuf>::new(), "{name}, call {call}");
                 calls = call;
             }
             println!("{name}, mapped: {mapped}: {calls} calls");

@@ -123,6 +123,11 @@ pub(crate) fn write_sidecar_of(
         let _ = disk.remove_file(&tmp);
         return None;
     }
+    // Whoever evicts the segment removes its sidecar after it has left: then this one came too late.
+    if segment.has_left() {
+        let _ = disk.remove_file(&path);
+        return None;
+    }
     Some(encoded_len(header.count, header.tag_count))
 }
 
