@@ -251,6 +251,28 @@ fn lone_sidecars(disk: &MemoryDisk) -> Vec<PathBuf> {
     files.iter().filter(is_sidecar).filter(is_alone).cloned().collect()
 }
 
+/// As a power cut leaves it that undoes the removal of a sidecar, and not that of its segment.
+#[test]
+fn a_sidecar_that_has_lost_its_segment_goes_with_the_next_opening() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&disk, &clock), mapped);
+        let images = limited(&store, 100_000);
+        for number in 0..10 {
+            images.insert(format!("key-{number}"), value_of(number, 0, 3000)).unwrap();
+        }
+        store.close().unwrap();
+        let files = disk.all_files();
+        let segment = files.iter().find(|path| path.extension().is_some_and(|is| is == "seg"));
+        disk.remove_file(segment.unwrap()).unwrap();
+        assert_eq!(lone_sidecars(&disk), [segment.unwrap().with_extension("idx")]);
+        let store = open(on_memory(&disk, &clock), mapped);
+        let _ = limited(&store, 100_000);
+        assert_eq!(lone_sidecars(&disk), Vec::<PathBuf>::new());
+        drop(store);
+    }
+}
+
 #[test]
 fn a_segment_that_is_evicted_while_it_is_sealed_leaves_no_sidecar() {
     for mapped in MODES {

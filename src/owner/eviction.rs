@@ -22,10 +22,11 @@ impl Owner {
         self.sealing.lock().retain(|writer| writer.segment().number() != segment.number());
         let gone = self.table.remove_if(|other| other.number() == segment.number());
         let scrubbed_through = self.note_left(&gone);
+        // One that is being sealed just now removes its sidecar itself.
+        let _ = disk.remove_file(&sidecar_path(segment.path()));
         let bucket_dir = segment.path().parent().unwrap_or(&self.dir);
         let synced =
             self.engine.sync_dir(side.trash.dir()).and_then(|()| self.engine.sync_dir(bucket_dir));
-        let _ = disk.remove_file(&sidecar_path(segment.path()));
         let (bytes, min_seq) = (segment.file_bytes(), segment.min_seq());
         drop(segment);
         let (owner_id, segments) = (self.id, gone);

@@ -73,6 +73,15 @@ impl Recovery<'_> {
         let mut numbers: Vec<u64> =
             listing.iter().filter_map(|entry| parse_segment_name(&entry.name)).collect();
         numbers.sort_unstable();
+        if !self.engine.is_read_only() {
+            for entry in &listing {
+                let of = segment_of(&entry.name);
+                if of.is_some_and(|number| numbers.binary_search(&number).is_err()) {
+                    // The process ended while its segment was evicted. One that stays is met again.
+                    let _ = disk.remove_file(&bucket.dir().join(&entry.name));
+                }
+            }
+        }
         let mut lens = Vec::new();
         for number in &numbers {
             let stated = self.stated(&bucket.dir().join(segment_name(*number)));
@@ -216,6 +225,12 @@ fn parts(owner_dir: &Path, entries: &[DirEntry]) -> impl Iterator<Item = PathBuf
     let parts = entries.iter().filter(|entry| is_part_name(&entry.name));
     let files = parts.filter(|entry| entry.kind == EntryKind::File);
     files.map(|entry| owner_dir.join(&entry.name))
+}
+
+/// The number of the segment whose sidecar has this name, or is being written under it.
+fn segment_of(name: &str) -> Option<u64> {
+    let stem = name.strip_suffix(".idx").or_else(|| name.strip_suffix(".tmp"))?;
+    parse_segment_name(&format!("{stem}.seg"))
 }
 
 /// How many records the sidecar of a segment says there are.

@@ -119,13 +119,13 @@ pub(crate) fn write_sidecar_of(
     let written = write_blocks(&*file, header, entries, tags)
         .and_then(|()| file.sync_data())
         .and_then(|()| disk.rename(&tmp, &path));
-    if written.is_err() {
-        let _ = disk.remove_file(&tmp);
-        return None;
-    }
-    // Whoever evicts the segment removes its sidecar after it has left: then this one came too late.
-    if segment.has_left() {
-        let _ = disk.remove_file(&path);
+    let leftover = match written {
+        Err(_) => Some(tmp),
+        // Whoever evicts the segment removes its sidecar after it has left: this one came too late.
+        Ok(()) => segment.has_left().then_some(path),
+    };
+    if let Some(leftover) = leftover {
+        let _ = disk.remove_file(&leftover);
         return None;
     }
     Some(encoded_len(header.count, header.tag_count))

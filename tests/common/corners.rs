@@ -49,7 +49,7 @@ pub(crate) struct Corner {
 }
 
 /// All of them.
-pub(crate) const CORNERS: [Corner; 8] = [
+pub(crate) const CORNERS: [Corner; 9] = [
     Corner { name: "a dump", work: dump, ..PLAIN },
     Corner {
         name: "a clock set right",
@@ -67,6 +67,13 @@ pub(crate) const CORNERS: [Corner; 8] = [
         prepare: keys_in_trash,
         work: clear_keys,
         check: check_keys,
+        ..PLAIN
+    },
+    Corner {
+        name: "a sidecar without its segment",
+        prepare: lone_sidecar,
+        work: open_and_close,
+        check: check_sidecars,
         ..PLAIN
     },
     Corner {
@@ -195,6 +202,23 @@ fn paths(disk: &MemoryDisk, end: &str) -> Vec<PathBuf> {
     let mut paths = disk.all_files();
     paths.retain(|path| path.to_str().is_some_and(|path| path.ends_with(end)));
     paths
+}
+
+/// As the end of the process leaves it that was evicting the segment.
+fn lone_sidecar() -> (MemoryDisk, ManualClock) {
+    let (disk, clock) = closed();
+    disk.remove_file(&paths(&disk, ".seg")[1]).unwrap();
+    (disk, clock)
+}
+
+fn open_and_close(scene: &Scene) -> Result<()> {
+    scene.open("/data")?.close()
+}
+
+fn check_sidecars(_: &Scene, disk: &MemoryDisk, _: &Store) {
+    for sidecar in paths(disk, ".idx") {
+        assert!(disk.read_file(&sidecar.with_extension("seg")).is_ok(), "{}", sidecar.display());
+    }
 }
 
 /// Each segment says all that is in it, or that it cannot.
