@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::floors::SharedFloors;
 use crate::format::record::{HEAD_LEN, STATE_OFFSET};
 use crate::format::sidecar::{Body, Listing, Remains, SidecarEntry};
-use crate::index::{Change, Location};
+use crate::index::Location;
 use crate::planted::{Bug, is_planted};
 use crate::scrub::Pass;
 use crate::segment::erase::{Batch, Doomed};
@@ -167,7 +167,8 @@ impl KeyspaceCore {
         for entry in &listing.entries {
             match self.floors.of_all(entry.seq).filter(|_| entry.body() == Body::Whole) {
                 Some(floor) if self.is_certain(floor, certain) => {
-                    self.take_slot(ordinal, segment, entry);
+                    let location = Location { ordinal, position: entry.position };
+                    self.take_slot(entry.hash, location, segment);
                 }
                 Some(_) => took_all = false,
                 None => {}
@@ -185,7 +186,8 @@ impl KeyspaceCore {
             let Some(floor) = self.tag_floor(ordinal, segment, entry)? else { continue };
             // A fill begun before this record would be taken for its successor without the slot.
             if entry.seq < lowest_open && self.is_certain(floor, certain) {
-                self.take_slot(ordinal, segment, entry);
+                let location = Location { ordinal, position: entry.position };
+                self.take_slot(entry.hash, location, segment);
             } else {
                 took_all = false;
             }
@@ -211,16 +213,6 @@ impl KeyspaceCore {
             Err(Damage::Erased | Damage::Corrupt(_)) => Ok(Some(entry.seq)),
             Err(Damage::Failed(error)) => Err(error),
             Err(Damage::Gone) => Ok(None),
-        }
-    }
-
-    fn take_slot(&self, ordinal: u32, segment: &Segment, entry: &SidecarEntry) {
-        let location = Location { ordinal, position: entry.position };
-        let (before, _) = self.index.change(entry.hash.fingerprint(), |named| {
-            if named == Some(location) { Change::Remove } else { Change::Keep }
-        });
-        if before == Some(location) {
-            segment.remove_live();
         }
     }
 

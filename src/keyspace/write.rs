@@ -290,12 +290,26 @@ impl KeyspaceCore {
         denied?;
         let counters = &self.owner.engine.counters;
         if self.is_under_a_floor(item.hash, item.tags, seq) {
+            if self.floors.of_key(item.hash, seq).is_some() {
+                // Raised since: whoever did so takes the slot away, but may not have come to it yet.
+                self.take_slot(item.hash, place.location, &place.segment);
+            }
             count(&counters.superseded);
             self.owner.scrubbing.note_dead(now);
             return Ok(Outcome::Superseded);
         }
         count(&counters.inserts);
         Ok(Outcome::Stored)
+    }
+
+    /// Takes the slot away from a record, unless it names another one by now.
+    pub(super) fn take_slot(&self, hash: KeyedHash, location: Location, segment: &Segment) {
+        let (before, _) = self.index.change(hash.fingerprint(), |named| {
+            if named == Some(location) { Change::Remove } else { Change::Keep }
+        });
+        if before == Some(location) {
+            segment.remove_live();
+        }
     }
 
     /// The writer for a record of this length now: of the present bucket, with enough room.
