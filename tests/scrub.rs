@@ -515,6 +515,27 @@ fn rows_are_erased_while_something_older_is_under_way() {
 
 /// Any of them may have been meant by what was lost.
 #[test]
+fn a_held_row_delays_its_segment() {
+    for mapped in MODES {
+        let (disk, _, store) = store(mapped);
+        let access =
+            store.log("access", ebbtide::LogOptions::new(ebbtide::Retention::hours(16))).unwrap();
+        let id = access.append(ebbtide::Row::anonymous().payload(b"plain row")).unwrap();
+        access.append(ebbtide::Row::anonymous().payload(b"secret row").tag("t")).unwrap();
+        store.sync().unwrap();
+        let held = access.get(id).unwrap().unwrap();
+        let receipt = access.invalidate_tag("t").unwrap();
+        store.scrub().unwrap();
+        assert_eq!((on_disk(&disk, b"secret row"), receipt.pinned()), (mapped, mapped));
+        assert_eq!(held.payload().as_ref(), b"plain row");
+        drop(held);
+        store.scrub().unwrap();
+        assert!(!on_disk(&disk, b"secret row") && !receipt.pinned());
+        assert_eq!(receipt.level(), Level::Scrubbed);
+    }
+}
+
+#[test]
 fn rows_that_a_lost_tombstone_log_hides_are_erased() {
     for mapped in MODES {
         let (disk, clock, store) = store(mapped);

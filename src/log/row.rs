@@ -102,6 +102,10 @@ impl FromStr for RowId {
 }
 
 /// A row that was read.
+///
+/// In a mapped store a payload that is durable is not copied: while the row or its payload is held, no row
+/// of its segment can be erased, and the disk space of the segment cannot be given back. Keep a copy of
+/// what is kept for long.
 #[derive(Debug, Clone)]
 pub struct LogRow {
     id: RowId,
