@@ -518,8 +518,7 @@ fn rows_are_erased_while_something_older_is_under_way() {
 fn a_held_row_delays_its_segment() {
     for mapped in MODES {
         let (disk, _, store) = store(mapped);
-        let access =
-            store.log("access", ebbtide::LogOptions::new(ebbtide::Retention::hours(16))).unwrap();
+        let access = store.log("access", ebbtide::LogOptions::new(Retention::hours(16))).unwrap();
         let id = access.append(ebbtide::Row::anonymous().payload(b"plain row")).unwrap();
         access.append(ebbtide::Row::anonymous().payload(b"secret row").tag("t")).unwrap();
         store.sync().unwrap();

@@ -12,7 +12,7 @@ use crate::disk::{Access, Disk, DiskFile, read_full_at, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::Unreadable;
 use crate::format::segment_header::{HEADER_LEN, MAX_LEN, SegmentHeader};
-use crate::format::sidecar::{Body, Listing};
+use crate::format::sidecar::{Body, Listing, SidecarEntry};
 
 /// What is copied in one go.
 const COPY_LEN: usize = 1 << 20;
@@ -111,9 +111,12 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, keep_tags: bool) -> Result<Load
         return Err(LoadError::Failed(refused));
     }
     let listing = scanned.listing;
+    // Writers set their marks between two records. Within one it says nothing of that record.
+    let marked =
+        listing.entries.iter().map(SidecarEntry::end).take_while(|end| *end <= scanned.mark);
     let extent = Extent {
         published: scanned.end,
-        durable: scanned.mark.min(scanned.end),
+        durable: marked.last().unwrap_or(HEADER_LEN),
         min_seq: listing.entries.iter().map(|entry| entry.seq).min().unwrap_or(u64::MAX),
         max_seq: listing.entries.iter().map(|entry| entry.seq).max().unwrap_or(0),
         records: listing.entries.len() as u64,
