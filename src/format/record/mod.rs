@@ -232,6 +232,7 @@ impl RecordHead {
             && tag_count <= MAX_TAGS
             && head.key_len <= MAX_KEY_LEN
             && head.value_len as u64 <= MAX_VALUE_LEN
+            && head.record_len() >= MIN_RECORD_LEN
             && match kind {
                 RecordKind::Blob => head.key_len > 0 && head.metadata_len <= MAX_METADATA_LEN,
                 RecordKind::Rows => {
