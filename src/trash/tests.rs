@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::reaping::PIECE_BYTES;
 use super::{Trash, TrashEvent, TrashItem, TrashedBucket, trash_name};
-use crate::disk::Descriptors;
-use crate::disk::{Access, Disk, Fault, FaultyDisk, MemoryDisk};
+use crate::disk::{Access, Descriptors, Disk, Fault, FaultyDisk, MemoryDisk};
 use crate::format::keys;
 use crate::format::record::RecordKind;
 use crate::format::segment_header::SegmentHeader;
@@ -158,4 +158,33 @@ fn what_is_being_freed_still_counts() {
     assert!(!trash.reap_step().unwrap());
     assert_eq!(trash.take_events(), [TrashEvent::Released(BUCKET, 2, held)]);
     assert_eq!((trash.take_events(), trash.bytes(7)), (vec![], 0));
+}
+
+/// Any call may fail; what had been begun is tried again.
+#[test]
+fn what_a_reader_holds_is_never_cut() {
+    for call in 1.. {
+        let disk = MemoryDisk::new(1);
+        let bucket = path_of(BUCKET);
+        disk.create_dir(Path::new(TRASH)).unwrap();
+        let faulty = FaultyDisk::new(Arc::new(disk.clone()));
+        let trash = open(faulty.clone());
+        disk.create_dir(&bucket).unwrap();
+        let held = segment(&disk, &bucket, 1);
+        let file = disk.open(held.path(), Access::ReadWrite).unwrap();
+        let len = 2 * PIECE_BYTES;
+        file.set_len(len).unwrap();
+        let (path, segments) = (bucket, vec![Arc::clone(&held)]);
+        trash.push(TrashItem { path, owner_id: 7, bytes: len, segments, scrubbed_through: 0 });
+        let last = faulty.calls() + call;
+        faulty.inject(last, Fault::Error(std::io::ErrorKind::TimedOut));
+        while trash.len() > 0 {
+            let _ = trash.reap_step();
+            assert_eq!(file.len().unwrap(), len, "call {call}");
+        }
+        assert_eq!(trash.pinned().len(), 1);
+        if faulty.calls() < last {
+            break;
+        }
+    }
 }

@@ -1,46 +1,24 @@
 //! The trash: what has been dropped and waits for its space to be given back, piece by piece.
 
+mod item;
+mod reaping;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Access, Disk, EntryKind};
+use crate::disk::{Access, Disk};
 use crate::error::{Error, Result};
-use crate::format::keys;
-use crate::planted::{Bug, is_planted};
 use crate::pseudonym::KEYS_FILE;
 use crate::segment::Segment;
-use crate::segment::writer::segment_name;
 use crate::sync::Mutex;
 use crate::time::Timestamp;
-use crate::twin_file::TwinFile;
 
-#[cfg(test)]
-mod tests;
-
-/// What is freed in one step: syncs and drops go first in between.
-const PIECE_BYTES: u64 = 64 << 20;
-
-/// Something in the trash directory.
-#[derive(Debug)]
-pub(crate) struct TrashItem {
-    pub(crate) path: PathBuf,
-    pub(crate) owner_id: u64,
-    pub(crate) bytes: u64,
-    /// The segments in it that this process had open.
-    pub(crate) segments: Vec<Arc<Segment>>,
-    /// What was dead before this pass of scrubbing began had been erased when it left.
-    pub(crate) scrubbed_through: u64,
-}
-
-/// A dropped bucket, as its name in the trash tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TrashedBucket {
-    pub(crate) owner_id: u64,
-    pub(crate) start: Timestamp,
-    pub(crate) instance: u64,
-}
+use item::bytes_of;
+pub(crate) use item::{TrashItem, TrashedBucket, trash_name};
 
 /// Something that happened in the trash and is worth writing down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,29 +64,6 @@ struct Pinned {
     owner_id: u64,
     bucket: Option<TrashedBucket>,
     segment: Arc<Segment>,
-}
-
-/// The name of something in the trash: whose it was, which bucket, and a number never used twice.
-pub(crate) fn trash_name(owner_id: u64, bucket: &str, instance: u64) -> String {
-    format!("{owner_id:016x}.{bucket}.{instance:016x}")
-}
-
-impl TrashItem {
-    /// The bucket it is, unless it is a single segment.
-    fn bucket(&self) -> Option<TrashedBucket> {
-        let name = self.path.file_name()?.to_str()?;
-        let mut parts = name.split('.');
-        let owner_id = u64::from_str_radix(parts.next()?, 16).ok()?;
-        let start = Timestamp::from_compact(parts.next()?)?;
-        let instance = u64::from_str_radix(parts.next()?, 16).ok()?;
-        let bucket = TrashedBucket { owner_id, start, instance };
-        (trash_name(owner_id, &start.compact(), instance) == name).then_some(bucket)
-    }
-
-    fn under_way(&self) -> UnderWay {
-        let Self { owner_id, bytes, scrubbed_through, .. } = *self;
-        UnderWay { owner_id, bucket: self.bucket(), bytes, scrubbed_through }
-    }
 }
 
 impl Trash {
@@ -237,138 +192,15 @@ impl Trash {
         });
         events
     }
-
-    /// Gives back one piece of the oldest thing in here, and what readers have let go of. True if
-    /// there is more to do.
-    pub(crate) fn reap_step(&self) -> Result<bool> {
-        self.reap(|_| true)
-    }
-
-    /// As [`Trash::reap_step`], of what is an owner's.
-    pub(crate) fn reap_step_of(&self, owner_id: u64) -> Result<bool> {
-        self.reap(|item| item.owner_id == owner_id)
-    }
-
-    fn reap(&self, is_wanted: impl Fn(&TrashItem) -> bool) -> Result<bool> {
-        let _freeing = self.freeing.lock();
-        let released = self.inner.lock().take_released();
-        // Unmapping a removed file frees its blocks, which takes time: not under the lock.
-        drop(released);
-        let begun = self.inner.lock().begin_piece(&is_wanted);
-        let Some(mut item) = begun else { return Ok(false) };
-        let freed = self.free_piece(&mut item);
-        let mut inner = self.inner.lock();
-        inner.under_way = None;
-        match freed {
-            Ok(true) => {}
-            Ok(false) => inner.waiting.push_front(item),
-            Err(e) => {
-                // It goes to the back, so that it does not hold up the rest.
-                inner.waiting.push_back(item);
-                return Err(e);
-            }
-        }
-        Ok(inner.waiting.iter().any(is_wanted))
-    }
-
-    /// Frees one piece; true if nothing is left of the item.
-    fn free_piece(&self, item: &mut TrashItem) -> Result<bool> {
-        let entries = match self.disk.read_dir(&item.path) {
-            Ok(entries) => entries,
-            // It may have been removed without a sync.
-            Err(e) if e.kind() == ErrorKind::NotFound => return self.finish(item),
-            Err(_) => {
-                let path = item.path.clone();
-                return if self.free_file(&path, item)? { self.finish(item) } else { Ok(false) };
-            }
-        };
-        if entries.iter().any(|entry| entry.name == KEYS_FILE) {
-            self.destroy_keys(&item.path)?;
-            let destroyed = item.bucket().map(TrashEvent::KeysDestroyed);
-            self.inner.lock().events.extend(destroyed);
-        }
-        // A directory is none of ours: what cannot be removed must not hold up the segments.
-        let mut others: Vec<_> = entries.iter().filter(|entry| entry.name != KEYS_FILE).collect();
-        others.sort_by_key(|entry| entry.kind == EntryKind::Directory);
-        let Some(entry) = others.first() else {
-            self.disk.remove_dir(&item.path).map_err(|e| Error::io("remove", &item.path, e))?;
-            return self.finish(item);
-        };
-        let path = item.path.join(&entry.name);
-        if entry.kind == EntryKind::Directory {
-            self.disk.remove_dir(&path).map_err(|e| Error::io("remove", &path, e))?;
-        } else {
-            self.free_file(&path, item)?;
-        }
-        Ok(false)
-    }
-
-    fn finish(&self, item: &mut TrashItem) -> Result<bool> {
-        for segment in std::mem::take(&mut item.segments) {
-            self.inner.lock().keep_if_pinned(item, segment);
-        }
-        self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
-        Ok(true)
-    }
-
-    /// Cuts a piece off a file, or unlinks it; true if it is gone.
-    fn free_file(&self, path: &Path, item: &mut TrashItem) -> Result<bool> {
-        if self.may_cut(path, item) && self.cut(path, item) {
-            return Ok(false);
-        }
-        let bytes = bytes_of(&*self.disk, path, EntryKind::File);
-        match self.disk.remove_file(path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path, e)),
-            _ => {
-                item.bytes = item.bytes.saturating_sub(bytes);
-                Ok(true)
-            }
-        }
-    }
-
-    /// True if nobody can have the file mapped. What is still held moves to the pinned.
-    fn may_cut(&self, path: &Path, item: &mut TrashItem) -> bool {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let of_path = |segment: &Arc<Segment>| {
-            name == segment_name(segment.number())
-                || name == trash_name(item.owner_id, "segment", segment.number())
-        };
-        let Some(at) = item.segments.iter().position(of_path) else {
-            return !item.segments.iter().any(|segment| segment.is_mapped());
-        };
-        let segment = item.segments.swap_remove(at);
-        !self.inner.lock().keep_if_pinned(item, segment)
-    }
-
-    /// Shortens a large file by a piece; false if it is small, or cannot be shortened.
-    fn cut(&self, path: &Path, item: &mut TrashItem) -> bool {
-        let Ok(file) = self.disk.open(path, Access::ReadWrite) else { return false };
-        let Ok(len) = file.len() else { return false };
-        if len <= PIECE_BYTES || file.set_len(len - PIECE_BYTES).is_err() {
-            return false;
-        }
-        item.bytes = item.bytes.saturating_sub(PIECE_BYTES);
-        true
-    }
-
-    /// Overwrites the keys and unlinks them, durably, before anything else of a bucket goes.
-    fn destroy_keys(&self, bucket: &Path) -> Result<()> {
-        let path = bucket.join(KEYS_FILE);
-        let mut wiped = Ok(());
-        if !is_planted(Bug::KeyOutlivesBucket) {
-            wiped = TwinFile::open(&*self.disk, &path, keys::MAGIC).and_then(|(t, _)| t.wipe());
-        }
-        let removed = self.disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e));
-        wiped.and(removed)?;
-        self.disk.sync_dir(bucket).map_err(|e| Error::io("sync", bucket, e))
-    }
 }
 
 impl Inner {
     fn begin_piece(&mut self, is_wanted: &impl Fn(&TrashItem) -> bool) -> Option<TrashItem> {
         let at = self.waiting.iter().position(is_wanted)?;
         let item = self.waiting.remove(at)?;
-        self.under_way = Some(item.under_way());
+        let TrashItem { owner_id, bytes, scrubbed_through, .. } = item;
+        self.under_way =
+            Some(UnderWay { owner_id, bucket: item.bucket(), bytes, scrubbed_through });
         Some(item)
     }
 
@@ -403,18 +235,4 @@ impl Inner {
 
 fn is_pinned(segment: &Arc<Segment>) -> bool {
     Arc::strong_count(segment) > 1 || segment.pins() > 0
-}
-
-fn bytes_of(disk: &dyn Disk, path: &Path, kind: EntryKind) -> u64 {
-    match kind {
-        EntryKind::File => {
-            disk.open(path, Access::Read).and_then(|file| file.allocated_bytes()).unwrap_or(0)
-        }
-        EntryKind::Directory => {
-            let entries = disk.read_dir(path).unwrap_or_default();
-            let files = entries.iter().filter(|entry| entry.kind == EntryKind::File);
-            files.map(|entry| bytes_of(disk, &path.join(&entry.name), entry.kind)).sum()
-        }
-        EntryKind::Other => 0,
-    }
 }

@@ -1,0 +1,61 @@
+//! Something in the trash, and what its name tells.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{Access, Disk, EntryKind};
+use crate::segment::Segment;
+use crate::time::Timestamp;
+
+/// Something in the trash directory.
+#[derive(Debug)]
+pub(crate) struct TrashItem {
+    pub(crate) path: PathBuf,
+    pub(crate) owner_id: u64,
+    pub(crate) bytes: u64,
+    /// The segments in it that this process had open.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    /// What was dead before this pass of scrubbing began had been erased when it left.
+    pub(crate) scrubbed_through: u64,
+}
+
+/// A dropped bucket, as its name in the trash tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TrashedBucket {
+    pub(crate) owner_id: u64,
+    pub(crate) start: Timestamp,
+    pub(crate) instance: u64,
+}
+
+/// The name of something in the trash: whose it was, which bucket, and a number never used twice.
+pub(crate) fn trash_name(owner_id: u64, bucket: &str, instance: u64) -> String {
+    format!("{owner_id:016x}.{bucket}.{instance:016x}")
+}
+
+impl TrashItem {
+    /// The bucket it is, unless it is a single segment.
+    pub(super) fn bucket(&self) -> Option<TrashedBucket> {
+        let name = self.path.file_name()?.to_str()?;
+        let mut parts = name.split('.');
+        let owner_id = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let start = Timestamp::from_compact(parts.next()?)?;
+        let instance = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let bucket = TrashedBucket { owner_id, start, instance };
+        (trash_name(owner_id, &start.compact(), instance) == name).then_some(bucket)
+    }
+}
+
+/// The bytes that a file takes, or those in a directory.
+pub(super) fn bytes_of(disk: &dyn Disk, path: &Path, kind: EntryKind) -> u64 {
+    match kind {
+        EntryKind::File => {
+            disk.open(path, Access::Read).and_then(|file| file.allocated_bytes()).unwrap_or(0)
+        }
+        EntryKind::Directory => {
+            let entries = disk.read_dir(path).unwrap_or_default();
+            let files = entries.iter().filter(|entry| entry.kind == EntryKind::File);
+            files.map(|entry| bytes_of(disk, &path.join(&entry.name), entry.kind)).sum()
+        }
+        EntryKind::Other => 0,
+    }
+}
