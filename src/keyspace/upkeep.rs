@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::KeyspaceCore;
 use super::write::Active;
 use crate::error::{Error, Result};
-use crate::format::record::MAX_TAGS;
+use crate::format::record::{MAX_TAGS, MIN_RECORD_LEN};
 use crate::format::segment_header::HEADER_LEN;
 use crate::format::sidecar::{BLOCK_LEN, encoded_len};
 use crate::index::MAX_ORDINALS;
@@ -16,10 +16,8 @@ use crate::time::Timestamp;
 
 /// Bytes a tombstone takes in the log: an entry in each of two regions.
 const TOMBSTONE_BYTES: u64 = 128;
-/// The least that a record takes.
-const SMALLEST_RECORD: u64 = 88;
-/// The least that one with all the tags it may have takes. Of nothing else is more listed per byte.
-const SMALLEST_TAGGED: u64 = SMALLEST_RECORD + MAX_TAGS as u64 * 16;
+/// The least that a record with all the tags it may have takes. Of nothing else is more listed per byte.
+const SMALLEST_TAGGED: u64 = MIN_RECORD_LEN + MAX_TAGS as u64 * 16;
 
 impl KeyspaceCore {
     /// Makes all that was inserted before durable.
@@ -176,7 +174,7 @@ impl KeyspaceCore {
             if trashed + self.live_bytes() + to_grow(active) + more <= capacity {
                 return Ok(());
             }
-            // A piece at a time: others wait meanwhile.
+            // No more than is needed: others wait for the append lock meanwhile.
             if trashed > 0 && (self.reap_piece() || self.trashed_bytes() < trashed) {
                 continue;
             }
@@ -199,8 +197,10 @@ impl KeyspaceCore {
         }
         let evicted = self.evict()?;
         drop(active);
-        let trash = &self.owner.engine.write_side()?.trash;
-        while trash.reap_step().unwrap_or(false) {}
+        // Of all owners: it is the disk that is full.
+        if let Ok(side) = self.owner.engine.write_side() {
+            while side.trash.reap_step().unwrap_or(false) {}
+        }
         Ok(evicted)
     }
 
@@ -296,7 +296,7 @@ mod tests {
             let longest = longest_sidecar(1, MAX_TAGS as u64, left);
             for tags in 0..=left / 16 {
                 // As many records as these tags leave room for, if they are enough to carry them.
-                let records = (left - tags * 16) / SMALLEST_RECORD;
+                let records = (left - tags * 16) / MIN_RECORD_LEN;
                 if tags <= records * MAX_TAGS as u64 {
                     let sidecar = encoded_len(1 + records, MAX_TAGS as u64 + tags);
                     assert!(sidecar <= longest, "{left} bytes, {records} records, {tags} tags");

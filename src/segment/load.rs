@@ -203,3 +203,39 @@ pub(crate) fn settle(disk: &dyn Disk, path: &Path, loaded: &Loaded) -> Result<()
     let _ = file.release_reserved();
     file.sync_data().map_err(|e| Error::io("sync", path, e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::format::record::HEAD_LEN;
+    use crate::{KeyspaceOptions, Retention, Store};
+
+    /// Where the durable mark stands in a record's header, in units of 8 bytes.
+    const MARK_OFFSET: usize = 56;
+
+    #[test]
+    fn a_mark_within_a_record_is_taken_for_the_place_before_it() {
+        let disk = MemoryDisk::new(1);
+        let store = Store::builder("/data").disk(disk.clone()).background(false).open().unwrap();
+        let images = store.keyspace("images", KeyspaceOptions::new(Retention::days(30))).unwrap();
+        for key in ["a", "b", "c"] {
+            images.insert(key, [7; 100]).unwrap();
+        }
+        let is_segment = |path: &&std::path::PathBuf| path.extension().is_some_and(|e| e == "seg");
+        let path = disk.all_files().iter().find(is_segment).unwrap().clone();
+        let whole = load(&disk, &path, true).unwrap();
+        let ends: Vec<u64> = whole.listing.entries.iter().map(SidecarEntry::end).collect();
+        let (seed, last) = (whole.header.seed(), ends[1]);
+        for (mark, durable) in [(ends[0], ends[0]), (ends[0] + 8, ends[0]), (ends[1], ends[1])] {
+            let mut bytes = disk.read_file(&path).unwrap();
+            let head = &mut bytes[last as usize..][..HEAD_LEN];
+            head[MARK_OFFSET..][..4].copy_from_slice(&(mark as u32 / 8).to_le_bytes());
+            let checksum = seed.checksum(last, &[&head[8..]]);
+            head[..4].copy_from_slice(&checksum.to_le_bytes());
+            disk.write_file(&path, &bytes).unwrap();
+            let loaded = load(&disk, &path, true).unwrap();
+            assert_eq!((loaded.extent.durable, loaded.extent.published), (durable, ends[2]));
+        }
+    }
+}

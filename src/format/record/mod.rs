@@ -232,7 +232,6 @@ impl RecordHead {
             && tag_count <= MAX_TAGS
             && head.key_len <= MAX_KEY_LEN
             && head.value_len as u64 <= MAX_VALUE_LEN
-            && head.record_len() >= MIN_RECORD_LEN
             && match kind {
                 RecordKind::Blob => head.key_len > 0 && head.metadata_len <= MAX_METADATA_LEN,
                 RecordKind::Rows => {
@@ -240,7 +239,8 @@ impl RecordHead {
                         && tag_count == 0
                         && head.metadata_len <= super::rows::MAX_DIRECTORY_LEN
                 }
-            };
+            }
+            && head.record_len() >= MIN_RECORD_LEN;
         if legal { Ok(head) } else { Err(Unreadable::Damaged("fields of a record header")) }
     }
 

@@ -89,6 +89,7 @@ fn lengths_up_to_the_limits_pass_and_longer_ones_do_not() {
     assert!(longest.expires);
     assert!(!head_with(BLOB, 0, 0, [1, 0, 0]).unwrap().expires);
     assert!(head_with(ROWS, 0, 0, [0, directory, value]).is_ok());
+    assert_eq!(head_with(ROWS, 0, 0, [0, 8, 0]).unwrap().record_len(), MIN_RECORD_LEN);
     for (kind, tags, flags, lens) in [
         (0, 0, 0, [1, 0, 0]),
         (3, 0, 0, [1, 0, 0]),
@@ -99,9 +100,10 @@ fn lengths_up_to_the_limits_pass_and_longer_ones_do_not() {
         (BLOB, 0, 0, [1, metadata + 1, 0]),
         (BLOB, 0, 0, [1, 0, value + 1]),
         (ROWS, 0, 0, [1, 0, 0]),
-        (ROWS, 1, 0, [0, 0, 0]),
+        (ROWS, 0, 0, [0, 0, 0]),
+        (ROWS, 1, 0, [0, 8, 0]),
         (ROWS, 0, 0, [0, directory + 1, 0]),
-        (ROWS, 0, 0, [0, 0, value + 1]),
+        (ROWS, 0, 0, [0, 8, value + 1]),
     ] {
         let read = head_with(kind, tags, flags, lens);
         assert!(read.is_err(), "{kind} {tags} {flags} {lens:?}");

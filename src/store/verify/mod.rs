@@ -113,7 +113,7 @@ impl Verify<'_> {
     /// Looks, and forgets what seems wrong with what has left by then.
     fn unless_left(&mut self, look: impl Fn(&mut Self), has_left: impl Fn(&Self) -> bool) {
         let mut seen = self.apart(&look);
-        if has_left(self) {
+        if !seen.problems.is_empty() && has_left(self) {
             (seen.problems, seen.problems_left_out) = (Vec::new(), 0);
         }
         self.take_over(seen);
