@@ -267,9 +267,8 @@ fn a_sidecar_that_has_lost_its_segment_goes_with_the_next_opening() {
         disk.remove_file(segment.unwrap()).unwrap();
         assert_eq!(lone_sidecars(&disk), [segment.unwrap().with_extension("idx")]);
         let store = open(on_memory(&disk, &clock), mapped);
-        let _ = limited(&store, 100_000);
         assert_eq!(lone_sidecars(&disk), Vec::<PathBuf>::new());
-        drop(store);
+        store.close().unwrap();
     }
 }
 
@@ -373,10 +372,6 @@ fn what_another_process_has_evicted_is_a_miss() {
         images.insert(format!("key-{number}"), value_of(number, 0, 1500)).unwrap();
     }
     store.sync().unwrap();
-    let kept = images.iter().count();
-    let reading = on_memory(&disk, &clock).open_read_only().unwrap();
-    let seen = reading.existing_keyspace("images").unwrap();
-    assert_eq!(seen.iter().count(), kept);
     let reading = on_memory(&disk, &clock).open_read_only().unwrap();
     let seen = reading.existing_keyspace("images").unwrap();
     for number in 0..30 {

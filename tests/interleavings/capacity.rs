@@ -39,6 +39,12 @@ pub(crate) fn write_beyond_capacity(world: &World) {
     }
 }
 
+/// It holds whatever the others have come to.
+fn check_capacity(world: &World, beside: u64) {
+    let used = world.disk.used_bytes() - beside;
+    assert!(used <= CAPACITY, "{used} bytes are more than the capacity");
+}
+
 fn invalidation_sync_and_eviction(mapped: bool) {
     let (world, beside) = full_world(mapped);
     thread::scope(|scope| {
@@ -55,8 +61,7 @@ fn invalidation_sync_and_eviction(mapped: bool) {
         scope.spawn(|| {
             for key in [0, 1, 13] {
                 world.get(key).unwrap();
-                let used = world.disk.used_bytes() - beside;
-                assert!(used <= CAPACITY, "{used} bytes are more than the capacity");
+                check_capacity(&world, beside);
             }
         });
     });
@@ -72,18 +77,11 @@ fn drop_and_writes_at_the_capacity(mapped: bool) {
         scope.spawn(|| {
             for key in [14, 15, 0, 1] {
                 let _: Outcome = world.write(key).unwrap();
-                let used = world.disk.used_bytes() - beside;
-                assert!(used <= CAPACITY, "{used} bytes are more than the capacity");
+                check_capacity(&world, beside);
             }
         });
     });
     world.settle();
-}
-
-/// An assertion that is made between any two steps of others.
-fn check_capacity(world: &World, beside: u64) {
-    let used = world.disk.used_bytes() - beside;
-    assert!(used <= CAPACITY, "{used} bytes are more than the capacity");
 }
 
 fn looks_and_eviction(mapped: bool) {
