@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ebbtide::disk::{Disk, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{
-    Clock, Durability, Keyspace, KeyspaceOptions, LedgerKind, Log, LogOptions, ManualClock,
-    Outcome, Result, Retention, Row, SegmentDump, Store, StoreBuilder,
+    Clock, Durability, Error, Keyspace, KeyspaceOptions, LedgerKind, Log, LogOptions, ManualClock,
+    Outcome, Problem, Result, Retention, Row, SegmentDump, Store, StoreBuilder,
 };
 
 use super::fixture::{START, clock, hours, on_memory, open, quiet, try_open};
@@ -49,7 +49,7 @@ pub(crate) struct Corner {
 }
 
 /// All of them.
-pub(crate) const CORNERS: [Corner; 9] = [
+pub(crate) const CORNERS: [Corner; 10] = [
     Corner { name: "a dump", work: dump, ..PLAIN },
     Corner {
         name: "a clock set right",
@@ -59,6 +59,7 @@ pub(crate) const CORNERS: [Corner; 9] = [
         ..PLAIN
     },
     Corner { name: "a long index", prepare: long_index, work: verify, ..PLAIN },
+    Corner { name: "a segment that leaves", work: verify_beside_eviction, ..PLAIN },
     Corner { name: "directories above", prepare: empty, dir: "/a/b/c/data", work: make, ..PLAIN },
     Corner { name: "no spare", work: forget_without_spare, ..PLAIN },
     Corner { name: "a value not whole", work: close_beside_a_value, check: no_parts, ..PLAIN },
@@ -279,6 +280,21 @@ fn verify(scene: &Scene) -> Result<()> {
     let store = scene.builder("/data").open_read_only()?;
     scene.begin();
     store.verify().map(drop)
+}
+
+/// The process that writes evicts a segment that was there when the store was opened to be looked at:
+/// that is no problem.
+fn verify_beside_eviction(scene: &Scene) -> Result<()> {
+    let store = scene.builder("/data").open_read_only()?;
+    scene.begin();
+    let segment = &paths(&scene.memory, ".seg")[1];
+    for path in [segment.clone(), segment.with_extension("idx")] {
+        scene.memory.remove_file(&path).unwrap();
+    }
+    match store.verify()?.problems.pop() {
+        None => Ok(()),
+        Some(Problem { path, offset, what }) => Err(Error::Corrupt { path, offset, what }),
+    }
 }
 
 fn make(scene: &Scene) -> Result<()> {
