@@ -184,6 +184,27 @@ fn buckets_that_expired_meanwhile_do_not_keep_the_index_from_being_taken_up() {
     }
 }
 
+/// Or inserts at the capacity would take what is not there.
+#[test]
+fn what_leaves_at_an_open_counts_until_its_space_is_given_back() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        closed(&disk, &clock, mapped, 3);
+        clock.advance(hours(24 * 60));
+        let store = open(on_memory(&disk, &clock), mapped);
+        let used = || store.stats().keyspaces[0].used_bytes;
+        let in_trash = || {
+            let files =
+                files_of(&disk).into_iter().filter(|(path, _)| path.starts_with("/data/trash"));
+            files.map(|(_, bytes)| (bytes.len() as u64).next_multiple_of(4096)).sum::<u64>()
+        };
+        assert!(in_trash() > 3 * 4096, "{}", in_trash());
+        assert_eq!(used(), in_trash(), "mapped {mapped}");
+        store.maintain().unwrap();
+        assert_eq!((used(), in_trash()), (0, 0), "mapped {mapped}");
+    }
+}
+
 /// Enough records that all processors take part, most of them superseded, some invalidated.
 #[test]
 fn an_index_that_several_threads_make_anew_names_the_same_records() {

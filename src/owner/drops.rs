@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Owner;
 use crate::bucket::Bucket;
-use crate::disk::{Access, Disk, write_all_at};
+use crate::disk::{Access, Disk, EntryKind, write_all_at};
 use crate::engine::count;
 use crate::error::{Error, Result};
 use crate::format::ledger::How;
@@ -69,7 +69,10 @@ impl Owner {
         let mut to_sync = dirs.iter().filter(|_| !is_planted(Bug::DropNotSynced));
         let synced = to_sync.try_for_each(|dir| self.engine.sync_dir(dir));
         let (owner_id, segments) = (self.id, gone);
-        side.trash.push(TrashItem { path: to, owner_id, bytes, segments, scrubbed_through });
+        side.trash.push(match counts {
+            Some(_) => TrashItem::unread(&*self.engine.disk, to, EntryKind::Directory, owner_id),
+            None => TrashItem { path: to, owner_id, bytes, segments, scrubbed_through },
+        });
         count(&self.engine.counters.buckets_dropped);
         let counted = Counts { records: Some(records), bytes: Some(bytes) };
         let unsynced = if synced.is_ok() { Vec::new() } else { dirs.into() };

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Owner;
+use crate::disk::EntryKind;
 use crate::engine::count;
 use crate::error::Result;
 use crate::segment::sidecar::sidecar_path;
@@ -41,14 +42,9 @@ impl Owner {
         let side = self.engine.write_side()?;
         let to = side.trash.dir().join(trash_name(self.id, "segment", number));
         side.trash.take_in(path, &to)?;
-        let _ = self.engine.disk.remove_file(&sidecar_path(path));
-        side.trash.push(TrashItem {
-            path: to,
-            owner_id: self.id,
-            bytes: 0,
-            segments: Vec::new(),
-            scrubbed_through: 0,
-        });
+        let disk = &*self.engine.disk;
+        let _ = disk.remove_file(&sidecar_path(path));
+        side.trash.push(TrashItem::unread(disk, to, EntryKind::File, self.id));
         self.engine.sync_dir(side.trash.dir())?;
         self.engine.sync_dir(path.parent().unwrap_or(&self.dir))
     }

@@ -201,10 +201,7 @@ impl Recovery<'_> {
                 side.trash.take_in(&path, &to)?;
                 self.engine.sync_dir(owner_dir)?;
                 self.engine.sync_dir(side.trash.dir())?;
-                let segments = Vec::new();
-                let scrubbed_through = 0;
-                let item = TrashItem { path: to, owner_id, bytes: 0, segments, scrubbed_through };
-                side.trash.push(item);
+                side.trash.push(TrashItem::unread(disk, to, EntryKind::Directory, owner_id));
                 let bucket = LedgerBucket {
                     owner_id,
                     start: Timestamp::from_millis(header.bucket_start_ms),

@@ -33,6 +33,12 @@ pub(crate) fn trash_name(owner_id: u64, bucket: &str, instance: u64) -> String {
 }
 
 impl TrashItem {
+    /// Something that this process had no segment of open: what its files take, it takes.
+    pub(crate) fn unread(disk: &dyn Disk, path: PathBuf, kind: EntryKind, owner_id: u64) -> Self {
+        let bytes = bytes_of(disk, &path, kind);
+        Self { path, owner_id, bytes, segments: Vec::new(), scrubbed_through: 0 }
+    }
+
     /// The bucket it is, unless it is a single segment.
     pub(super) fn bucket(&self) -> Option<TrashedBucket> {
         let name = self.path.file_name()?.to_str()?;

@@ -17,7 +17,6 @@ use crate::segment::Segment;
 use crate::sync::Mutex;
 use crate::time::Timestamp;
 
-use item::bytes_of;
 pub(crate) use item::{TrashItem, TrashedBucket, trash_name};
 
 /// Something that happened in the trash and is worth writing down.
@@ -73,13 +72,8 @@ impl Trash {
         let items = entries.into_iter().map(|entry| {
             let owner = entry.name.split('.').next().unwrap_or_default();
             let path = dir.join(&entry.name);
-            TrashItem {
-                owner_id: u64::from_str_radix(owner, 16).unwrap_or(0),
-                bytes: bytes_of(&*disk, &path, entry.kind),
-                path,
-                segments: Vec::new(),
-                scrubbed_through: 0,
-            }
+            let owner_id = u64::from_str_radix(owner, 16).unwrap_or(0);
+            TrashItem::unread(&*disk, path, entry.kind, owner_id)
         });
         let inner = Inner { waiting: items.collect(), ..Inner::default() };
         Ok(Self { disk, dir, inner: Mutex::new(inner), freeing: Mutex::new(()) })
