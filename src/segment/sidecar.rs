@@ -197,7 +197,7 @@ pub(crate) fn overwrite_sidecar(
     write(records, 0)?;
     // One that could not be read may have listed more than can be found by walking the segment, but
     // not more than there can have been.
-    let overwritten = len_before.min(longest_sidecar(segment.published()));
+    let overwritten = len_before.min(sidecar_limit(segment.published()));
     if tags_at < len.max(overwritten) {
         file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
     }
@@ -216,7 +216,7 @@ pub(crate) fn overwrite_sidecar(
 }
 
 /// No sidecar of a segment of this length is longer: a record takes a header, and a tag 16 bytes.
-fn longest_sidecar(segment_len: u64) -> u64 {
+fn sidecar_limit(segment_len: u64) -> u64 {
     encoded_len(segment_len / HEAD_LEN as u64, segment_len / 16)
 }
 
@@ -247,9 +247,9 @@ mod tests {
     #[test]
     fn no_sidecar_is_much_longer_than_its_segment() {
         // Records without tags, and without anything but tags.
-        assert!(longest_sidecar(1 << 20) >= encoded_len((1 << 20) / 88, 0));
-        assert!(longest_sidecar(1 << 20) >= encoded_len((1 << 20) / 344, (1 << 20) / 344 * 16));
-        assert!(longest_sidecar(1 << 20) < 2 << 20);
+        assert!(sidecar_limit(1 << 20) >= encoded_len((1 << 20) / 88, 0));
+        assert!(sidecar_limit(1 << 20) >= encoded_len((1 << 20) / 344, (1 << 20) / 344 * 16));
+        assert!(sidecar_limit(1 << 20) < 2 << 20);
     }
 
     #[test]

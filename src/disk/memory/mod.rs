@@ -7,6 +7,7 @@
 mod crash;
 mod entry;
 mod file;
+mod handle;
 mod random;
 #[cfg(test)]
 mod tests;
@@ -21,12 +22,12 @@ use std::sync::Arc;
 use crate::sync::{Mutex, MutexGuard};
 
 use self::file::BLOCK;
+use self::handle::{MemoryFile, MemoryLock};
 use self::random::Random;
 use self::tree::{Id, Tree};
 use super::real::parse_pid;
-use super::{Access, Capabilities, DirEntry, Disk, DiskFile, DiskLock, EntryKind, LockOutcome};
+use super::{Access, Capabilities, DirEntry, Disk, DiskFile, EntryKind, LockOutcome};
 use crate::error::is_full;
-use crate::map::Map;
 
 pub use self::crash::CrashChoice;
 
@@ -166,7 +167,7 @@ impl MemoryDisk {
 
     fn handle(&self, state: &mut State, id: Id, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         state.tree.file_mut(id)?.opened += 1;
-        Ok(Arc::new(MemoryFile { shared: Arc::clone(&self.shared), id, access }))
+        Ok(Arc::new(MemoryFile::new(Arc::clone(&self.shared), id, access)))
     }
 }
 
@@ -312,7 +313,7 @@ impl Disk for MemoryDisk {
         state.tree.file_mut(id)?.opened += 1;
         state.locked.insert(id);
         let shared = Arc::clone(&self.shared);
-        Ok(LockOutcome::Acquired(Box::new(MemoryLock { shared, id })))
+        Ok(LockOutcome::Acquired(Box::new(MemoryLock::new(shared, id))))
     }
 
     fn fill_random(&self, buffer: &mut [u8]) -> io::Result<()> {
@@ -324,93 +325,5 @@ impl Disk for MemoryDisk {
         let state = self.shared.alive()?;
         state.tree.list(dir)?;
         Ok(state.capabilities.clone())
-    }
-}
-
-struct MemoryFile {
-    shared: Arc<Shared>,
-    id: Id,
-    access: Access,
-}
-
-impl MemoryFile {
-    /// The state, for a change of the file.
-    fn writable(&self, refusal: rustix::io::Errno) -> io::Result<MutexGuard<'_, State>> {
-        let state = self.shared.alive()?;
-        if self.access == Access::ReadWrite { Ok(state) } else { Err(refusal.into()) }
-    }
-}
-
-impl DiskFile for MemoryFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        Ok(self.shared.alive()?.tree.file(self.id)?.read(buffer, offset))
-    }
-
-    fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        self.writable(rustix::io::Errno::BADF)?.write(self.id, buffers, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.shared.alive()?.tree.file_mut(self.id)?.sync();
-        Ok(())
-    }
-
-    fn lose_unsynced(&self) {
-        let mut state = self.shared.state.lock();
-        if let Ok(file) = state.tree.file_mut(self.id) {
-            file.lose_unsynced();
-        }
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.shared.alive()?.tree.file(self.id)?.contents().len() as u64)
-    }
-
-    fn allocated_bytes(&self) -> io::Result<u64> {
-        Ok(self.shared.alive()?.tree.file(self.id)?.blocks() * BLOCK)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.writable(rustix::io::Errno::INVAL)?.set_len(self.id, len)
-    }
-
-    fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.writable(rustix::io::Errno::BADF)?.punch_hole(self.id, offset, len)
-    }
-
-    fn map(&self, len: usize) -> io::Result<Arc<Map>> {
-        Ok(self.shared.alive()?.tree.file_mut(self.id)?.map(len))
-    }
-}
-
-impl Drop for MemoryFile {
-    fn drop(&mut self) {
-        self.shared.close(self.id);
-    }
-}
-
-impl fmt::Debug for MemoryFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryFile").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-struct MemoryLock {
-    shared: Arc<Shared>,
-    id: Id,
-}
-
-impl DiskLock for MemoryLock {}
-
-impl Drop for MemoryLock {
-    fn drop(&mut self) {
-        self.shared.state.lock().locked.remove(&self.id);
-        self.shared.close(self.id);
-    }
-}
-
-impl fmt::Debug for MemoryLock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryLock").field("id", &self.id).finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@ mod names;
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::map::Map;
 
 const SECTOR: usize = 512;
 
