@@ -122,6 +122,12 @@ fn survive(fault: Fault, call: u64, mapped: bool) -> bool {
     world.mend();
     world.open().expect("opens once the fault is gone");
     world.apply(&Op::Insert(Key { space: 1, key: 0 }, 64));
+    world.apply(&Op::Append { ip: 1, minutes_ago: 0, len: 64, tags: 0 });
+    world.apply(&Op::InvalidateKey(Key { space: 0, key: 0 }));
+    world.apply(&Op::Sync);
+    // What the process before had not synced, this one has built upon.
+    world.crash_by(&mut |_: u32| 0);
+    world.open().expect("opens once the power is back");
     world.apply(&Op::Maintain);
     world.finish();
     reached

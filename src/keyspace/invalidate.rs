@@ -50,10 +50,10 @@ impl KeyspaceCore {
         begun.hide(Reach::Owner(*id), vec![Arc::clone(self) as _]).commit()
     }
 
-    /// Removes the slot of a key, unless it names a record above the floor.
+    /// Removes the slot of a key, unless it names a record that may lie above the floor.
     fn remove_slot(&self, hash: KeyedHash, floor: u64) {
         let (before, change) = self.index.change(hash.fingerprint(), |location| match location {
-            Some(location) if self.is_above(location, floor) => Change::Keep,
+            Some(location) if !self.is_under(location, floor) => Change::Keep,
             _ => Change::Remove,
         });
         let removed = before.filter(|_| change == Change::Remove);
@@ -62,12 +62,13 @@ impl KeyspaceCore {
         }
     }
 
-    /// True if the record there is known to have a number above the floor.
-    fn is_above(&self, location: Location, floor: u64) -> bool {
-        let Some((segment, offset)) = self.resolve(location) else { return false };
-        if segment.min_seq() > floor {
+    /// True if the record there has left, or is known not to have a number above the floor. Of one that cannot
+    /// be read just now that is not known, and whoever reads it asks the floor too.
+    fn is_under(&self, location: Location, floor: u64) -> bool {
+        let Some((segment, offset)) = self.resolve(location) else { return true };
+        if segment.max_seq() <= floor {
             return true;
         }
-        segment.max_seq() > floor && segment.read_head(offset).is_ok_and(|head| head.seq > floor)
+        segment.min_seq() <= floor && segment.read_head(offset).is_ok_and(|head| head.seq <= floor)
     }
 }

@@ -103,7 +103,7 @@ fn restore(
     // Whatever was invalidated after the snapshot was taken, or meanwhile, may still have its slot.
     for hash in floors.keys_above(snapshot.as_of) {
         let (before, change) = index.change(hash.fingerprint(), |location| match location {
-            Some(location) if is_above(owner, floors, hash, location) => Change::Keep,
+            Some(location) if !is_hidden(owner, floors, hash, location) => Change::Keep,
             _ => Change::Remove,
         });
         let removed = before.filter(|_| change == Change::Remove);
@@ -113,9 +113,10 @@ fn restore(
     }
 }
 
-/// True if the record there is known to lie above the floor of this key.
-fn is_above(owner: &Owner, floors: &Floors, hash: KeyedHash, location: Location) -> bool {
-    let Some(segment) = owner.table.read().get(location.ordinal).cloned() else { return false };
+/// True if the record there has left, or is known not to lie above the floor of this key. Of one that cannot be
+/// read just now that is not known, and whoever reads it asks the floor too.
+fn is_hidden(owner: &Owner, floors: &Floors, hash: KeyedHash, location: Location) -> bool {
+    let Some(segment) = owner.table.read().get(location.ordinal).cloned() else { return true };
     let head = segment.read_head(u64::from(location.position) * ALIGN);
-    head.is_ok_and(|head| floors.of_key(hash, head.seq).is_none())
+    head.is_ok_and(|head| floors.of_key(hash, head.seq).is_some())
 }

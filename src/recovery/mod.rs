@@ -105,6 +105,10 @@ impl Recovery<'_> {
             return Ok(None);
         };
         let manifest = OwnerManifest { floor, ..manifest };
+        if !engine.is_read_only() {
+            // The last process may have ended before it synced the names of the manifest and of buckets.
+            engine.sync_dir(&dir)?;
+        }
         if !twin.is_whole() {
             // As a power cut leaves it while it is overwritten: whatever was acknowledged is in both.
             if let Some(file) = &mut file {

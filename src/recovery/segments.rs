@@ -168,7 +168,10 @@ impl Recovery<'_> {
         let mut settled = sealed;
         if !sealed && !read_only {
             // No later sync would look at it again, so none may succeed.
-            let result = settle(disk, &path, &loaded).map_err(|e| self.engine.poison(e));
+            let bucket_dir = path.parent().unwrap_or(&path);
+            let result = settle(disk, &path, &loaded);
+            let result = result.and_then(|()| self.engine.sync_dir(bucket_dir));
+            let result = result.map_err(|e| self.engine.poison(e));
             settled = result.is_ok();
         }
         let durable = if settled { loaded.extent.published } else { loaded.extent.durable };

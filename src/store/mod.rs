@@ -240,8 +240,8 @@ impl Store {
     }
 
     /// Erases the bytes of everything that is dead, now: what was invalidated or replaced, in every
-    /// keyspace and log. The upkeep does so by itself within
-    /// [`erase_within`](KeyspaceOptions::erase_within). Records whose segment has values that are
+    /// keyspace and log. Buckets whose deadline has passed are dropped. The upkeep does so by itself
+    /// within [`erase_within`](KeyspaceOptions::erase_within). Records whose segment has values that are
     /// still held are erased once those are dropped.
     ///
     /// # Errors

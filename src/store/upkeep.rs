@@ -156,7 +156,14 @@ impl StoreCore {
 
     /// Erases dead records now, all but those that readers hold.
     pub(super) fn scrub_now(&self) -> Result<()> {
-        self.in_turn(|| self.scrub(self.engine.trusted_now(), true))
+        self.in_turn(|| {
+            let now = self.engine.trusted_now();
+            // No pass meets what lies in a bucket that could not be dropped as the store was opened.
+            let mut first = FirstError::default();
+            first.note(self.drop_expired(now));
+            first.note(self.scrub(now, true));
+            first.into_result()
+        })
     }
 
     /// Gives one piece of the trash back; true if there is more.

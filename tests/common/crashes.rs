@@ -30,16 +30,30 @@ pub(crate) fn config(random: &mut Random) -> Config {
 pub(crate) fn check_state(world: World, random: &mut Random) {
     // What is written from here on is on top of it.
     let more = if random.once_in(2) { 3 } else { 0 };
-    check_and_go_on(world, &generate::ops(random, Mood::Mixed, more));
+    let ops = generate::ops(random, Mood::Mixed, more);
+    let mut power_cut = random.once_in(2).then(|| random.choices());
+    check_and_go_on(
+        world,
+        &ops,
+        power_cut.as_mut().map(|choices| choices as &mut dyn FnMut(u32) -> u32),
+    );
 }
 
-/// The same, with these steps in between.
-pub(crate) fn check_and_go_on(mut world: World, ops: &[Op]) {
+/// The same with these steps, and then the end of the process, or a power cut with what is left chosen by
+/// these answers.
+pub(crate) fn check_and_go_on(
+    mut world: World,
+    ops: &[Op],
+    power_cut: Option<&mut dyn FnMut(u32) -> u32>,
+) {
     world.open().expect("opens after a power cut");
     for op in ops {
         world.apply(op);
     }
-    world.kill();
+    match power_cut {
+        Some(choices) => world.crash_by(choices),
+        None => world.kill(),
+    }
     world.open().expect("opens once more");
     // Closing it in order would take longer than opening it did, and nobody looks at what it leaves.
     world.kill();

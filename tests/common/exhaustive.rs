@@ -164,7 +164,7 @@ impl Cut<'_> {
         if self.seen.insert(hash) {
             self.tally.states.fetch_add(1, Ordering::Relaxed);
             left.config.mapped = hash.is_multiple_of(2);
-            check_and_go_on(left, &[]);
+            check_and_go_on(left, &[], None);
         }
     }
 }

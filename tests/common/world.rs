@@ -421,12 +421,18 @@ impl World {
 
     /// Cuts the power.
     pub(crate) fn crash(&mut self, random: &mut Random) {
+        self.crash_by(&mut random.choices());
+    }
+
+    /// The same with what is left chosen by these answers.
+    pub(crate) fn crash_by(&mut self, choices: &mut dyn FnMut(u32) -> u32) {
         self.model.highest_seq = self.model.highest_seq.max(self.highest_given());
         self.check_held();
         self.held.clear();
-        self.disk = self.disk.crash(&mut random.choices());
+        self.disk = self.disk.crash(&mut |options: u32| choices(options));
         self.opened = None;
         self.model.crashed();
+        self.clock.reboot(Duration::ZERO);
         self.check_left();
     }
 

@@ -1,7 +1,7 @@
 //! What makes a directory a store: its directories, its lock, and who it is.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::paths::Paths;
@@ -39,14 +39,7 @@ pub(super) fn refuse_network(builder: &StoreBuilder) -> Result<()> {
 
 pub(super) fn create_directories(disk: &dyn Disk, root: &Path) -> Result<()> {
     create_dir_all(disk, root)?;
-    let names = [
-        root.join("tombstones"),
-        root.join("trash"),
-        root.join("ledger"),
-        owners_dir(root, RecordKind::Blob),
-        owners_dir(root, RecordKind::Rows),
-    ];
-    for dir in names {
+    for dir in directories(root) {
         match disk.create_dir(&dir) {
             Err(e) if e.kind() != ErrorKind::AlreadyExists => {
                 return Err(Error::io("create", &dir, e));
@@ -55,6 +48,21 @@ pub(super) fn create_directories(disk: &dyn Disk, root: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the names durable that an earlier process has left: it may have ended between making one and syncing
+/// its directory, and what is acknowledged from now on lies below them. Those in the directories of keyspaces
+/// and logs are recovery's part.
+pub(super) fn settle_names(disk: &dyn Disk, root: &Path) -> Result<()> {
+    let mut dirs = std::iter::once(root.to_owned()).chain(directories(root));
+    dirs.try_for_each(|dir| disk.sync_dir(&dir).map_err(|e| Error::io("sync", &dir, e)))
+}
+
+/// The directories in a store's directory.
+fn directories(root: &Path) -> [PathBuf; 5] {
+    let owners = |kind| owners_dir(root, kind);
+    let [tombstones, trash, ledger] = ["tombstones", "trash", "ledger"].map(|name| root.join(name));
+    [tombstones, trash, ledger, owners(RecordKind::Blob), owners(RecordKind::Rows)]
 }
 
 /// Makes a directory and those above it that are missing, durably each before what lies in it.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use found::{Found, find, find_ledger, report, report_ledger};
 use identity::{
     create_directories, create_store, lock, read_store, refuse_foreign, refuse_network,
+    settle_names,
 };
 use paths::Paths;
 
@@ -64,6 +65,7 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
         time: time.saved().clone(),
     };
     let state = Arc::new(write_state(&**disk, &paths, state)?);
+    settle_names(&**disk, &paths.root)?;
     let identity = LogIdentity { generation, ..found.identity };
     let tombstones = TombstoneLog::create(
         Arc::clone(disk),
@@ -147,11 +149,7 @@ fn resume_time(builder: &StoreBuilder, found: &Found, last_seq: u64) -> EngineTi
 /// Writes the state before anything else of this generation.
 fn write_state(disk: &dyn Disk, paths: &Paths, state: State) -> Result<StateFile> {
     match StateFile::open(disk, &paths.state(), state.clone()) {
-        Err(e) if e.is_not_found() => {
-            let file = StateFile::create(disk, &paths.state(), state)?;
-            disk.sync_dir(&paths.root).map_err(|e| Error::io("sync", &paths.root, e))?;
-            Ok(file)
-        }
+        Err(e) if e.is_not_found() => StateFile::create(disk, &paths.state(), state),
         opened => opened,
     }
 }
