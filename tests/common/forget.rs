@@ -184,11 +184,10 @@ impl World {
         }
         let found = find(&self.disk);
         let dead = |trace: &Trace| match trace.stamp {
-            // A write that failed may have left anything. Of numbers that were never given there are stamps by
-            // chance, in hashes.
+            // A write that failed may have left anything.
             Stamp::Value | Stamp::Metadata => {
-                let written = self.model.written.get(trace.number as usize);
-                !may_last.contains(&trace.number) && written.is_some_and(|written| !written.failed)
+                !may_last.contains(&trace.number)
+                    && !self.model.written[trace.number as usize].failed
             }
             Stamp::Row => !self.model.rows.may_last(trace.number),
         };
