@@ -99,6 +99,13 @@ impl KeyRing {
         if keys.is_empty() { Err(unreadable()) } else { Ok((Self { keys }, twin.is_whole())) }
     }
 
+    /// Makes a bucket's keys durable for certain that an earlier process may have been making when it ended.
+    pub(crate) fn settle(disk: &dyn Disk, bucket_dir: &Path) -> Result<()> {
+        let (file, _) = TwinFile::open(disk, &bucket_dir.join(KEYS_FILE), keys::MAGIC)?;
+        file.settle()?;
+        disk.sync_dir(bucket_dir).map_err(|e| Error::io("sync", bucket_dir, e))
+    }
+
     /// The pseudonym of an address under the newest key. An IPv4 address and the same one mapped
     /// into IPv6 have one pseudonym.
     pub(crate) fn pseudonym(

@@ -84,6 +84,17 @@ impl TwinFile {
         self.overwrite(payload)
     }
 
+    /// Makes what was read of the file durable for certain: it may be there only because an earlier process
+    /// wrote it and ended, or failed, before it was. The same bytes are written once more, since a sync
+    /// alone may take what could not be written for clean.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let mut bytes = vec![0; twin::FILE_LEN];
+        let read = read_full_at(&*self.file, &mut bytes, 0)
+            .map_err(|e| Error::io("read", &self.path, e))?;
+        self.write_at(bytes.get(..read).unwrap_or_default(), 0)?;
+        self.sync()
+    }
+
     /// Overwrites the whole file with zeros, durably. One that was never written whole does not
     /// grow.
     pub(crate) fn wipe(&self) -> Result<()> {

@@ -18,6 +18,8 @@ mod readers;
 mod rig;
 #[path = "attacks/scrubbing.rs"]
 mod scrubbing;
+#[path = "attacks/successors.rs"]
+mod successors;
 #[path = "attacks/time.rs"]
 mod time;
 #[path = "attacks/tombstones.rs"]

@@ -4,11 +4,13 @@
 #[path = "common/fixture.rs"]
 mod fixture;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ebbtide::disk::{Disk, MemoryDisk};
+use ebbtide::disk::{Disk, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{Keyspace, KeyspaceOptions, ManualClock, Retention, Store};
-use fixture::{MODES, Random, clock, files_of, hours, on_memory, open, seed};
+use fixture::{MODES, Random, clock, files_of, hours, on_memory, open, quiet, seed};
 
 const INDEX: &str = "/data/keyspaces/images/INDEX";
 /// Where the first record of a segment starts.
@@ -181,6 +183,34 @@ fn buckets_that_expired_meanwhile_do_not_keep_the_index_from_being_taken_up() {
         let found: Vec<u64> = (0..3).map(|day| served(&images, day)).collect();
         assert_eq!(found, [0, 0, DAY_KEYS - 1], "mapped {mapped}");
         assert_eq!(store.stats().keyspaces[0].keys, DAY_KEYS, "mapped {mapped}");
+    }
+}
+
+/// Its key was invalidated before it was inserted, while a fill had begun that was still open at the close.
+#[test]
+fn a_read_that_fails_as_a_snapshot_is_taken_up_takes_no_key_away() {
+    for call in 1.. {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&disk, &clock), false);
+        let space = images(&store);
+        space.insert("a", b"old").unwrap();
+        let fill = space.fill("b");
+        space.invalidate("a").unwrap();
+        space.insert("a", b"new").unwrap();
+        store.close().unwrap();
+        drop((fill, space, store));
+        let faulty = FaultyDisk::new(Arc::new(disk.clone()));
+        faulty.inject(call, Fault::Error(ErrorKind::TimedOut));
+        let opened = quiet(Store::builder("/data").disk(faulty.clone()), &clock).open();
+        let reached = faulty.calls() >= call;
+        faulty.clear();
+        if let Ok(store) = opened {
+            let value = images(&store).get("a").unwrap();
+            assert_eq!(value.as_deref(), Some(b"new".as_slice()), "call {call}");
+        }
+        if !reached {
+            break;
+        }
     }
 }
 

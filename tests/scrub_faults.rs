@@ -612,3 +612,33 @@ fn a_call_that_fails_before_a_close_leaves_no_damage() {
         assert_whole(&looking, &format!("failed at {call}"));
     }
 }
+
+/// As the store was opened, the bucket could not be dropped, so nothing in it has been taken up.
+#[test]
+fn what_is_past_its_time_and_could_not_be_dropped_is_erased_too() {
+    for call in 1.. {
+        let (memory, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&memory, &clock), false);
+        put(&images(&store), "dead-cat", &[]);
+        store.close().unwrap();
+        drop(store);
+        clock.advance(hours(20));
+        let disk = FaultyDisk::new(Arc::new(memory.clone()));
+        disk.inject(call, Fault::Error(ErrorKind::TimedOut));
+        let opened = quiet(Store::builder("/data").disk(disk.clone()), &clock).open();
+        let reached = disk.calls() >= call;
+        disk.clear();
+        if let Ok(store) = opened {
+            store.scrub().unwrap();
+            let in_place =
+                memory.all_files().into_iter().filter(|path| !path.starts_with("/data/trash"));
+            let bytes: Vec<u8> =
+                in_place.flat_map(|path| memory.read_file(&path).unwrap()).collect();
+            let value = bytes_of("dead-cat");
+            assert!(!bytes.windows(value.len()).any(|part| part == value), "call {call}");
+        }
+        if !reached {
+            break;
+        }
+    }
+}

@@ -70,6 +70,10 @@ impl Recovery<'_> {
             Err(_) if self.has_left(bucket.dir()) => return Ok(()),
             Err(e) => return Err(Error::io("list", bucket.dir(), e)),
         };
+        if self.engine.trash().is_some_and(|trash| trash.holds(owner.id)) {
+            // What was evicted from here may be back after a power cut, and nothing would hide it any more.
+            self.engine.sync_dir(bucket.dir())?;
+        }
         let mut numbers: Vec<u64> =
             listing.iter().filter_map(|entry| parse_segment_name(&entry.name)).collect();
         numbers.sort_unstable();
@@ -128,6 +132,9 @@ impl Recovery<'_> {
             // They were being made when the process stopped: nothing was said under them.
             Ok((_, false)) if numbers.is_empty() => Ok(false),
             Ok((keys, _)) => {
+                if numbers.is_empty() && !self.engine.is_read_only() {
+                    KeyRing::settle(&*self.engine.disk, bucket.dir())?;
+                }
                 bucket.set_keys(Some(keys));
                 Ok(true)
             }

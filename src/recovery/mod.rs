@@ -29,6 +29,7 @@ use crate::log::upkeep::adopt;
 use crate::options::check_name;
 use crate::owner::{Owner, manifest_file, owners_dir};
 use crate::report::RecoveryReport;
+use crate::time::Timestamp;
 use crate::tombstone::FoundLogs;
 use crate::twin_file::{TwinFile, unreadable};
 
@@ -47,6 +48,8 @@ pub(crate) struct Recovery<'a> {
 pub(crate) struct Owners {
     pub(crate) keyspaces: Vec<Arc<KeyspaceCore>>,
     pub(crate) logs: Vec<Arc<LogCore>>,
+    /// There are buckets of a keyspace or log that could not be taken up. Its manifest may be put back.
+    pub(crate) has_orphans: bool,
 }
 
 impl Recovery<'_> {
@@ -56,7 +59,10 @@ impl Recovery<'_> {
         self.denials();
         for kind in [RecordKind::Blob, RecordKind::Rows] {
             for name in owner_names(&*self.engine.disk, &self.engine.root, kind)? {
-                let Some(owner) = self.owner(kind, &name)? else { continue };
+                let Some(owner) = self.owner(kind, &name)? else {
+                    owners.has_orphans |= self.holds_buckets(kind, &name)?;
+                    continue;
+                };
                 match kind {
                     RecordKind::Blob => owners.keyspaces.push(Arc::new(self.keyspace(owner)?)),
                     RecordKind::Rows => owners.logs.push(Arc::new(self.log(owner)?)),
@@ -115,8 +121,16 @@ impl Recovery<'_> {
                 file.overwrite_both(&manifest.encode())?;
             }
             self.report.torn_tails.push(path);
+        } else if let Some(file) = &file {
+            file.settle()?;
         }
         Ok(Some(Owner::new(Arc::clone(engine), kind, file, manifest)))
+    }
+
+    fn holds_buckets(&self, kind: RecordKind, name: &str) -> Result<bool> {
+        let dir = owners_dir(&self.engine.root, kind).join(name);
+        let entries = self.engine.disk.read_dir(&dir).map_err(|e| Error::io("list", &dir, e))?;
+        Ok(entries.iter().any(|entry| Timestamp::from_compact(&entry.name).is_some()))
     }
 
     /// Takes up a log. Where tombstones may have been lost, rows that carry tags and are older than

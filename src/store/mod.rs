@@ -65,6 +65,8 @@ pub(crate) struct StoreCore {
     pub(crate) engine: Arc<Engine>,
     keyspaces: RwLock<BTreeMap<String, Arc<KeyspaceCore>>>,
     logs: RwLock<BTreeMap<String, Arc<LogCore>>>,
+    /// What hides records of a keyspace or log that could not be taken up is not forgotten.
+    has_orphans: bool,
     report: RecoveryReport,
     /// Held until the store is closed.
     lock: Mutex<Option<Arc<dyn DiskLock>>>,
@@ -365,9 +367,13 @@ impl StoreCore {
         }
         let (file_name, magic) = manifest_file(kind);
         let path = dir.join(file_name);
-        let file = TwinFile::create_whole(disk, &path, magic, &manifest.encode())?;
-        engine.sync_dir(&dir)?;
-        engine.sync_dir(&parent)?;
+        let made = TwinFile::create_whole(disk, &path, magic, &manifest.encode());
+        let named =
+            |file| engine.sync_dir(&dir).and_then(|()| engine.sync_dir(&parent)).map(|()| file);
+        let file = made.and_then(named).inspect_err(|_| {
+            // Another attempt would take it for one whose manifest was lost.
+            let _ = disk.remove_file(&path);
+        })?;
         let made = Event::OwnerMade { owner_id: manifest.owner_id, kind, found: false };
         engine.write_side()?.ledger.note(engine.trusted_now(), made);
         Ok(Owner::new(Arc::clone(engine), kind, Some(file), manifest))

@@ -222,7 +222,7 @@ impl StoreCore {
         let now = self.engine.trusted_now();
         // In this order: what is under way now is in a segment by the time that is looked at.
         let open = self.engine.sequence.lowest_open(self.engine.clock.boot_ms());
-        let mut mark = open;
+        let mut mark = if self.has_orphans { 0 } else { open };
         for core in self.keyspace_cores() {
             let own = open.min(core.owner.min_seq());
             core.floors.forget_below(own);

@@ -6,7 +6,7 @@ use ebbtide::disk::Disk;
 use ebbtide::{Error, Store};
 
 use crate::fixture::{hours, try_open};
-use crate::rig::{Rig, access, each_mode, images, put, row, rows, seen};
+use crate::rig::{Rig, access, each_mode, images, options, put, row, rows, seen};
 
 const STATE: &str = "/data/STATE";
 const STORE: &str = "/data/STORE";
@@ -217,5 +217,30 @@ fn the_identity_of_another_store_opens_nothing_of_this_one() {
         rig.disk.remove_file(Path::new(STORE)).unwrap();
         let opened = try_open(crate::fixture::on_memory(&rig.disk, &rig.clock), rig.mapped);
         assert!(opened.is_err(), "a store is not made anew over what is there");
+    });
+}
+
+/// What had been invalidated before the options could not be read for a while.
+#[test]
+fn options_that_come_back_bring_nothing_back() {
+    each_mode(|rig| {
+        let store = rig.open();
+        put(&images(&store), "gone", "value", &[]);
+        images(&store).invalidate("gone").unwrap();
+        drop(store);
+        let rig = rig.kill();
+        let path = Path::new("/data/keyspaces/images/KEYSPACE");
+        let before = rig.disk.read_file(path).unwrap();
+        rig.change(path, Vec::clear);
+        let store = rig.open();
+        let other = store.keyspace("other", options()).unwrap();
+        for key in 0..100 {
+            other.invalidate(format!("other {key}")).unwrap();
+        }
+        store.maintain().unwrap();
+        drop((other, store));
+        let rig = rig.kill();
+        rig.change(path, |bytes| *bytes = before);
+        assert_eq!(seen(&rig.open(), "gone"), None);
     });
 }

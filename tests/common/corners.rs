@@ -49,7 +49,7 @@ pub(crate) struct Corner {
 }
 
 /// All of them.
-pub(crate) const CORNERS: [Corner; 10] = [
+pub(crate) const CORNERS: [Corner; 11] = [
     Corner { name: "a dump", work: dump, ..PLAIN },
     Corner {
         name: "a clock set right",
@@ -75,6 +75,13 @@ pub(crate) const CORNERS: [Corner; 10] = [
         prepare: lone_sidecar,
         work: open_and_close,
         check: check_sidecars,
+        ..PLAIN
+    },
+    Corner {
+        name: "a keyspace made again",
+        prepare: empty,
+        work: make_again,
+        after: &AFTER,
         ..PLAIN
     },
     Corner {
@@ -300,6 +307,13 @@ fn verify_beside_eviction(scene: &Scene) -> Result<()> {
 fn make(scene: &Scene) -> Result<()> {
     let store = scene.open("/a/b/c/data")?;
     scene.store(&images(&store)?, 0, false)
+}
+
+fn make_again(scene: &Scene) -> Result<()> {
+    let store = scene.open("/data")?;
+    scene.begin();
+    let images = images(&store).or_else(|_| images(&store))?;
+    scene.store(&images, 0, false)
 }
 
 /// Somebody takes the spare of the tombstone log away, again and again.

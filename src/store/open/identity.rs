@@ -131,8 +131,14 @@ pub(super) fn create_store(builder: &StoreBuilder, paths: &Paths) -> Result<Stor
     payload.splice(16..16, wall.to_le_bytes());
     let broken = |_| Error::Corrupt { path: paths.store(), offset: 0, what: "random bytes" };
     let manifest = StoreManifest::decode(&payload).map_err(broken)?;
-    // The directory may have been made by an attempt that did not come this far.
-    sync_parent(disk, &paths.root)?;
+    // The directory, and those above it, may have been made by an attempt that did not come this far.
+    for dir in paths.root.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
+        match sync_parent(disk, dir) {
+            // One that may not even be read is not ours.
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => break,
+            synced => synced?,
+        }
+    }
     TwinFile::create_whole(disk, &paths.store(), STORE_MAGIC, &manifest.encode())?;
     disk.sync_dir(&paths.root).map_err(|e| Error::io("sync", &paths.root, e))?;
     Ok(manifest)

@@ -236,6 +236,7 @@ fn start(
         engine,
         keyspaces: RwLock::new(keyspaces),
         logs: RwLock::new(logs),
+        has_orphans: owners.has_orphans,
         report,
         lock: Mutex::new(lock),
         upkeep: Mutex::new(upkeep::Due::default()),

@@ -1,0 +1,235 @@
+//! A process ends in the middle of something, the next one builds upon what it finds, and then the power
+//! goes: what the first had not made durable, the second has to.
+
+use std::io::{ErrorKind, Write};
+use std::sync::Arc;
+
+use ebbtide::disk::{Fault, FaultyDisk};
+use ebbtide::{Durability, Keyspace, LogOptions, Retention, Row, Store};
+
+use crate::fixture::{MODES, minutes, open, quiet};
+use crate::rig::{Rig, access, images, options, put, rows, seen};
+
+/// Power cuts tried each time, all of them leaving as little as may be left the first time.
+const CUTS: u64 = 4;
+
+/// Plays this for each of the calls after which a process may end, by position and mapped, until it says
+/// that it has made fewer.
+fn each_call(play: impl Fn(&Rig, u64, &str) -> bool) {
+    for mapped in MODES {
+        for call in 1.. {
+            if !play(&Rig::new(mapped), call, &format!("call {call}, mapped {mapped}")) {
+                assert!(call > 1, "nothing was done on the disk");
+                break;
+            }
+        }
+    }
+}
+
+/// Lets every call fail from so many calls on, while this is done; true if it made so many.
+fn ends_at(disk: &FaultyDisk, call: u64, act: impl FnOnce()) -> bool {
+    let last = disk.calls() + call;
+    disk.inject(last, Fault::ErrorsFrom(ErrorKind::Other));
+    act();
+    disk.calls() >= last
+}
+
+/// What power cuts leave now.
+fn after_cuts(rig: &Rig, what: &str, check: impl Fn(&Rig, &str)) {
+    (0..CUTS).for_each(|seed| check(&rig.cut(seed), &format!("{what}, cut {seed}")));
+}
+
+#[test]
+fn what_is_written_where_an_earlier_process_was_making_room_stays() {
+    each_call(|rig, call, what| {
+        let (disk, store) = rig.open_faulty();
+        let reached = ends_at(&disk, call, || {
+            let _ = store.keyspace("images", options()).and_then(|images| images.insert("a", "0"));
+            let log =
+                store.log("access", LogOptions::new(Retention::hours(16)).segment_bytes(8192));
+            let _ = log.and_then(|log| log.append(Row::anonymous().payload("0")));
+        });
+        let rig = rig.kill();
+        drop(store);
+        let store = rig.open();
+        images(&store).insert("a", "value").unwrap();
+        let log = access(&store);
+        let visitor = log.pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+        log.append(Row::new(visitor).payload("row")).unwrap();
+        store.sync().unwrap();
+        after_cuts(&rig, what, |cut, what| {
+            let store = cut.open();
+            assert_eq!(seen(&store, "a").as_deref(), Some("value"), "{what}");
+            let rows = rows(&access(&store));
+            assert_eq!(rows.last().map(String::as_str), Some("row"), "{what}");
+            assert_eq!(store.recovery_report().corrupt_records.len(), 0, "{what}");
+        });
+        reached
+    });
+}
+
+#[test]
+fn a_store_in_directories_that_an_earlier_process_was_making_stays() {
+    each_call(|rig, call, what| {
+        let there = |rig: &Rig| {
+            let builder = Store::builder("/above/it/data").disk(rig.disk.clone());
+            open(quiet(builder, &rig.clock), rig.mapped)
+        };
+        let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
+        let reached = ends_at(&disk, call, || {
+            let builder = Store::builder("/above/it/data").disk(disk.clone());
+            drop(quiet(builder, &rig.clock).open());
+        });
+        let rig = rig.kill();
+        let store = there(&rig);
+        images(&store).insert("a", "value").unwrap();
+        store.sync().unwrap();
+        after_cuts(&rig, what, |cut, what| {
+            assert_eq!(seen(&there(cut), "a").as_deref(), Some("value"), "{what}");
+        });
+        reached
+    });
+}
+
+/// On a full disk, so that the next process makes no spare and syncs the directory for that.
+#[test]
+fn an_invalidation_in_a_log_that_an_earlier_process_had_just_begun_stays() {
+    each_call(|rig, call, what| {
+        let (disk, store) = rig.open_faulty();
+        put(&images(&store), "gone", "value", &[]);
+        store.maintain().unwrap();
+        for key in 0..24 {
+            images(&store).invalidate(format!("other {key}")).unwrap();
+        }
+        let images_there = images(&store);
+        let reached = ends_at(&disk, call, || drop(images_there.invalidate("another")));
+        let rig = rig.kill();
+        drop((images_there, store));
+        rig.disk.set_capacity_bytes(Some(rig.disk.used_bytes()));
+        images(&rig.open()).invalidate("gone").unwrap();
+        after_cuts(&rig, what, |cut, what| {
+            cut.disk.set_capacity_bytes(None);
+            assert_eq!(seen(&cut.open(), "gone"), None, "{what}");
+        });
+        reached
+    });
+}
+
+#[test]
+fn a_value_in_pieces_that_was_shown_after_a_restart_stays() {
+    each_call(|rig, call, what| {
+        let (disk, store) = rig.open_faulty();
+        put(&images(&store), "a", "old", &[]);
+        store.sync().unwrap();
+        let fill = images(&store).fill("a").durability(Durability::Sync).memory_limit_bytes(0);
+        let reached = ends_at(&disk, call, || {
+            let Ok(mut writer) = fill.into_writer() else { return };
+            let _ = writer.write_all(b"new");
+            let _ = writer.commit();
+        });
+        let rig = rig.kill();
+        drop(store);
+        let store = rig.open();
+        let shown = seen(&store, "a");
+        store.sync().unwrap();
+        after_cuts(&rig, what, |cut, what| assert_eq!(seen(&cut.open(), "a"), shown, "{what}"));
+        reached
+    });
+}
+
+/// A newer version is lost to damage, and the process ends while it writes down that older ones are hidden.
+#[test]
+fn what_is_hidden_for_a_loss_stays_so_if_the_process_ends_meanwhile() {
+    each_call(|rig, call, what| {
+        for value in ["old", "new"] {
+            let store = rig.open();
+            put(&images(&store), "a", value, &[]);
+            store.close().unwrap();
+        }
+        rig.change(&rig.files(".seg")[1], |bytes| bytes[20] ^= 1);
+        let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
+        let reached = ends_at(&disk, call, || {
+            let builder = Store::builder("/data").disk(disk.clone());
+            drop(quiet(builder, &rig.clock).open());
+        });
+        let rig = rig.kill();
+        assert_eq!(seen(&rig.open(), "a"), None, "{what}");
+        after_cuts(&rig, what, |cut, what| assert_eq!(seen(&cut.open(), "a"), None, "{what}"));
+        reached
+    });
+}
+
+fn small(store: &Store) -> Keyspace {
+    store.keyspace("small", options().segment_bytes(4096).capacity_bytes(65536)).unwrap()
+}
+
+fn insert_large(small: &Keyspace, at: u64) {
+    let _ = small.insert(format!("large {at}"), [7; 3000]);
+}
+
+/// A value that was invalidated lies in the oldest segment, and behind it so many large ones. So much else has
+/// been invalidated that its tombstone lies in a log which is not written any more.
+fn filled(rig: &Rig, large: u64) -> (FaultyDisk, Store) {
+    let (disk, store) = rig.open_faulty();
+    let keys = small(&store);
+    store.maintain().unwrap();
+    keys.insert("gone", "value").unwrap();
+    rig.clock.advance(minutes(25));
+    keys.invalidate("gone").unwrap();
+    (0..60).for_each(|key| drop(keys.invalidate(format!("other {key}")).unwrap()));
+    keys.insert("behind", [7; 3000]).unwrap();
+    rig.clock.advance(minutes(6));
+    store.maintain().unwrap();
+    (0..large).for_each(|at| insert_large(&keys, at));
+    (disk, store)
+}
+
+/// The next process takes it for gone, forgets what had hidden it, and ends before it has given the space back.
+#[test]
+fn what_was_evicted_stays_away_once_its_tombstone_is_forgotten() {
+    let evicted = |large: &u64| filled(&Rig::new(false), *large).1.stats().segments_evicted > 0;
+    let large = (1..).find(evicted).unwrap() - 1;
+    for call in 1.. {
+        let mut reached = false;
+        for second in 1.. {
+            let rig = Rig::new(false);
+            let (disk, store) = filled(&rig, large);
+            let keys = small(&store);
+            reached = ends_at(&disk, call, || insert_large(&keys, large));
+            let rig = rig.kill();
+            drop((keys, store));
+            let (disk, store) = rig.open_faulty();
+            let goes_on = ends_at(&disk, second, || drop(store.maintain()));
+            let what = format!("call {call}, {second} of the next");
+            after_cuts(&rig, &what, |cut, what| {
+                let store = cut.open();
+                assert!(small(&store).get("gone").unwrap().is_none(), "{what}");
+            });
+            if !goes_on {
+                break;
+            }
+        }
+        if !reached {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_keyspace_whose_making_failed_can_be_made_again() {
+    for fault in [Fault::Error(ErrorKind::TimedOut), Fault::ErrorAfter(ErrorKind::TimedOut)] {
+        for call in 1.. {
+            let rig = Rig::new(false);
+            let (disk, store) = rig.open_faulty();
+            let first = disk.calls() + call;
+            disk.inject(first, fault);
+            let made = store.keyspace("images", options());
+            disk.clear();
+            let again = store.keyspace("images", options());
+            again.unwrap_or_else(|e| panic!("{fault:?} at call {call}, {made:?}: {e}"));
+            if disk.calls() < first {
+                break;
+            }
+        }
+    }
+}
