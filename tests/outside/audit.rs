@@ -23,7 +23,8 @@ struct File {
     written: Ranges,
     /// What a sync has covered that began after it was written.
     durable: Ranges,
-    sync_failed: bool,
+    /// A sync of it has failed. Other files, such as a spare that is no log yet, are written once more then.
+    is_given_up: bool,
     /// Addresses and lengths of its mappings.
     maps: BTreeMap<u64, u64>,
 }
@@ -35,6 +36,7 @@ pub(crate) struct Figures {
     pub(crate) opened: usize,
     pub(crate) segment_writes: usize,
     pub(crate) scrub_writes: usize,
+    pub(crate) holes: usize,
     pub(crate) syncs: usize,
     pub(crate) failed_syncs: usize,
     pub(crate) dir_syncs: usize,
@@ -119,6 +121,7 @@ impl<'a> Auditor<'a> {
             {
                 self.violation("a call that is not made", call);
             }
+            "fallocate" => self.hole_begins(call),
             "unlink" | "unlinkat" => self.unlink_begins(call),
             _ => {}
         }
@@ -149,6 +152,22 @@ impl<'a> Auditor<'a> {
         }
     }
 
+    fn hole_begins(&mut self, call: &Call) {
+        let Some(path) = call.file(0).filter(|path| self.is_ours(path)) else { return };
+        if !call.has_flag(1, "FALLOC_FL_KEEP_SIZE") {
+            self.violation("a file grows without being written", call);
+        }
+        if !call.has_flag(1, "FALLOC_FL_PUNCH_HOLE") || !is_segment(&path) {
+            return;
+        }
+        let (start, len) = (call.number(2), call.number(3));
+        let file = self.files.entry(path).or_default();
+        if file.durable.meets(start, start + len) && !self.is_scrubbing {
+            self.violation("a durable byte of a segment becomes a hole", call);
+        }
+        self.figures.holes += 1;
+    }
+
     fn sync_begins(&mut self, at: usize, call: &Call) {
         // The name of the store itself is made durable by its parent.
         let may_matter = |path: &PathBuf| self.is_ours(path) || self.root.parent() == Some(path);
@@ -160,8 +179,7 @@ impl<'a> Auditor<'a> {
                 Covered::Names(names.cloned().collect())
             }
         };
-        let is_given_up = self.files.get(&path).is_some_and(|file| file.sync_failed);
-        if is_given_up && (is_segment(&path) || has_extension(&path, "log")) {
+        if self.files.get(&path).is_some_and(|file| file.is_given_up) {
             self.violation("a sync is tried again", call);
         }
         self.syncs.insert(at, covered);
@@ -259,12 +277,13 @@ impl<'a> Auditor<'a> {
     fn sync_returned(&mut self, at: usize, call: &Call, is_done: bool) {
         let Some(covered) = self.syncs.remove(&at) else { return };
         let Some(path) = call.file(0) else { return };
+        let goes_on = is_done || !(is_segment(&path) || has_extension(&path, "log"));
         match covered {
             Covered::Bytes(bytes) => {
                 self.figures.syncs += 1;
                 self.figures.failed_syncs += usize::from(!is_done);
                 let file = self.files.entry(path).or_default();
-                file.sync_failed |= !is_done;
+                file.is_given_up |= !goes_on;
                 if is_done {
                     file.durable.add_all(&bytes);
                 }
@@ -414,6 +433,7 @@ mod tests {
         1 write(5</marks>, \"durable\\n\", 8) = 8\n\
         1 write(5</marks>, \"scrub begins\\n\", 13) = 13\n\
         1 pwritev(3</d/b/1.seg>, [{iov_base=\"\\0\\0\"..., iov_len=8}], 1, 1024) = 8\n\
+        1 fallocate(3</d/b/1.seg>, FALLOC_FL_KEEP_SIZE|FALLOC_FL_PUNCH_HOLE, 1024, 8) = 0\n\
         1 write(5</marks>, \"scrub ends\\n\", 11) = 11\n\
         1 rename(\"/d/b\", \"/d/trash/x\") = 0\n\
         1 fsync(4</d>) = 0\n\
@@ -444,7 +464,9 @@ mod tests {
             SOUND.replace(line, other)
         };
         let and_then = |line: &str| format!("{SOUND}{line}\n");
-        let cases: [(String, &str); 13] = [
+        let cases: [(String, &str); 15] = [
+            (without("scrub begins"), "becomes a hole"),
+            (instead("FALLOC_FL_KEEP_SIZE|", ""), "a file grows"),
             (without("scrub begins"), "a durable byte"),
             (instead("\\0\\0", "\\0x"), "zeros and state words"),
             (without("fsync(4</d/b>)"), "a record is written before /d/b/1.seg"),

@@ -27,7 +27,7 @@ const NEVER: u64 = 24 * 30;
 const THREADS: u64 = 3;
 /// How many syncs fail, one in each of so many runs of both kinds.
 const FAILING_SYNCS: usize = 12;
-const TRACED: &str = "trace=open,openat,openat2,creat,pwrite64,pwritev,pwritev2,write,fsync,fdatasync,\
+const TRACED: &str = "trace=open,openat,openat2,creat,pwrite64,pwritev,pwritev2,write,fallocate,fsync,fdatasync,\
     sync_file_range,ftruncate,truncate,mmap,munmap,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,\
     rmdir,link,linkat,symlink,symlinkat";
 
@@ -222,6 +222,7 @@ impl Figures {
         let there = [
             self.segment_writes,
             self.scrub_writes,
+            self.holes,
             self.syncs,
             self.dir_syncs,
             self.cuts,
