@@ -68,8 +68,24 @@ fn short(seed: u64, states: &AtomicU64) {
     explored.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-const RUNS: [Run; 7] =
-    [mixed, forgetful, restless, crowded, rot::run, keys_at_a_drop, expiry_with_a_rotten_state];
+/// All that looks for mistakes.
+const RUNS: [Run; 15] = [
+    mixed,
+    forgetful,
+    restless,
+    crowded,
+    rot::run,
+    short,
+    keys_at_a_drop,
+    expiry_with_a_rotten_state,
+    invalidated_twice,
+    many_tombstones,
+    sync_that_is_lost,
+    write_that_is_short,
+    neighbours_of_the_erased,
+    ledger_at_a_drop,
+    versions_at_a_scrub,
+];
 
 /// Runs with a seed; gives what was found, shortened.
 fn finding(run: Run, seed: u64, states: &AtomicU64) -> Option<String> {
@@ -139,7 +155,7 @@ finds! {
     finds_a_length_that_was_believed_unchecked: LengthBeforeChecksum, rot::run;
     finds_one_page_too_many: PageEndOffByOne, neighbours_of_the_erased;
     finds_a_clock_step_that_was_believed: ForwardStepBelieved, restless;
-    finds_a_short_write_that_was_taken_for_whole: ShortWriteIgnored, mixed;
+    finds_a_short_write_that_was_taken_for_whole: ShortWriteIgnored, write_that_is_short;
     finds_a_full_disk_that_ends_invalidation: FullDiskPoisons, crowded;
     finds_a_recovery_that_takes_back_what_the_last_one_said: RecoveryNotIdempotent, forgetful;
     finds_bytes_erased_while_they_were_held: ScrubbedWhileHeld, neighbours_of_the_erased;

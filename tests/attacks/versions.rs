@@ -231,52 +231,57 @@ fn an_overwritten_version_does_not_come_back_while_both_buckets_leave() {
 /// notes have no room, segments are given up.
 #[test]
 fn a_purge_on_a_full_disk_that_drops_a_segment_uncovers_no_older_version() {
-    each_mode(|rig| {
-        let store = rig.open();
-        let keyspace = store.keyspace("images", options().segment_bytes(4096)).unwrap();
-        let keys = 60;
-        for version in [OLD, NEW] {
-            for number in 0..keys {
-                let value = format!("{version} {}", "x".repeat(100));
-                put(&keyspace, &format!("key-{number}"), &value, &[version]);
-            }
-            store.sync().unwrap();
+    // The newest first, so that the oldest segments hold what is not purged yet; then the oldest first.
+    for newest_first in [true, false] {
+        each_mode(|rig| purge_on_a_full_disk(rig, newest_first));
+    }
+}
+
+fn purge_on_a_full_disk(rig: &Rig, newest_first: bool) {
+    let store = rig.open();
+    let keyspace = store.keyspace("images", options().segment_bytes(4096)).unwrap();
+    let keys = 60;
+    for version in [OLD, NEW] {
+        for number in 0..keys {
+            let value = format!("{version} {}", "x".repeat(100));
+            put(&keyspace, &format!("key-{number}"), &value, &[version]);
         }
-        rig.disk.set_capacity_bytes(Some(rig.disk.used_bytes()));
-        assert!(matches!(keyspace.insert("big", vec![1; 9000]), Err(Error::NoSpace { .. })));
-        let value = |store: &Store, number: u32| {
-            let keyspace = store.existing_keyspace("images").unwrap();
-            keyspace.get(format!("key-{number}")).unwrap().map(|value| value.to_vec())
-        };
-        let is_old = |store: &Store, number: u32| {
-            value(store, number).is_some_and(|value| value.starts_with(OLD.as_bytes()))
-        };
-        let mut gone = Vec::new();
-        // The newest first, so that the oldest segments hold what is not purged yet.
-        for number in (0..keys).rev() {
-            keyspace.invalidate(format!("key-{number}")).unwrap();
-            gone.push(number);
-            if number % 7 == 0 {
-                keyspace.invalidate_tag(format!("tag-{number}")).unwrap();
-            }
-            assert!(!(0..keys).any(|number| is_old(&store, number)), "after {number}");
-            if number % 10 == 0 {
-                for stopped in [rig.kill(), rig.cut(0), rig.cut(1 + u64::from(number))] {
-                    let store = stopped.open();
-                    assert!(!(0..keys).any(|number| is_old(&store, number)), "after {number}");
-                    let back = gone.iter().find(|number| value(&store, **number).is_some());
-                    assert_eq!(back, None, "after {number}");
-                }
+        store.sync().unwrap();
+    }
+    rig.disk.set_capacity_bytes(Some(rig.disk.used_bytes()));
+    assert!(matches!(keyspace.insert("big", vec![1; 9000]), Err(Error::NoSpace { .. })));
+    let value = |store: &Store, number: u32| {
+        let keyspace = store.existing_keyspace("images").unwrap();
+        keyspace.get(format!("key-{number}")).unwrap().map(|value| value.to_vec())
+    };
+    let is_old = |store: &Store, number: u32| {
+        value(store, number).is_some_and(|value| value.starts_with(OLD.as_bytes()))
+    };
+    let mut gone = Vec::new();
+    for at in 0..keys {
+        let number = if newest_first { keys - 1 - at } else { at };
+        keyspace.invalidate(format!("key-{number}")).unwrap();
+        gone.push(number);
+        if number % 7 == 0 {
+            keyspace.invalidate_tag(format!("tag-{number}")).unwrap();
+        }
+        assert!(!(0..keys).any(|number| is_old(&store, number)), "after {number}");
+        if number % 10 == 0 {
+            for stopped in [rig.kill(), rig.cut(0), rig.cut(1 + u64::from(number))] {
+                let store = stopped.open();
+                assert!(!(0..keys).any(|number| is_old(&store, number)), "after {number}");
+                let back = gone.iter().find(|number| value(&store, **number).is_some());
+                assert_eq!(back, None, "after {number}");
             }
         }
-        assert!(store.stats().segments_evicted > 0, "nothing had to be given up");
-        rig.disk.set_capacity_bytes(None);
-        store.maintain().unwrap();
-        rig.everywhere(&store, |store| {
-            assert!((0..keys).all(|number| value(store, number).is_none()));
-        });
-        put(&keyspace, "key-0", "again", &[]);
-        assert_eq!(seen(&store, "key-0").as_deref(), Some("again"));
-        assert_sound(&store);
+    }
+    assert!(store.stats().segments_evicted > 0, "nothing had to be given up");
+    rig.disk.set_capacity_bytes(None);
+    store.maintain().unwrap();
+    rig.everywhere(&store, |store| {
+        assert!((0..keys).all(|number| value(store, number).is_none()));
     });
+    put(&keyspace, "key-0", "again", &[]);
+    assert_eq!(seen(&store, "key-0").as_deref(), Some("again"));
+    assert_sound(&store);
 }

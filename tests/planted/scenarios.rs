@@ -185,6 +185,22 @@ pub(crate) fn sync_that_is_lost(seed: u64, states: &AtomicU64) {
     assert!(value.is_some() || !is_acknowledged, "what was durable is gone");
 }
 
+/// The system takes a part of what is written: the rest has to follow.
+pub(crate) fn write_that_is_short(seed: u64, states: &AtomicU64) {
+    let (memory, clock) = (MemoryDisk::new(seed), clock());
+    let disk = FaultyDisk::new(Arc::new(memory.clone()));
+    let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock), false);
+    let options = KeyspaceOptions::new(Retention::hours(16));
+    let images = store.keyspace("images", options).unwrap();
+    images.insert("first", [1; 1500]).unwrap();
+    disk.inject(disk.calls() + 1, Fault::Short);
+    images.insert("second", [2; 1500]).unwrap();
+    let store = open(on_memory(&memory.kill(), &clock), false);
+    let value = store.keyspace("images", options).unwrap().get("second").unwrap();
+    states.fetch_add(1, Ordering::Relaxed);
+    assert!(value.is_some_and(|value| value[..] == [2; 1500]), "what was stored is not whole");
+}
+
 /// A key is invalidated, inserted and invalidated again, all within a millisecond.
 pub(crate) fn invalidated_twice(seed: u64, states: &AtomicU64) {
     let (disk, clock) = (MemoryDisk::new(seed), clock());
