@@ -16,6 +16,8 @@ mod clean;
 mod clocks;
 #[path = "outside/colliding.rs"]
 mod colliding;
+#[path = "outside/failed_sync.rs"]
+mod failed_sync;
 #[path = "common/fixture.rs"]
 mod fixture;
 #[path = "outside/full.rs"]

@@ -136,6 +136,9 @@ pub trait DiskFile: Debug + Send + Sync {
     fn release_reserved(&self) -> io::Result<()> {
         Ok(())
     }
+    /// Lets go of what the system keeps of the file in memory and holds to be written, so that what is read
+    /// next is what is on the disk: after a failed sync it may be something else. Advice only.
+    fn forget_cached(&self) {}
     /// Asks for a range to be read ahead of its use, and does not wait for it. Advice only.
     fn read_ahead(&self, _offset: u64, _len: u64) {}
     /// Gives the blocks of a range back: the range reads as zeros from then on, and the length

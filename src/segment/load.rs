@@ -78,6 +78,11 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, keep_tags: bool) -> Result<Load
     if file_len <= HEADER_LEN && !was_sealed {
         return Err(LoadError::Unborn);
     }
+    if !was_sealed {
+        // Its sync may have failed. What is read then, and written once more, ext4 may never find again: the
+        // blocks stay marked as unwritten.
+        file.forget_cached();
+    }
     let header = read_header(&*file, path)?;
     let (sidecar, refused) = match found {
         FoundSidecar::Whole(sidecar) => (Some(sidecar), None),

@@ -16,7 +16,7 @@ pub(crate) struct Machine {
     counts: PathBuf,
 }
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
@@ -28,7 +28,8 @@ impl Machine {
         let bytes = if file_system == "xfs" { XFS_BYTES } else { EXT4_BYTES };
         let image = dir.join("image");
         File::create(&image).unwrap().set_len(bytes).unwrap();
-        run(Command::new(format!("mkfs.{file_system}")).arg("-q").arg(image));
+        let blocks: &[&str] = if file_system == "ext4" { &["-b", "4096"] } else { &[] };
+        run(Command::new(format!("mkfs.{file_system}")).arg("-q").args(blocks).arg(image));
     }
 
     /// Mounts what is on the disk, as after a power cut.

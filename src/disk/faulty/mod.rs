@@ -340,6 +340,10 @@ impl DiskFile for FaultyFile {
         self.plan.run(|| self.inner.release_reserved())
     }
 
+    fn forget_cached(&self) {
+        self.inner.forget_cached();
+    }
+
     fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
         self.plan.run(|| self.inner.punch_hole(offset, len))
     }

@@ -196,6 +196,11 @@ impl DiskFile for RealFile {
     }
 
     #[cfg(target_os = "linux")]
+    fn forget_cached(&self) {
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
+    #[cfg(target_os = "linux")]
     fn read_ahead(&self, offset: u64, len: u64) {
         if let Some(len) = std::num::NonZeroU64::new(len) {
             let advice = rustix::fs::Advice::WillNeed;
