@@ -2,7 +2,8 @@
 //!
 //! It holds no personal data: no keys, tags, pseudonyms or contents, nor hashes of them. An entry
 //! is durable before a bucket's directory is made; of a drop, the entry follows and never holds the
-//! drop back: it waits in memory, and what waits is found again by the next open.
+//! drop back: it waits in memory, and what waits is found again by the next open. So is a drop of which
+//! nobody knows whether a power cut would take it back, since a sync of it failed.
 
 mod entry;
 mod found;
@@ -82,7 +83,7 @@ pub(crate) struct DropNote {
     /// The number in the name it has in the trash; 0 if it was not moved there.
     pub(crate) instance: u64,
     pub(crate) counts: Counts,
-    /// Directories that must be synced before the drop is certain.
+    /// Directories that are still to be synced before the drop is certain.
     pub(crate) unsynced: Vec<PathBuf>,
 }
 
@@ -189,7 +190,10 @@ impl Ledger {
     /// While a bucket is open, further births of it add nothing.
     pub(crate) fn bucket_born(&self, at: Timestamp, bucket: LedgerBucket) -> Result<()> {
         let mut writer = self.writer.lock();
-        if writer.open.contains_key(&bucket.id()) {
+        self.sync_drops(&mut writer);
+        if writer.open.contains_key(&bucket.id()) && !writer.leaving().contains(&bucket.id()) {
+            // Of one that left uncertainly the birth still stands.
+            writer.uncertain.remove(&bucket.id());
             return Ok(());
         }
         let entry = bucket.entry(EntryKind::Born, How::Witnessed, at);
@@ -202,6 +206,12 @@ impl Ledger {
         writer.queue_drop(at, note);
         // The entry waits; the drop is done.
         let _ = self.flush_with(&mut writer, None);
+    }
+
+    /// Notes that a bucket has left, but that a sync failed: no entry says so before the next opening
+    /// has found out.
+    pub(crate) fn dropped_uncertainly(&self, bucket: LedgerBucket) {
+        self.writer.lock().uncertain.insert(bucket.id());
     }
 
     /// Takes a drop up that is written with the next entries.
@@ -288,7 +298,11 @@ impl Ledger {
 
     /// Buckets that were born and have not left.
     pub(crate) fn open_buckets(&self) -> Vec<(BucketId, OpenBucket)> {
-        self.writer.lock().open.iter().map(|(id, open)| (*id, *open)).collect()
+        let writer = self.writer.lock();
+        let mut left = writer.leaving();
+        left.extend(&writer.uncertain);
+        let open = writer.open.iter().filter(|(id, _)| !left.contains(id));
+        open.map(|(id, open)| (*id, *open)).collect()
     }
 
     /// The newest durable entry.

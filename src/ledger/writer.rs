@@ -1,6 +1,6 @@
 //! Appending to the ledger: the file being written, what waits, and going on to the next file.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,7 +32,11 @@ pub(super) struct Writer {
     /// Where the chain is broken, as file and offset.
     broken: (u64, u64),
     pub(super) queue: Vec<Queued>,
+    /// Buckets that were born, and of which no entry on the disk says that they have left.
     pub(super) open: BTreeMap<BucketId, OpenBucket>,
+    /// Those of them that have left, though a power cut may bring them back: a sync failed, and another
+    /// may succeed without having written anything. The next opening finds out.
+    pub(super) uncertain: BTreeSet<BucketId>,
     /// All invalidations up to this sequence number are written down.
     pub(super) through: u64,
     pub(super) suspect_ms: u64,
@@ -98,6 +102,7 @@ impl Writer {
             broken: (0, 0),
             queue: Vec::new(),
             open: tally.open.clone(),
+            uncertain: BTreeSet::new(),
             through: tally.through.iter().copied().min().unwrap_or(0),
             suspect_ms: tally.suspect_ms,
             named: true,
@@ -157,7 +162,6 @@ impl Writer {
     }
 
     pub(super) fn queue_drop(&mut self, at: Timestamp, note: DropNote) {
-        self.open.remove(&note.bucket.id());
         let fields = note.entry(at);
         self.queue.push(Queued { fields, unsynced: note.unsynced });
     }
@@ -170,6 +174,12 @@ impl Writer {
         }
     }
 
+    /// The buckets whose drop waits to be written.
+    pub(super) fn leaving(&self) -> BTreeSet<BucketId> {
+        let drops = self.queue.iter().filter(|queued| queued.fields.kind == EntryKind::Dropped);
+        drops.map(|queued| (queued.fields.owner_id, queued.fields.start_ms)).collect()
+    }
+
     /// The oldest file, if all in it is older than this.
     pub(super) fn expired(&self, now: Timestamp, retention: Duration) -> Option<u64> {
         let oldest = self.older.front().filter(|_| self.current.is_some() && !self.closed)?;
@@ -177,7 +187,7 @@ impl Writer {
         (gone_at < now).then_some(oldest.number)
     }
 
-    /// An entry for each bucket that is open in this file.
+    /// An entry for each bucket that is open in this file, or whose drop is not written yet.
     pub(super) fn carried(&self, file: u64, now: Timestamp) -> Vec<EntryFields> {
         let open = self.open.iter().filter(|(_, bucket)| bucket.file <= file);
         open.map(|((owner_id, start_ms), bucket)| EntryFields {
@@ -231,19 +241,26 @@ impl Ledger {
         if writer.closed {
             return Err(Error::Closed);
         }
-        let synced = |queued: &Queued| {
-            queued.unsynced.iter().all(|dir| self.parts.disk.sync_dir(dir).is_ok())
-        };
-        let (mut ready, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut writer.queue).into_iter().partition(synced);
-        for queued in &mut ready {
-            queued.unsynced.clear();
-        }
-        let mut entries: Vec<EntryFields> = ready.iter().map(|queued| queued.fields).collect();
+        self.sync_drops(writer);
+        let queue = std::mem::take(&mut writer.queue);
+        let mut entries: Vec<EntryFields> = queue.iter().map(|queued| queued.fields).collect();
         entries.extend(entry);
         let (written, result) = self.write_all(writer, &entries);
-        writer.queue = ready.into_iter().skip(written).chain(waiting).collect();
+        writer.queue = queue.into_iter().skip(written).collect();
         result
+    }
+
+    /// Makes the drops that wait certain. What cannot be synced is left to the next opening.
+    pub(super) fn sync_drops(&self, writer: &mut Writer) {
+        let Writer { queue, uncertain, .. } = writer;
+        queue.retain_mut(|queued| {
+            let mut dirs = queued.unsynced.drain(..);
+            let is_certain = dirs.all(|dir| self.parts.disk.sync_dir(&dir).is_ok());
+            if !is_certain {
+                uncertain.insert((queued.fields.owner_id, queued.fields.start_ms));
+            }
+            is_certain
+        });
     }
 
     /// Writes these entries, and gives how many of them are durable.

@@ -44,15 +44,15 @@ impl Owner {
         let name = bucket.start.compact();
         let instance = self.engine.next_number();
         let to = side.trash.dir().join(trash_name(self.id, &name, instance));
-        let note = |counts, unsynced| DropNote {
+        let note = |counts| DropNote {
             bucket: self.in_ledger(bucket),
             how: How::Witnessed,
             instance,
             counts,
-            unsynced,
+            unsynced: Vec::new(),
         };
         if is_planted(Bug::LedgerBeforeDrop) {
-            side.ledger.bucket_dropped(self.engine.trusted_now(), note(Counts::default(), vec![]));
+            side.ledger.bucket_dropped(self.engine.trusted_now(), note(Counts::default()));
         }
         side.trash.take_in(bucket.dir(), &to)?;
         let in_bucket =
@@ -75,9 +75,10 @@ impl Owner {
         });
         count(&self.engine.counters.buckets_dropped);
         let counted = Counts { records: Some(records), bytes: Some(bytes) };
-        let unsynced = if synced.is_ok() { Vec::new() } else { dirs.into() };
-        let note = note(counts.unwrap_or(counted), unsynced);
-        if !is_planted(Bug::LedgerBeforeDrop) {
+        if synced.is_err() {
+            side.ledger.dropped_uncertainly(self.in_ledger(bucket));
+        } else if !is_planted(Bug::LedgerBeforeDrop) {
+            let note = note(counts.unwrap_or(counted));
             side.ledger.bucket_dropped(self.engine.trusted_now(), note);
         }
         synced.inspect_err(|_| self.note_undurable(min_seq))
