@@ -95,16 +95,6 @@ impl TwinFile {
         self.sync()
     }
 
-    /// Overwrites the whole file with zeros, durably. One that was never written whole does not
-    /// grow.
-    pub(crate) fn wipe(&self) -> Result<()> {
-        let len = self.file.len().map_err(|e| Error::io("measure", &self.path, e))?;
-        let zeros =
-            vec![0_u8; usize::try_from(len).map_or(twin::FILE_LEN, |len| len.min(twin::FILE_LEN))];
-        self.write_at(&zeros, 0)?;
-        self.sync()
-    }
-
     fn write_slot(&self, slot: usize, counter: u64, payload: &[u8]) -> Result<()> {
         let Some(bytes) = twin::encode_slot(self.magic, counter, payload) else {
             return Err(Error::Unsupported { what: "a manifest of more than 4 KiB" });
@@ -120,6 +110,18 @@ impl TwinFile {
     fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| Error::io("sync", &self.path, e))
     }
+}
+
+/// Overwrites such a file with zeros, durably, without a look at what it holds. One that was never
+/// written whole does not grow.
+pub(crate) fn wipe(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let file = disk.open(path, Access::ReadWrite).map_err(|e| Error::io("open", path, e))?;
+    let len = file.len().map_err(|e| Error::io("measure", path, e))?;
+    let zeros =
+        vec![0_u8; usize::try_from(len).map_or(twin::FILE_LEN, |len| len.min(twin::FILE_LEN))];
+    write_all_at(&*file, &mut [IoSlice::new(&zeros)], 0)
+        .map_err(|e| Error::io("write", path, e.source))?;
+    file.sync_data().map_err(|e| Error::io("sync", path, e))
 }
 
 fn read_twin(file: &dyn DiskFile, path: &Path, magic: [u8; 8]) -> Result<Twin> {

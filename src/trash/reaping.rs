@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use super::item::{TrashItem, bytes_of, trash_name};
 use super::{Trash, TrashEvent};
-use crate::disk::{Access, EntryKind};
+use crate::disk::{Access, DirEntry, EntryKind};
 use crate::error::{Error, Result};
-use crate::format::keys;
 use crate::planted::{Bug, is_planted};
 use crate::pseudonym::KEYS_FILE;
 use crate::segment::Segment;
 use crate::segment::writer::segment_name;
-use crate::twin_file::TwinFile;
+use crate::twin_file::wipe;
 
 /// What is freed in one step: syncs and drops go first in between.
 pub(super) const PIECE_BYTES: u64 = 64 << 20;
@@ -63,14 +62,20 @@ impl Trash {
                 return if self.free_file(&path, item)? { self.finish(item) } else { Ok(false) };
             }
         };
-        if entries.iter().any(|entry| entry.name == KEYS_FILE) {
-            self.destroy_keys(&item.path)?;
-            let destroyed = item.bucket().map(TrashEvent::KeysDestroyed);
-            self.inner.lock().events.extend(destroyed);
-        }
         // A directory is none of ours: what cannot be removed must not hold up the segments.
-        let mut others: Vec<_> = entries.iter().filter(|entry| entry.name != KEYS_FILE).collect();
+        let mut others: Vec<_> = entries.iter().filter(|entry| !is_keys(entry)).collect();
         others.sort_by_key(|entry| entry.kind == EntryKind::Directory);
+        if others.len() < entries.len() {
+            match self.destroy_keys(&item.path) {
+                // Where nothing is overwritten in place, what goes first may make the room for it.
+                Err(Error::NoSpace { .. }) if !others.is_empty() => {}
+                destroyed => {
+                    destroyed?;
+                    let destroyed = item.bucket().map(TrashEvent::KeysDestroyed);
+                    self.inner.lock().events.extend(destroyed);
+                }
+            }
+        }
         let Some(entry) = others.first() else {
             self.disk.remove_dir(&item.path).map_err(|e| Error::io("remove", &item.path, e))?;
             return self.finish(item);
@@ -137,12 +142,20 @@ impl Trash {
     /// Overwrites the keys and unlinks them, durably, before anything else of a bucket goes.
     fn destroy_keys(&self, bucket: &Path) -> Result<()> {
         let path = bucket.join(KEYS_FILE);
-        let mut wiped = Ok(());
         if !is_planted(Bug::KeyOutlivesBucket) {
-            wiped = TwinFile::open(&*self.disk, &path, keys::MAGIC).and_then(|(t, _)| t.wipe());
+            match wipe(&*self.disk, &path) {
+                // No file, or one that has another name too: somebody else's.
+                Err(Error::Io { operation: "open", source, .. })
+                    if source.kind() == ErrorKind::InvalidInput => {}
+                // Without its name the key could not be overwritten later either.
+                wiped => wiped?,
+            }
         }
-        let removed = self.disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e));
-        wiped.and(removed)?;
+        self.disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
         self.disk.sync_dir(bucket).map_err(|e| Error::io("sync", bucket, e))
     }
+}
+
+fn is_keys(entry: &DirEntry) -> bool {
+    entry.name == KEYS_FILE && entry.kind != EntryKind::Directory
 }

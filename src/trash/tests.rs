@@ -81,6 +81,41 @@ fn keys_are_overwritten_before_anything_else_goes() {
     assert!(disk.read_dir(Path::new(TRASH)).unwrap().is_empty());
 }
 
+/// Any call may fail: the name of the keys does not go before their bytes have, durably.
+#[test]
+fn keys_that_could_not_be_overwritten_keep_their_name() {
+    let (kind, full) = (std::io::ErrorKind::TimedOut, std::io::ErrorKind::StorageFull);
+    for fault in [Fault::Error(kind), Fault::SyncLost(kind), Fault::Torn(full)] {
+        for call in 1.. {
+            let disk = MemoryDisk::new(1);
+            let bucket = trash_with_keys(&disk);
+            for dir in [Path::new("/"), Path::new(TRASH), &bucket] {
+                disk.sync_dir(dir).unwrap();
+            }
+            let keys = disk.open(&bucket.join(KEYS_FILE), Access::Read).unwrap();
+            let faulty = FaultyDisk::new(Arc::new(disk.clone()));
+            let trash = open(faulty.clone());
+            let last = faulty.calls() + call;
+            faulty.inject(last, fault);
+            while trash.len() > 0 {
+                let _ = trash.reap_step();
+                let mut bytes = disk.read_file(&bucket.join(KEYS_FILE)).unwrap_or_default();
+                if bytes.is_empty() {
+                    let cut = disk.fork().crash(&mut |_: u32| 0);
+                    bytes = cut.read_file(&bucket.join(KEYS_FILE)).unwrap_or_default();
+                    let end = bytes.len();
+                    bytes.resize(end + keys.len().unwrap() as usize, 0xff);
+                    keys.read_at(&mut bytes[end..], 0).unwrap();
+                    assert!(!bytes.windows(2).any(|pair| pair == [0xaa; 2]), "{fault:?} at {call}");
+                }
+            }
+            if faulty.calls() < last {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn what_was_scrubbed_is_told_until_it_is_gone() {
     let disk = MemoryDisk::new(1);
