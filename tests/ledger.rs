@@ -602,6 +602,47 @@ fn a_birth_that_fails_and_is_tried_again_is_told_once() {
     }
 }
 
+/// The disk is full at one call while a bucket is made, and nobody tries again before its time is over.
+#[test]
+fn a_bucket_that_could_not_be_made_does_not_stay_open() {
+    for (rows, future) in [(false, false), (true, false), (true, true)] {
+        for call in 1.. {
+            let (memory, clock) = (MemoryDisk::new(call), clock());
+            let disk = FaultyDisk::new(Arc::new(memory.clone()));
+            let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock), false);
+            let (images, access) = (images(&store), access(&store));
+            if future {
+                clock.set_wall(START + hours(24 * 3650));
+                store.confirm_clock().unwrap();
+            }
+            let reached = disk.calls() + call;
+            disk.inject(reached, Fault::Error(ErrorKind::StorageFull));
+            let made = match rows {
+                true => access.pseudonym(VISITOR, store.now()).map(drop),
+                false => images.insert("cat.jpg", b"bytes"),
+            };
+            let what = format!("rows {rows}, future {future}, call {call}, {made:?}");
+            let is_over = disk.calls() < reached;
+            disk.clear();
+            if future {
+                clock.set_wall(START);
+                store.reset_clock().unwrap();
+            } else {
+                clock.advance(hours(16));
+            }
+            store.maintain().unwrap();
+            assert_eq!(bucket_dirs(&memory), [], "{what}");
+            assert!(memory.all_files().iter().all(|path| !path.ends_with("pseudonym.keys")));
+            assert_eq!(births(&store).len(), drops(&store).len(), "{what}");
+            assert!(!is_over || births(&store).len() == 1);
+            assert_whole(&store);
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
 fn write_again(store: &Store) {
     images(store).insert("cat.jpg", b"bytes").unwrap();
     visit(store).unwrap();

@@ -106,7 +106,7 @@ pub enum DropCause {
     FoundAtOpen,
     /// Found neither in the store nor in the trash when the store was opened.
     FoundMissing,
-    /// Removed since all in it had been evicted.
+    /// Removed since all in it had been evicted, or since it could not be made.
     Emptied,
 }
 

@@ -298,11 +298,13 @@ impl Ledger {
 
     /// Buckets that were born and have not left.
     pub(crate) fn open_buckets(&self) -> Vec<(BucketId, OpenBucket)> {
-        let writer = self.writer.lock();
-        let mut left = writer.leaving();
-        left.extend(&writer.uncertain);
-        let open = writer.open.iter().filter(|(id, _)| !left.contains(id));
-        open.map(|(id, open)| (*id, *open)).collect()
+        self.writer.lock().still_open(..)
+    }
+
+    /// The starts of those of an owner.
+    pub(crate) fn open_of(&self, owner_id: u64) -> Vec<Timestamp> {
+        let open = self.writer.lock().still_open((owner_id, 0)..=(owner_id, u64::MAX));
+        open.into_iter().map(|((_, start_ms), _)| Timestamp::from_millis(start_ms)).collect()
     }
 
     /// The newest durable entry.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, IoSlice};
+use std::ops::RangeBounds;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,6 +179,16 @@ impl Writer {
     pub(super) fn leaving(&self) -> BTreeSet<BucketId> {
         let drops = self.queue.iter().filter(|queued| queued.fields.kind == EntryKind::Dropped);
         drops.map(|queued| (queued.fields.owner_id, queued.fields.start_ms)).collect()
+    }
+
+    /// The buckets in this range that have not left, not even uncertainly.
+    pub(super) fn still_open(
+        &self,
+        range: impl RangeBounds<BucketId>,
+    ) -> Vec<(BucketId, OpenBucket)> {
+        let leaving = self.leaving();
+        let open = self.open.range(range).map(|(id, open)| (*id, *open));
+        open.filter(|(id, _)| !leaving.contains(id) && !self.uncertain.contains(id)).collect()
     }
 
     /// The oldest file, if all in it is older than this.

@@ -109,6 +109,48 @@ impl Owner {
         });
     }
 
+    /// Gives up the buckets of which the ledger tells the birth, which could not be made, and to which
+    /// nobody comes back: it would call them open until the next opening.
+    pub(crate) fn give_up_unmade(&self, is_over: impl Fn(&Bucket) -> bool) -> Result<()> {
+        let side = self.engine.write_side()?;
+        let _membership = self.membership.lock();
+        // Nobody makes one meanwhile.
+        let buckets = self.buckets.write();
+        for start in side.ledger.open_of(self.id) {
+            let bucket = Bucket::new(&self.dir, self.window, start);
+            if !buckets.contains_key(&start) && is_over(&bucket) {
+                self.give_up(&bucket)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what is there of a bucket that could not be made to the trash. There may be keys, under which
+    /// nothing was said.
+    fn give_up(&self, bucket: &Bucket) -> Result<()> {
+        let side = self.engine.write_side()?;
+        let mut instance = self.engine.next_number();
+        let name = trash_name(self.id, &bucket.start.compact(), instance);
+        let to = side.trash.dir().join(name);
+        match side.trash.take_in(bucket.dir(), &to) {
+            Err(e) if e.is_not_found() => instance = 0,
+            taken => {
+                taken?;
+                let disk = &*self.engine.disk;
+                side.trash.push(TrashItem::unread(disk, to, EntryKind::Directory, self.id));
+            }
+        }
+        let note = DropNote {
+            bucket: self.in_ledger(bucket),
+            how: How::Emptied,
+            instance,
+            counts: Counts { records: Some(0), bytes: Some(0) },
+            unsynced: vec![side.trash.dir().to_owned(), self.dir.clone()],
+        };
+        side.ledger.drop_found(self.engine.trusted_now(), note);
+        Ok(())
+    }
+
     /// Brings forward the deadlines of buckets that start after this moment, durably in the headers
     /// of their segments. The new deadline is not after that of any bucket born from now on, so
     /// older segments still leave first.
@@ -130,7 +172,7 @@ impl Owner {
             }
             bucket.lower_deadline(deadline);
         }
-        Ok(())
+        self.give_up_unmade(|bucket| bucket.start >= now)
     }
 }
 

@@ -96,9 +96,11 @@ impl StoreCore {
             core.seal_past(now);
             first.note(core.shrink());
             core.owner.remove_empty_buckets(now);
+            first.note(core.owner.give_up_unmade(|bucket| bucket.deadline() <= now));
         }
         for core in self.log_cores() {
             core.seal_past(now);
+            first.note(core.owner.give_up_unmade(|bucket| bucket.deadline() <= now));
         }
         first.note(self.scrub(now, false));
         let settles = now.is_due(due.settled_at, Duration::from_millis(SAVE_INTERVAL_MS));

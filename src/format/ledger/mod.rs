@@ -196,7 +196,7 @@ pub(crate) enum How {
     FoundAtOpen = 1,
     /// Found neither in the store nor in the trash when it was opened.
     Missing = 2,
-    /// Removed since everything in it had been evicted.
+    /// Removed since everything in it had been evicted, or since it could not be made.
     Emptied = 3,
 }
 
