@@ -183,9 +183,12 @@ impl Recovery<'_> {
     }
 
     /// Moves the buckets of an owner without a manifest to the trash once the deadlines that their
-    /// segments state have passed.
+    /// segments state have passed. Where there is no segment nothing states one, and nothing was said
+    /// under its keys: it goes at once.
     pub(super) fn drop_orphans(&mut self, owner_dir: &Path) -> Result<()> {
-        let Ok(side) = self.engine.write_side() else { return Ok(()) };
+        if self.engine.is_read_only() {
+            return Ok(());
+        }
         let disk = &*self.engine.disk;
         let now = self.engine.trusted_now();
         let entries = disk.read_dir(owner_dir).map_err(|e| Error::io("list", owner_dir, e))?;
@@ -195,30 +198,57 @@ impl Recovery<'_> {
         }
         for entry in entries {
             let path = owner_dir.join(&entry.name);
-            let files = disk.read_dir(&path).unwrap_or_default();
-            let segments = files.iter().filter(|file| parse_segment_name(&file.name).is_some());
-            let stated = segments.filter_map(|file| self.stated(&path.join(&file.name)));
-            let stated: Vec<SegmentHeader> = stated.map(|(header, ..)| header).collect();
-            let first = stated.iter().min_by_key(|header| header.deadline_ms);
-            if let Some(header) = first.filter(|header| header.deadline_ms <= now.as_millis()) {
-                let instance = self.engine.next_number();
-                let owner_id = header.owner_id;
-                let to = side.trash.dir().join(trash_name(owner_id, &entry.name, instance));
-                let counts = self.count_unread(&path);
-                side.trash.take_in(&path, &to)?;
-                self.engine.sync_dir(owner_dir)?;
-                self.engine.sync_dir(side.trash.dir())?;
-                side.trash.push(TrashItem::unread(disk, to, EntryKind::Directory, owner_id));
-                let bucket = LedgerBucket {
-                    owner_id,
-                    start: Timestamp::from_millis(header.bucket_start_ms),
-                    kind: Some(header.kind),
-                    deadline: Timestamp::from_millis(header.deadline_ms),
-                };
-                let how = How::Witnessed;
-                let note = DropNote { bucket, how, instance, counts, unsynced: Vec::new() };
-                side.ledger.bucket_dropped(now, note);
+            if let Some(bucket) = self.orphan(&path, &entry).filter(|o| o.deadline <= now) {
+                self.drop_orphan(owner_dir, &path, &entry.name, bucket)?;
             }
+        }
+        Ok(())
+    }
+
+    /// What is known of a bucket whose owner is not.
+    fn orphan(&self, path: &Path, entry: &DirEntry) -> Option<LedgerBucket> {
+        let files = self.engine.disk.read_dir(path).ok()?;
+        let segments = files.iter().filter(|file| parse_segment_name(&file.name).is_some());
+        if segments.clone().next().is_none() {
+            let start = Timestamp::from_compact(&entry.name)?;
+            return Some(LedgerBucket {
+                owner_id: 0,
+                start,
+                kind: None,
+                deadline: Timestamp::default(),
+            });
+        }
+        let stated = segments.filter_map(|file| self.stated(&path.join(&file.name)));
+        let header = stated.map(|(header, ..)| header).min_by_key(|header| header.deadline_ms)?;
+        Some(LedgerBucket {
+            owner_id: header.owner_id,
+            start: Timestamp::from_millis(header.bucket_start_ms),
+            kind: Some(header.kind),
+            deadline: Timestamp::from_millis(header.deadline_ms),
+        })
+    }
+
+    fn drop_orphan(
+        &self,
+        owner_dir: &Path,
+        path: &Path,
+        name: &str,
+        bucket: LedgerBucket,
+    ) -> Result<()> {
+        let side = self.engine.write_side()?;
+        let disk = &*self.engine.disk;
+        let (owner_id, instance) = (bucket.owner_id, self.engine.next_number());
+        let to = side.trash.dir().join(trash_name(owner_id, name, instance));
+        let counts = self.count_unread(path);
+        side.trash.take_in(path, &to)?;
+        self.engine.sync_dir(owner_dir)?;
+        self.engine.sync_dir(side.trash.dir())?;
+        side.trash.push(TrashItem::unread(disk, to, EntryKind::Directory, owner_id));
+        // Whose it was, if no segment says so, the ledger alone may know.
+        if owner_id != 0 {
+            let how = How::Witnessed;
+            let note = DropNote { bucket, how, instance, counts, unsynced: Vec::new() };
+            side.ledger.bucket_dropped(self.engine.trusted_now(), note);
         }
         Ok(())
     }

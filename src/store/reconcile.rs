@@ -101,8 +101,10 @@ fn note_gone(
         let kind = kinds.into_iter().find(|kind| *kind as u8 == bucket.detail & 0x0f);
         let deadline = Timestamp::from_millis(bucket.deadline_ms);
         let bucket = LedgerBucket { owner_id: *owner_id, start, kind, deadline };
+        // One of which no segment said whose it was has no owner in the trash either.
+        let owner_ids = if owner.is_some() { [*owner_id; 2] } else { [*owner_id, 0] };
         let is_it = |(trashed, _): &&(TrashedBucket, u64)| {
-            (trashed.owner_id, trashed.start) == (*owner_id, start)
+            owner_ids.contains(&trashed.owner_id) && trashed.start == start
         };
         let trashed = trash.iter().filter(is_it).max_by_key(|(trashed, _)| trashed.instance);
         let mut unsynced: Vec<PathBuf> =

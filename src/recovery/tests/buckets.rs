@@ -88,6 +88,41 @@ fn a_bucket_without_its_keys_leaves() {
     }
 }
 
+/// No segment says whose they are and when they are to go.
+#[test]
+fn keys_without_rows_and_an_owner_leave_at_open() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let visitor = [198, 51, 100, 7].into();
+    visits(&store).pseudonym(visitor, store.now()).unwrap();
+    bench.pass_days(1);
+    let log = visits(&store);
+    let known = log.pseudonym(visitor, store.now()).unwrap();
+    let _ = log.append(Row::new(known).payload("row")).unwrap();
+    drop(log);
+    store.close().unwrap();
+    drop(store);
+    bench.change(Path::new("/data/logs/visits/LOG"), |bytes| bytes.fill(0xee));
+    let of_kind = |store: &Store, is_it: fn(&LedgerKind) -> bool| {
+        store.ledger().unwrap().iter().filter(|entry| is_it(&entry.kind)).count()
+    };
+    let looking = bench.builder().open_read_only().unwrap();
+    assert_eq!(bench.files("keys").len(), 2, "who looks drops nothing");
+    drop(looking);
+    for _ in 0..2 {
+        let store = bench.open();
+        store.maintain().unwrap();
+        assert_eq!(bench.files("keys").len(), 1, "with rows they stay for as long as these");
+        let found = |kind: &LedgerKind| *kind == LedgerKind::BucketDropped(DropCause::FoundAtOpen);
+        assert_eq!(of_kind(&store, found), 1);
+        assert_eq!(of_kind(&store, |kind| matches!(kind, LedgerKind::KeysDestroyed { .. })), 1);
+        store.close().unwrap();
+    }
+    bench.pass_days(DAYS + 1);
+    bench.open().maintain().unwrap();
+    assert_eq!(bench.files("keys"), [] as [PathBuf; 0]);
+}
+
 #[test]
 fn keys_of_another_version_are_refused_and_left_alone() {
     let bench = Bench::new();
