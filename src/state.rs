@@ -30,6 +30,13 @@ pub(crate) struct FoundState {
     pub(crate) foreign_version: Option<u32>,
 }
 
+impl FoundState {
+    /// The first and the last tombstone log that must be there.
+    pub(crate) fn log_range(&self) -> Option<(u64, u64)> {
+        self.state.as_ref().map(|state| (state.oldest_log, state.newest_log))
+    }
+}
+
 impl StateFile {
     /// Creates the file.
     pub(crate) fn create(disk: &dyn Disk, path: &Path, state: State) -> Result<Self> {

@@ -3,15 +3,18 @@
 use std::path::PathBuf;
 
 use super::Engine;
+use crate::disk::Disk;
 use crate::error::Result;
 use crate::format::tombstone::Tombstone;
+use crate::state::StateFile;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::tombstone::{LogIdentity, has_more, read_logs};
+use crate::tombstone::{FoundLogs, LogIdentity, has_more, read_logs_beside};
 
 /// Where to look for new tombstones of another process, and those it wrote.
 #[derive(Debug)]
 pub(super) struct Watch {
     dir: PathBuf,
+    state: PathBuf,
     identity: LogIdentity,
     /// The file and the offset at which the next entry will appear.
     position: (u64, u64),
@@ -20,15 +23,37 @@ pub(super) struct Watch {
     round: u64,
 }
 
+impl Watch {
+    fn read(&self, disk: &dyn Disk) -> Result<FoundLogs> {
+        let named = || match StateFile::read(disk, &self.state) {
+            Err(e) if e.is_not_found() => Ok(None),
+            found => found.map(|found| found.log_range()),
+        };
+        let found = read_logs_beside(disk, &self.dir, self.identity, named)?;
+        found.check_whole()?;
+        Ok(found)
+    }
+}
+
 impl Engine {
-    /// Begins to look for tombstones that the writing process adds after this position.
-    pub(crate) fn watch(&self, dir: PathBuf, identity: LogIdentity, position: (u64, u64)) {
-        let watch = Watch { dir, identity, position, tombstones: Vec::new(), round: 0 };
-        *self.watch.lock() = Some(watch);
+    /// Begins to look for tombstones that the writing process adds to what was found in this directory, and
+    /// that the file of its state names. Where some were lost there is nothing to look for: nothing is shown
+    /// that an invalidation could be about.
+    pub(crate) fn watch(
+        &self,
+        dir: PathBuf,
+        state: PathBuf,
+        identity: LogIdentity,
+        found: &FoundLogs,
+    ) {
+        let (position, tombstones) = (found.position(), Vec::new());
+        let watch = Watch { dir, state, identity, position, tombstones, round: 0 };
+        *self.watch.lock() = Some(watch).filter(|_| !found.lost);
     }
 
     /// In a read-only store, hands over all tombstones there are now, unless none came since they
-    /// were last handed over to this caller. `seen` is the caller's to keep, 0 at first.
+    /// were last handed over to this caller. `seen` is the caller's to keep, 0 at first. An error if it
+    /// cannot be known which there are.
     pub(crate) fn take_over_tombstones(
         &self,
         seen: &AtomicU64,
@@ -39,8 +64,8 @@ impl Engine {
         }
         let mut watch = self.watch.lock();
         let Some(watch) = watch.as_mut() else { return Ok(()) };
-        if has_more(&*self.disk, &watch.dir, watch.position) {
-            let found = read_logs(&*self.disk, &watch.dir, None, watch.identity)?;
+        if has_more(&*self.disk, &watch.dir, watch.position)? {
+            let found = watch.read(&*self.disk)?;
             watch.position = found.position();
             watch.tombstones = found.tombstones().cloned().collect();
             watch.round += 1;

@@ -181,7 +181,7 @@ impl KeyspaceCore {
     pub(super) fn explain(&self, key: &[u8]) -> Result<Explanation> {
         options::check_key(key)?;
         self.owner.engine.check_open()?;
-        self.take_over_tombstones();
+        self.take_over_tombstones()?;
         let hash = self.owner.engine.hasher.key(key);
         for _ in 0..ATTEMPTS {
             let fingerprint = hash.fingerprint();
@@ -190,7 +190,7 @@ impl KeyspaceCore {
             match segment.read(offset) {
                 Ok(view) if view.key() != key => break,
                 Ok(view) => {
-                    let hidden = self.judge(&view, &segment).err();
+                    let hidden = self.judge(&view, &segment)?.err();
                     if let Some(explanation) =
                         self.explain_record(&view, segment.deadline(), hidden)
                     {

@@ -27,7 +27,7 @@ impl Iter {
         match segment.read_prefix(offset) {
             Ok(view) => {
                 let visible = view.head.hash.fingerprint() == fingerprint
-                    && core.judge(&view, &segment).is_ok()
+                    && core.judge(&view, &segment)?.is_ok()
                     && core.still_named(fingerprint, location);
                 Ok(visible.then(|| Entry::new(Stat::new(view, segment.deadline()))))
             }

@@ -169,7 +169,7 @@ impl KeyspaceCore {
             match read(&segment, offset) {
                 Ok(view) if view.key() != key => return Ok(None),
                 Ok(view) => {
-                    let is_stale = match self.judge(&view, &segment) {
+                    let is_stale = match self.judge(&view, &segment)? {
                         Ok(()) => Some(false),
                         Err(Hidden::Stale) => Some(true),
                         // It may have been replaced before.
@@ -193,9 +193,14 @@ impl KeyspaceCore {
         Ok(None)
     }
 
-    /// The one rule, asked about a record that the index names.
-    pub(super) fn judge(&self, view: &RecordView, segment: &Arc<Segment>) -> Result<(), Hidden> {
-        self.take_over_tombstones();
+    /// The one rule, asked about a record that the index names. An error if it cannot be known what the
+    /// writing process has invalidated.
+    pub(super) fn judge(
+        &self,
+        view: &RecordView,
+        segment: &Arc<Segment>,
+    ) -> Result<Result<(), Hidden>> {
+        self.take_over_tombstones()?;
         let candidate = Candidate {
             seq: view.head.seq,
             hash: Some(view.head.hash),
@@ -206,7 +211,7 @@ impl KeyspaceCore {
         };
         let now = self.owner.engine.hiding_now(view.head.seq);
         self.owner.engine.host.note_read(now);
-        candidate.check(&self.floors, now, || segment.has_left())
+        Ok(candidate.check(&self.floors, now, || segment.has_left()))
     }
 
     /// A slot is gone once its key was invalidated, so its floor need not be asked, except where
@@ -217,10 +222,9 @@ impl KeyspaceCore {
     }
 
     /// In a read-only store, raises the floors by what the writing process has invalidated since.
-    pub(super) fn take_over_tombstones(&self) {
+    pub(super) fn take_over_tombstones(&self) -> Result<()> {
         let engine = &self.owner.engine;
-        // Without what cannot be read now, this store shows what was there when it was opened.
-        let _ = engine.take_over_tombstones(&self.watched, |tombstone| self.recall(tombstone));
+        engine.take_over_tombstones(&self.watched, |tombstone| self.recall(tombstone))
     }
 
     /// Raises the floors, and remembers what is denied, that a tombstone on disk names for this

@@ -62,7 +62,7 @@ impl KeyspaceCore {
         match segment.read_prefix(entry.offset()) {
             Ok(view) => {
                 let found = view.tags().contains(&tag)
-                    && self.judge(&view, segment).is_ok()
+                    && self.judge(&view, segment)?.is_ok()
                     && self.still_named(fingerprint, location);
                 Ok(found.then(|| Entry::new(Stat::new(view, segment.deadline()))))
             }

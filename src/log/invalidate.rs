@@ -37,12 +37,11 @@ impl LogCore {
     }
 
     /// In a read-only store, raises the floors by what the writing process has invalidated since.
-    pub(super) fn take_over_tombstones(&self) {
-        // Without what cannot be read now, this store shows what was there when it was opened.
-        let _ = self.owner.engine.take_over_tombstones(&self.watched, |tombstone| {
+    pub(super) fn take_over_tombstones(&self) -> Result<()> {
+        self.owner.engine.take_over_tombstones(&self.watched, |tombstone| {
             if tombstone.reach.covers_log(self.owner.id) {
                 self.floors.apply(tombstone);
             }
-        });
+        })
     }
 }

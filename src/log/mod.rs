@@ -161,7 +161,10 @@ impl LogCore {
         let Some(block) = self.block(id.segment(), id.offset())? else { return Ok(None) };
         let Some(entry) = block.entries.get(id.row() as usize) else { return Ok(None) };
         let row = self.row(&block, entry, id)?;
-        Ok(row.filter(|row| self.judge(row, block.seq, &block.segment).is_ok()))
+        match row {
+            Some(row) => Ok(self.judge(&row, block.seq, &block.segment)?.is_ok().then_some(row)),
+            None => Ok(None),
+        }
     }
 
     /// Reads a block's directory; `None` if it is gone or damaged.
@@ -205,10 +208,11 @@ impl LogCore {
         Ok(Some(LogRow::new(id, time, subject, body.tags, payload, segment.deadline())))
     }
 
-    /// The one rule, asked about a row of a block with this number.
-    fn judge(&self, row: &LogRow, seq: u64, segment: &Segment) -> Result<(), Hidden> {
+    /// The one rule, asked about a row of a block with this number. An error if it cannot be known what
+    /// the writing process has invalidated.
+    fn judge(&self, row: &LogRow, seq: u64, segment: &Segment) -> Result<Result<(), Hidden>> {
         if !row.tags().is_empty() {
-            self.take_over_tombstones();
+            self.take_over_tombstones()?;
         }
         let candidate = Candidate {
             seq,
@@ -219,7 +223,7 @@ impl LogCore {
             expires_at: None,
         };
         let now = self.owner.engine.hiding_now(seq);
-        candidate.check(&self.floors, now, || segment.has_left())
+        Ok(candidate.check(&self.floors, now, || segment.has_left()))
     }
 
     fn miss<T>(&self, damage: Damage, segment: &Segment, offset: u64) -> Result<Option<T>> {

@@ -122,8 +122,10 @@ impl Iterator for Scan {
             }
             let Reverse(Pending { row, seq, segment }) = self.rows.pop()?;
             // Judged at the moment of yielding: much may have happened since it was read.
-            if self.core.judge(&row, seq, &segment).is_ok() {
-                return Some(Ok(row));
+            match self.core.judge(&row, seq, &segment) {
+                Ok(Ok(())) => return Some(Ok(row)),
+                Ok(Err(_)) => {}
+                Err(error) => return Some(Err(error)),
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::regions::OpenRegions;
-use crate::disk::{Access, Disk, EntryKind, read_full_at};
+use crate::disk::{Access, Disk, DiskFile, EntryKind, read_full_at};
 use crate::error::{Error, Result};
 use crate::format::state::MAX_LOG_NUMBER;
 use crate::format::tombstone::{
@@ -88,6 +89,14 @@ impl FoundLogs {
         Some((self.logs.first()?.number, self.logs.last()?.number))
     }
 
+    /// An error if an acknowledged tombstone may be among what cannot be read.
+    pub(crate) fn check_whole(&self) -> Result<()> {
+        match self.damaged.first().filter(|_| self.lost) {
+            Some((path, what)) => Err(Error::Corrupt { path: path.clone(), offset: 0, what }),
+            None => Ok(()),
+        }
+    }
+
     /// Where the next entry would appear: the newest file's number, and the offset in it.
     pub(crate) fn position(&self) -> (u64, u64) {
         let end = |log: &FoundLog| REGION_HEADER_LEN + (log.scan.end * ENTRY_LEN) as u64;
@@ -137,15 +146,46 @@ pub(crate) fn read_logs(
 }
 
 /// True if there is an entry at this position, or a newer file.
-pub(crate) fn has_more(disk: &dyn Disk, dir: &Path, (number, offset): (u64, u64)) -> bool {
-    if disk.open(&dir.join(log_name(number + 1)), Access::Read).is_ok() {
-        return true;
+pub(crate) fn has_more(disk: &dyn Disk, dir: &Path, position: (u64, u64)) -> Result<bool> {
+    let (number, offset) = position;
+    if open_log(disk, &dir.join(log_name(number + 1)))?.is_some() {
+        return Ok(true);
     }
+    let path = dir.join(log_name(number));
+    // Its writer has gone on and forgotten it, and perhaps those after it too.
+    let Some(file) = open_log(disk, &path)? else { return Ok(true) };
     let mut entry = [0; ENTRY_LEN];
-    match disk.open(&dir.join(log_name(number)), Access::Read) {
-        Ok(file) => read_full_at(&*file, &mut entry, offset).is_ok() && !is_zeros(&entry),
-        // Its writer has gone on and forgotten it, and perhaps those after it too.
-        Err(e) => e.kind() == io::ErrorKind::NotFound,
+    read_full_at(&*file, &mut entry, offset).map_err(|e| Error::io("read", &path, e))?;
+    Ok(!is_zeros(&entry))
+}
+
+/// Opens a file to read it; nothing if it is not there.
+fn open_log(disk: &dyn Disk, path: &Path) -> Result<Option<Arc<dyn DiskFile>>> {
+    match disk.open(path, Access::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some).map_err(|e| Error::io("open", path, e)),
+    }
+}
+
+/// Reads all log files beside a process that may write. `named` are the first and last number that STATE
+/// names.
+pub(crate) fn read_logs_beside(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: LogIdentity,
+    mut named: impl FnMut() -> Result<Option<(u64, u64)>>,
+) -> Result<FoundLogs> {
+    let mut expected = named()?;
+    loop {
+        let found = read_logs(disk, dir, expected, identity)?;
+        if found.damaged.is_empty() {
+            return Ok(found);
+        }
+        // The process that writes may have forgotten logs meanwhile: then STATE has said so before.
+        let before = std::mem::replace(&mut expected, named()?);
+        if before == expected {
+            return Ok(found);
+        }
     }
 }
 

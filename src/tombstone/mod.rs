@@ -14,7 +14,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(crate) use found::{FoundLogs, LogIdentity, has_more, log_name, parse_log_name, read_logs};
+pub(crate) use found::{
+    FoundLogs, LogIdentity, has_more, log_name, parse_log_name, read_logs, read_logs_beside,
+};
 
 use crate::disk::{Access, Disk, DiskFile, write_all_at};
 use crate::error::{Error, Result};

@@ -19,7 +19,7 @@ use crate::sequence::generation_of;
 use crate::state::{FoundState, StateFile};
 use crate::store::StoreBuilder;
 use crate::time::Timestamp;
-use crate::tombstone::{FoundLogs, LogIdentity, read_logs};
+use crate::tombstone::{FoundLogs, LogIdentity, read_logs_beside};
 use crate::twin_file::TwinFile;
 
 /// What is found on disk before anything is changed.
@@ -41,7 +41,7 @@ impl Found {
     pub(super) fn log_range(&self) -> (u64, u64) {
         // Without a record of them, those that are there.
         let present = || self.logs.range().unwrap_or((1, 0));
-        log_range(self.state.as_ref()).unwrap_or_else(present)
+        self.state.as_ref().and_then(FoundState::log_range).unwrap_or_else(present)
     }
 
     /// How far the wall clock was ahead by steps that were not believed.
@@ -70,19 +70,11 @@ pub(super) fn find(
         generation: 0,
         check_value: hasher(manifest).check_value(),
     };
-    let mut state = find_state(disk, paths)?;
-    let logs = loop {
-        let expected = log_range(state.as_ref());
-        let logs = read_logs(disk, &paths.tombstones(), expected, identity)?;
-        if logs.damaged.is_empty() {
-            break logs;
-        }
-        // A process that writes may have forgotten logs meanwhile: then STATE has said so before.
+    let mut state = None;
+    let logs = read_logs_beside(disk, &paths.tombstones(), identity, || {
         state = find_state(disk, paths)?;
-        if log_range(state.as_ref()) == expected {
-            break logs;
-        }
-    };
+        Ok(state.as_ref().and_then(FoundState::log_range))
+    })?;
     let (from_segments, newest_bucket) = survey(disk, &paths.root)?;
     let from_state = state.as_ref().map_or(0, |found| found.generation);
     let generation = from_state.max(logs.generation).max(from_segments);
@@ -102,12 +94,6 @@ fn find_state(disk: &dyn Disk, paths: &Paths) -> Result<Option<FoundState>> {
         Some(found) => Err(Error::UnknownVersion { path, found, known: VERSION }),
         None => Ok(Some(found)),
     }
-}
-
-/// The first and the last tombstone log that must be there.
-fn log_range(state: Option<&FoundState>) -> Option<(u64, u64)> {
-    let state = state?.state.as_ref()?;
-    Some((state.oldest_log, state.newest_log))
 }
 
 /// Reads the ledger as it was left. After a clean close nothing stands behind what STATE names.

@@ -132,7 +132,7 @@ pub(super) fn open_read_only(builder: StoreBuilder) -> Result<Store> {
     let owners = recovery.owners()?;
     let report = recovery.report;
     let builder = StoreBuilder { background: false, ..builder };
-    engine.watch(paths.tombstones(), found.identity, found.logs.position());
+    engine.watch(paths.tombstones(), paths.state(), found.identity, &found.logs);
     start(builder, engine, owners, report, None)
 }
 
