@@ -11,11 +11,11 @@ mod rig;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use ebbtide::Store;
 use ebbtide::disk::{Fault, FaultyDisk};
+use ebbtide::{Reason, Store};
 
 use fixture::quiet;
-use rig::{Rig, access, images, put, row};
+use rig::{Rig, access, images, options, put, row};
 
 /// Opens a store to look at it, through a disk that can be made to fail.
 fn look_faulty(rig: &Rig) -> (FaultyDisk, Store) {
@@ -51,4 +51,46 @@ fn a_tombstone_that_cannot_be_looked_for_fails_the_read() {
             }
         }
     }
+}
+
+/// The reader keeps the file of the segment open, since it has read something of it before. It knows of a
+/// tombstone log, or of none.
+fn forget_beside_a_reader(has_log: bool) {
+    let rig = Rig::new(false);
+    let store = rig.open();
+    let options = options().segment_bytes(4096).capacity_bytes(64 << 10);
+    let small = store.keyspace("small", options).unwrap();
+    small.insert("secret", b"a secret").unwrap();
+    small.insert("other", b"another").unwrap();
+    store.sync().unwrap();
+    if has_log {
+        small.invalidate("never there").unwrap();
+    }
+    let looking = rig.look();
+    let seen = looking.existing_keyspace("small").unwrap();
+    assert!(seen.get("other").unwrap().is_some());
+    small.invalidate("secret").unwrap();
+    let evict = |name: &str| {
+        for number in 0..100 {
+            small.insert(format!("{name} {number}"), vec![7; 1000]).unwrap();
+        }
+        store.maintain().unwrap();
+    };
+    evict("before");
+    for number in 0..100 {
+        small.invalidate(format!("never there {number}")).unwrap();
+    }
+    evict("after");
+    assert!(rig.files("tombstones/0000000001.log").is_empty(), "it is forgotten");
+    assert!(small.get("secret").unwrap().is_none());
+    for key in ["secret", "other"] {
+        assert!(seen.get(key).unwrap().is_none(), "{key} has left");
+        assert_eq!(seen.explain(key).unwrap().reason, Reason::Absent);
+    }
+    assert_eq!(looking.problems(), []);
+}
+
+#[test]
+fn what_was_invalidated_and_left_stays_gone_after_its_tombstone_is_forgotten() {
+    [false, true].into_iter().for_each(forget_beside_a_reader);
 }

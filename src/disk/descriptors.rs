@@ -67,6 +67,14 @@ impl Descriptors {
         }
     }
 
+    /// True if there is a file at this path, whatever is kept open.
+    pub(crate) fn is_there(&self, path: &Path) -> io::Result<bool> {
+        match self.relieve(|| self.disk.open(path, Access::Read)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            opened => opened.map(|_| true),
+        }
+    }
+
     /// Closes the file of a segment that is gone.
     pub(crate) fn forget(&self, number: u64) {
         self.open.lock().files.remove(&number);

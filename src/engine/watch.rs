@@ -19,19 +19,28 @@ pub(super) struct Watch {
     /// The file and the offset at which the next entry will appear.
     position: (u64, u64),
     tombstones: Vec<Tombstone>,
+    /// True once there may have been others that were forgotten before they were read here.
+    has_missed: bool,
     /// How often there was something new.
     round: u64,
 }
 
 impl Watch {
-    fn read(&self, disk: &dyn Disk) -> Result<FoundLogs> {
+    /// Reads what there is now.
+    fn read_again(&mut self, disk: &dyn Disk) -> Result<()> {
         let named = || match StateFile::read(disk, &self.state) {
             Err(e) if e.is_not_found() => Ok(None),
             found => found.map(|found| found.log_range()),
         };
         let found = read_logs_beside(disk, &self.dir, self.identity, named)?;
         found.check_whole()?;
-        Ok(found)
+        // Whatever came after the last entry that was read is in the file of that entry or a later one.
+        let (known, _) = self.position;
+        self.has_missed |= found.range().is_none_or(|(oldest, _)| oldest > known.max(1));
+        self.position = found.position();
+        self.tombstones = found.tombstones().cloned().collect();
+        self.round += 1;
+        Ok(())
     }
 }
 
@@ -47,33 +56,32 @@ impl Engine {
         found: &FoundLogs,
     ) {
         let (position, tombstones) = (found.position(), Vec::new());
-        let watch = Watch { dir, state, identity, position, tombstones, round: 0 };
+        let (has_missed, round) = (false, 0);
+        let watch = Watch { dir, state, identity, position, tombstones, has_missed, round };
         *self.watch.lock() = Some(watch).filter(|_| !found.lost);
     }
 
     /// In a read-only store, hands over all tombstones there are now, unless none came since they
     /// were last handed over to this caller. `seen` is the caller's to keep, 0 at first. An error if it
-    /// cannot be known which there are.
+    /// cannot be known which there are. True if there may have been others: these were forgotten after what
+    /// they hid had left, so what has left is not to be shown.
     pub(crate) fn take_over_tombstones(
         &self,
         seen: &AtomicU64,
         mut take_over: impl FnMut(&Tombstone),
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if !self.is_read_only() {
-            return Ok(());
+            return Ok(false);
         }
         let mut watch = self.watch.lock();
-        let Some(watch) = watch.as_mut() else { return Ok(()) };
+        let Some(watch) = watch.as_mut() else { return Ok(false) };
         if has_more(&*self.disk, &watch.dir, watch.position)? {
-            let found = watch.read(&*self.disk)?;
-            watch.position = found.position();
-            watch.tombstones = found.tombstones().cloned().collect();
-            watch.round += 1;
+            watch.read_again(&*self.disk)?;
         }
         // Under the lock, so that nobody else goes on before it is done.
         if seen.swap(watch.round, Ordering::AcqRel) != watch.round {
             watch.tombstones.iter().for_each(&mut take_over);
         }
-        Ok(())
+        Ok(watch.has_missed)
     }
 }

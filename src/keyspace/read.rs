@@ -200,7 +200,9 @@ impl KeyspaceCore {
         view: &RecordView,
         segment: &Arc<Segment>,
     ) -> Result<Result<(), Hidden>> {
-        self.take_over_tombstones()?;
+        if self.take_over_tombstones()? {
+            segment.leave_if_moved()?;
+        }
         let candidate = Candidate {
             seq: view.head.seq,
             hash: Some(view.head.hash),
@@ -221,8 +223,9 @@ impl KeyspaceCore {
         (cfg!(debug_assertions) && !MODEL_CHECKED) || self.owner.engine.is_read_only()
     }
 
-    /// In a read-only store, raises the floors by what the writing process has invalidated since.
-    pub(super) fn take_over_tombstones(&self) -> Result<()> {
+    /// In a read-only store, raises the floors by what the writing process has invalidated since. True if
+    /// some of that may have been forgotten already.
+    pub(super) fn take_over_tombstones(&self) -> Result<bool> {
         let engine = &self.owner.engine;
         engine.take_over_tombstones(&self.watched, |tombstone| self.recall(tombstone))
     }

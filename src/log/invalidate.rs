@@ -36,8 +36,9 @@ impl LogCore {
             .commit()
     }
 
-    /// In a read-only store, raises the floors by what the writing process has invalidated since.
-    pub(super) fn take_over_tombstones(&self) -> Result<()> {
+    /// In a read-only store, raises the floors by what the writing process has invalidated since. True if
+    /// some of that may have been forgotten already.
+    pub(super) fn take_over_tombstones(&self) -> Result<bool> {
         self.owner.engine.take_over_tombstones(&self.watched, |tombstone| {
             if tombstone.reach.covers_log(self.owner.id) {
                 self.floors.apply(tombstone);

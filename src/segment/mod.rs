@@ -302,6 +302,21 @@ impl Segment {
         self.has_left.load(Ordering::Acquire)
     }
 
+    /// Notes that it has left if another process has taken its file away.
+    pub(crate) fn leave_if_moved(&self) -> Result<()> {
+        if !self.is_there()? {
+            self.leave();
+            self.retire();
+        }
+        Ok(())
+    }
+
+    /// True if its file is where it was born.
+    fn is_there(&self) -> Result<bool> {
+        let is_there = self.host.descriptors.is_there(&self.path);
+        is_there.map_err(|e| Error::io("open", &self.path, e))
+    }
+
     /// Lets go of the file: for a segment that has left. Slices handed out stay valid.
     pub(crate) fn retire(&self) {
         self.host.descriptors.forget(self.number());
