@@ -94,3 +94,30 @@ fn forget_beside_a_reader(has_log: bool) {
 fn what_was_invalidated_and_left_stays_gone_after_its_tombstone_is_forgotten() {
     [false, true].into_iter().for_each(forget_beside_a_reader);
 }
+
+/// The tombstone log and its spare fail, so the floor of the keyspace is what is written down.
+#[test]
+fn an_invalidation_that_only_the_manifest_tells_of_is_met() {
+    let mut met = 0;
+    for failing in 1..20 {
+        let rig = Rig::new(false);
+        let (disk, store) = rig.open_faulty();
+        let images = images(&store);
+        images.insert("secret", b"a secret").unwrap();
+        store.sync().unwrap();
+        let looking = rig.look();
+        let seen = looking.existing_keyspace("images").unwrap();
+        assert!(seen.get("secret").unwrap().is_some());
+        let first = disk.calls() + 1;
+        (first..first + failing).for_each(|call| {
+            disk.inject(call, Fault::Error(ErrorKind::TimedOut));
+        });
+        let invalidated = images.invalidate("other");
+        disk.clear();
+        if invalidated.is_ok() && images.get("secret").unwrap().is_none() {
+            assert!(seen.get("secret").unwrap().is_none(), "{failing} failing calls");
+            met += 1;
+        }
+    }
+    assert!(met > 0);
+}

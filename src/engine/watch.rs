@@ -70,9 +70,6 @@ impl Engine {
         seen: &AtomicU64,
         mut take_over: impl FnMut(&Tombstone),
     ) -> Result<bool> {
-        if !self.is_read_only() {
-            return Ok(false);
-        }
         let mut watch = self.watch.lock();
         let Some(watch) = watch.as_mut() else { return Ok(false) };
         if has_more(&*self.disk, &watch.dir, watch.position)? {

@@ -181,7 +181,7 @@ impl KeyspaceCore {
     pub(super) fn explain(&self, key: &[u8]) -> Result<Explanation> {
         options::check_key(key)?;
         self.owner.engine.check_open()?;
-        self.take_over_tombstones()?;
+        self.take_over_invalidations()?;
         let hash = self.owner.engine.hasher.key(key);
         for _ in 0..ATTEMPTS {
             let fingerprint = hash.fingerprint();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::KeyspaceCore;
 use crate::error::Result;
-use crate::format::tombstone::{Reach, Tombstone};
+use crate::format::tombstone::{Reach, Tombstone, TombstoneScope};
 use crate::index::Location;
 use crate::options;
 use crate::segment::{Damage, RecordView, Segment};
@@ -200,7 +200,7 @@ impl KeyspaceCore {
         view: &RecordView,
         segment: &Arc<Segment>,
     ) -> Result<Result<(), Hidden>> {
-        if self.take_over_tombstones()? {
+        if self.take_over_invalidations()? {
             segment.leave_if_moved()?;
         }
         let candidate = Candidate {
@@ -225,9 +225,12 @@ impl KeyspaceCore {
 
     /// In a read-only store, raises the floors by what the writing process has invalidated since. True if
     /// some of that may have been forgotten already.
-    pub(super) fn take_over_tombstones(&self) -> Result<bool> {
-        let engine = &self.owner.engine;
-        engine.take_over_tombstones(&self.watched, |tombstone| self.recall(tombstone))
+    pub(super) fn take_over_invalidations(&self) -> Result<bool> {
+        self.owner.take_over_invalidations(
+            &self.watched,
+            |floor| self.floors.raise(TombstoneScope::All, &[], floor),
+            |tombstone| self.recall(tombstone),
+        )
     }
 
     /// Raises the floors, and remembers what is denied, that a tombstone on disk names for this

@@ -38,11 +38,15 @@ impl LogCore {
 
     /// In a read-only store, raises the floors by what the writing process has invalidated since. True if
     /// some of that may have been forgotten already.
-    pub(super) fn take_over_tombstones(&self) -> Result<bool> {
-        self.owner.engine.take_over_tombstones(&self.watched, |tombstone| {
-            if tombstone.reach.covers_log(self.owner.id) {
-                self.floors.apply(tombstone);
-            }
-        })
+    pub(super) fn take_over_invalidations(&self) -> Result<bool> {
+        self.owner.take_over_invalidations(
+            &self.watched,
+            |floor| self.floors.raise_all_tags(floor),
+            |tombstone| {
+                if tombstone.reach.covers_log(self.owner.id) {
+                    self.floors.apply(tombstone);
+                }
+            },
+        )
     }
 }

@@ -211,7 +211,7 @@ impl LogCore {
     /// The one rule, asked about a row of a block with this number. An error if it cannot be known what
     /// the writing process has invalidated.
     fn judge(&self, row: &LogRow, seq: u64, segment: &Segment) -> Result<Result<(), Hidden>> {
-        if !row.tags().is_empty() && self.take_over_tombstones()? {
+        if !row.tags().is_empty() && self.take_over_invalidations()? {
             segment.leave_if_moved()?;
         }
         let candidate = Candidate {

@@ -1,6 +1,7 @@
 //! What keyspaces and logs have in common: an owner of buckets, which bears, syncs, drops and
 //! evicts segments. It knows nothing of keys or rows.
 
+mod beside;
 mod birth;
 mod drops;
 mod erasing;
@@ -20,6 +21,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::manifest::{KEYSPACE_MAGIC, LOG_MAGIC, OwnerManifest};
 use crate::format::record::RecordKind;
+use crate::format::twin::Twin;
 use crate::ledger::LedgerBucket;
 use crate::retention::Window;
 use crate::scrub::Scrub;
@@ -73,6 +75,19 @@ pub(crate) fn manifest_file(kind: RecordKind) -> (&'static str, [u8; 8]) {
         RecordKind::Blob => ("KEYSPACE", KEYSPACE_MAGIC),
         RecordKind::Rows => ("LOG", LOG_MAGIC),
     }
+}
+
+/// The newest manifest of this name in its file, with the floor that counts: it is written to both slots,
+/// so that is the higher one.
+pub(crate) fn newest_manifest(twin: &Twin, name: &str) -> Option<OwnerManifest> {
+    let manifests = twin.slots.iter().flatten().filter_map(|slot| {
+        let manifest = OwnerManifest::decode(&slot.payload).ok()?;
+        (manifest.name == name).then_some((slot.counter, manifest))
+    });
+    let manifests: Vec<_> = manifests.collect();
+    let floor = manifests.iter().map(|(_, manifest)| manifest.floor).max()?;
+    let (_, newest) = manifests.into_iter().max_by_key(|(counter, _)| *counter)?;
+    Some(OwnerManifest { floor, ..newest })
 }
 
 /// The directory that holds all owners of a kind.

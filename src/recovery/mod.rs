@@ -20,14 +20,13 @@ use crate::disk::{Disk, EntryKind};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::floors::{Floor, Floors};
-use crate::format::manifest::OwnerManifest;
 use crate::format::record::RecordKind;
 use crate::format::tombstone::{Reach, Tombstone};
 use crate::keyspace::KeyspaceCore;
 use crate::log::LogCore;
 use crate::log::upkeep::adopt;
 use crate::options::check_name;
-use crate::owner::{Owner, manifest_file, owners_dir};
+use crate::owner::{Owner, manifest_file, newest_manifest, owners_dir};
 use crate::report::RecoveryReport;
 use crate::time::Timestamp;
 use crate::tombstone::FoundLogs;
@@ -97,20 +96,11 @@ impl Recovery<'_> {
         if twin.foreign_version().is_some() {
             return Err(unreadable(&path, &twin));
         }
-        // The floor is written to both slots, so the highest of them is the one that counts.
-        let manifests = twin.slots.iter().flatten().filter_map(|slot| {
-            let manifest = OwnerManifest::decode(&slot.payload).ok()?;
-            (manifest.name == name).then_some((slot.counter, manifest))
-        });
-        let mut manifests: Vec<_> = manifests.collect();
-        manifests.sort_by_key(|(counter, _)| *counter);
-        let floor = manifests.iter().map(|(_, manifest)| manifest.floor).max().unwrap_or(0);
-        let Some((_, manifest)) = manifests.pop() else {
+        let Some(manifest) = newest_manifest(&twin, name) else {
             self.report.corrupt_records.push(path);
             self.drop_orphans(&dir)?;
             return Ok(None);
         };
-        let manifest = OwnerManifest { floor, ..manifest };
         if !engine.is_read_only() {
             // The last process may have ended before it synced the names of the manifest and of buckets.
             engine.sync_dir(&dir)?;
