@@ -10,6 +10,8 @@ mod rig;
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
 
 use ebbtide::disk::{Fault, FaultyDisk};
 use ebbtide::{Reason, Store};
@@ -120,4 +122,49 @@ fn an_invalidation_that_only_the_manifest_tells_of_is_met() {
         }
     }
     assert!(met > 0);
+}
+
+/// A reader that opens the store is interrupted within each read of the tombstone log, at which the writer has
+/// put a longer tombstone to one of the two regions; it is acknowledged once the store is open.
+#[test]
+fn a_tombstone_that_was_met_half_written_is_met_again() {
+    for call in 1.. {
+        let rig = Rig::new(false);
+        let (disk, store) = rig.open_faulty();
+        let images = images(&store);
+        images.insert("secret", b"a secret").unwrap();
+        store.sync().unwrap();
+        (0..6).for_each(|number| drop(images.invalidate(format!("other {number}")).unwrap()));
+        let reading = FaultyDisk::new(Arc::new(rig.disk.clone()));
+        let (has_begun, begun) = channel::<()>();
+        let (end, may_end) = channel::<()>();
+        let writes = {
+            let images = images.clone();
+            move || {
+                // The second of its calls is the write to the second region.
+                disk.interrupt(disk.calls() + 2, move || {
+                    has_begun.send(()).unwrap();
+                    let _ = may_end.recv();
+                });
+                let others = (0..9).map(|number| format!("more {number}"));
+                images.invalidate_keys(others.chain(["secret".to_owned()])).unwrap();
+            }
+        };
+        let (send, receive) = channel();
+        reading.inject(call, Fault::Short);
+        reading.interrupt(call + 1, move || {
+            send.send(thread::spawn(writes)).unwrap();
+            begun.recv().unwrap();
+        });
+        let builder = quiet(Store::builder("/data").disk(reading.clone()), &rig.clock);
+        let looking = builder.open_read_only().unwrap();
+        drop(end);
+        let Ok(writer) = receive.try_recv() else {
+            assert!(call > 10, "{call} calls");
+            break;
+        };
+        writer.join().unwrap();
+        let seen = looking.existing_keyspace("images").unwrap();
+        assert!(seen.get("secret").unwrap().is_none(), "interrupted at {call}");
+    }
 }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::format::tombstone::Tombstone;
 use crate::state::StateFile;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::tombstone::{FoundLogs, LogIdentity, has_more, read_logs_beside};
+use crate::tombstone::{FoundLogs, LogIdentity, Position, read_logs_beside};
 
 /// Where to look for new tombstones of another process, and those it wrote.
 #[derive(Debug)]
@@ -16,8 +16,7 @@ pub(super) struct Watch {
     dir: PathBuf,
     state: PathBuf,
     identity: LogIdentity,
-    /// The file and the offset at which the next entry will appear.
-    position: (u64, u64),
+    position: Position,
     tombstones: Vec<Tombstone>,
     /// True once there may have been others that were forgotten before they were read here.
     has_missed: bool,
@@ -26,18 +25,17 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Reads what there is now.
-    fn read_again(&mut self, disk: &dyn Disk) -> Result<()> {
+    /// Reads what there is, if there is something new.
+    fn look(&mut self, disk: &dyn Disk) -> Result<()> {
+        let Some(seen) = self.position.look(disk, &self.dir)? else { return Ok(()) };
         let named = || match StateFile::read(disk, &self.state) {
             Err(e) if e.is_not_found() => Ok(None),
             found => found.map(|found| found.log_range()),
         };
         let found = read_logs_beside(disk, &self.dir, self.identity, named)?;
         found.check_whole()?;
-        // Whatever came after the last entry that was read is in the file of that entry or a later one.
-        let (known, _) = self.position;
-        self.has_missed |= found.range().is_none_or(|(oldest, _)| oldest > known.max(1));
-        self.position = found.position();
+        self.has_missed |= self.position.is_forgotten(&found);
+        self.position.advance(&found, seen);
         self.tombstones = found.tombstones().cloned().collect();
         self.round += 1;
         Ok(())
@@ -72,9 +70,7 @@ impl Engine {
     ) -> Result<bool> {
         let mut watch = self.watch.lock();
         let Some(watch) = watch.as_mut() else { return Ok(false) };
-        if has_more(&*self.disk, &watch.dir, watch.position)? {
-            watch.read_again(&*self.disk)?;
-        }
+        watch.look(&*self.disk)?;
         // Under the lock, so that nobody else goes on before it is done.
         if seen.swap(watch.round, Ordering::AcqRel) != watch.round {
             watch.tombstones.iter().for_each(&mut take_over);

@@ -2,16 +2,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use super::position::Position;
 use super::regions::OpenRegions;
-use crate::disk::{Access, Disk, DiskFile, EntryKind, read_full_at};
+use crate::disk::{Disk, EntryKind};
 use crate::error::{Error, Result};
 use crate::format::state::MAX_LOG_NUMBER;
 use crate::format::tombstone::{
     self, ENTRY_LEN, MAX_FILE_LEN, REGION_HEADER_LEN, Scan, Tombstone, TombstoneHeader, is_blank,
 };
-use crate::format::{Unreadable, VERSION, is_zeros};
+use crate::format::{Unreadable, VERSION};
 use crate::sequence::generation_of;
 
 /// What ties a tombstone log to its store.
@@ -97,10 +97,9 @@ impl FoundLogs {
         }
     }
 
-    /// Where the next entry would appear: the newest file's number, and the offset in it.
-    pub(crate) fn position(&self) -> (u64, u64) {
-        let end = |log: &FoundLog| REGION_HEADER_LEN + (log.scan.end * ENTRY_LEN) as u64;
-        self.logs.last().map_or((0, REGION_HEADER_LEN), |log| (log.number, end(log)))
+    /// How far they could be read.
+    pub(crate) fn position(&self) -> Position {
+        Position::behind(self.logs.last())
     }
 }
 
@@ -143,28 +142,6 @@ pub(crate) fn read_logs(
         read_log(disk, dir, number, identity, &mut found)?;
     }
     Ok(found)
-}
-
-/// True if there is an entry at this position, or a newer file.
-pub(crate) fn has_more(disk: &dyn Disk, dir: &Path, position: (u64, u64)) -> Result<bool> {
-    let (number, offset) = position;
-    if open_log(disk, &dir.join(log_name(number + 1)))?.is_some() {
-        return Ok(true);
-    }
-    let path = dir.join(log_name(number));
-    // Its writer has gone on and forgotten it, and perhaps those after it too.
-    let Some(file) = open_log(disk, &path)? else { return Ok(true) };
-    let mut entry = [0; ENTRY_LEN];
-    read_full_at(&*file, &mut entry, offset).map_err(|e| Error::io("read", &path, e))?;
-    Ok(!is_zeros(&entry))
-}
-
-/// Opens a file to read it; nothing if it is not there.
-fn open_log(disk: &dyn Disk, path: &Path) -> Result<Option<Arc<dyn DiskFile>>> {
-    match disk.open(path, Access::Read) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        opened => opened.map(Some).map_err(|e| Error::io("open", path, e)),
-    }
 }
 
 /// Reads all log files beside a process that may write. `named` are the first and last number that STATE

@@ -4,6 +4,7 @@
 //! so that an invalidation needs no space. Callers that arrive together share one `fdatasync`.
 
 mod found;
+mod position;
 mod regions;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) use found::{
-    FoundLogs, LogIdentity, has_more, log_name, parse_log_name, read_logs, read_logs_beside,
+    FoundLogs, LogIdentity, log_name, parse_log_name, read_logs, read_logs_beside,
 };
 
 use crate::disk::{Access, Disk, DiskFile, write_all_at};
@@ -29,6 +30,7 @@ use crate::planted::{Bug, is_planted};
 use crate::spare::Spare;
 use crate::state::StateFile;
 use crate::sync::{Callers, Condvar, Gathering, Mutex, MutexGuard};
+pub(crate) use position::Position;
 use regions::OpenRegions;
 
 /// The log, open for appending.

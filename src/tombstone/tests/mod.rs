@@ -109,14 +109,14 @@ fn floors(found: &FoundLogs) -> Vec<u64> {
 fn what_is_committed_is_read_back_from_files_that_follow_each_other() {
     let bench = Bench::new();
     assert_eq!(bench.log.bytes(), FILE_LEN, "the spare alone");
-    assert_eq!(bench.found().position(), (0, REGION_HEADER_LEN));
+    assert_eq!(bench.found().position().place(), (0, 0));
     bench.commit(24);
     assert_eq!(bench.found().range(), Some((1, 1)));
     bench.commit(6);
     let found = bench.found();
     assert_eq!(floors(&found), (1..=30).collect::<Vec<_>>());
     assert_eq!(found.range(), Some((1, 2)));
-    assert_eq!(found.position(), (2, REGION_HEADER_LEN + 6 * ENTRY_LEN as u64));
+    assert_eq!(found.position().place(), (2, 6));
     assert!(!found.lost && found.damaged.is_empty() && found.torn.is_empty());
     assert_eq!(found.generation, IDENTITY.generation);
     assert_eq!(bench.state.current().newest_log, 2);

@@ -83,7 +83,7 @@ fn a_torn_entry_is_no_loss_and_is_made_void() {
     assert!(bench.found().torn.is_empty());
     bench.commit(1);
     assert_eq!(floors(&bench.found()), [1, 2]);
-    assert_eq!(bench.found().position(), (1, 512 + 3 * 64));
+    assert_eq!(bench.found().position().place(), (1, 3));
 }
 
 #[test]
@@ -116,25 +116,60 @@ fn the_highest_generation_in_headers_and_floors_is_known() {
 #[test]
 fn there_is_more_if_an_entry_or_a_file_follows() {
     let bench = Bench::new();
-    let more = |position: (u64, u64)| has_more(&bench.disk, Path::new(DIR), position);
+    let look = |position: &Position| position.look(&bench.disk, Path::new(DIR));
+    let more = |position: &Position| look(position).unwrap().is_some();
     bench.commit(1);
     let seen = bench.found().position();
-    assert!(!more(seen));
+    assert!(!more(&seen));
     bench.commit(1);
-    assert!(more(seen));
-    assert!(!more(bench.found().position()));
+    assert!(more(&seen));
+    assert!(!more(&bench.found().position()));
     let seen = bench.found().position();
     bench.commit(22);
     let full = bench.found().position();
+    assert!(!more(&full), "the second region is none of it");
     bench.commit(1);
-    assert!(more(seen) && more(full));
-    assert!(!more(bench.found().position()), "the one before does not count");
+    assert!(more(&seen) && more(&full));
+    assert!(!more(&bench.found().position()), "the one before does not count");
+    assert!(!full.is_forgotten(&bench.found()));
     bench.commit(24);
     bench.log.forget_below(1000, 0).unwrap();
     assert_eq!(bench.found().range(), Some((3, 3)));
-    assert!(more((1, full.1)), "its file is forgotten, and the next as well");
+    assert!(more(&full), "its file is forgotten, and the next as well");
+    assert!(
+        full.is_forgotten(&bench.found()) && !bench.found().position().is_forgotten(&bench.found())
+    );
     bench.disk.inject(bench.disk.calls() + 1, Fault::ErrorsFrom(io::ErrorKind::TimedOut));
-    assert!(!more(seen), "nothing can be said");
+    assert!(look(&seen).is_err(), "nothing can be said");
+}
+
+/// Of a unit of several entries, each in turn is blank when it is read first, in both regions.
+#[test]
+fn a_unit_that_was_met_before_all_of_it_was_there_is_met_again() {
+    for blank in 0..3 {
+        let bench = Bench::new();
+        bench.commit(2);
+        bench.log.commit(tombstone(3, 8)).unwrap();
+        let places = [0, 2048].map(|region| region + 512 + (2 + blank) * 64);
+        let mut whole = Vec::new();
+        bench.change(1, |bytes| {
+            whole = bytes.clone();
+            places.iter().for_each(|at| bytes[*at..*at + 64].fill(0));
+        });
+        let mut position = bench.found().position();
+        assert_eq!(position.place(), (1, 2));
+        // What cannot be read is read once more, and not again as long as it is the same.
+        let dir = Path::new(DIR);
+        let seen = position.look(&bench.disk, dir).unwrap().unwrap();
+        position.advance(&bench.found(), seen);
+        assert!(position.look(&bench.disk, dir).unwrap().is_none());
+        bench.change(1, |bytes| bytes.copy_from_slice(&whole));
+        let seen = position.look(&bench.disk, dir).unwrap().unwrap();
+        assert_eq!(floors(&bench.found()), [1, 2, 3]);
+        position.advance(&bench.found(), seen);
+        assert_eq!(position.place(), (1, 5));
+        assert!(position.look(&bench.disk, dir).unwrap().is_none());
+    }
 }
 
 #[test]
