@@ -168,3 +168,37 @@ fn a_tombstone_that_was_met_half_written_is_met_again() {
         assert!(seen.get("secret").unwrap().is_none(), "interrupted at {call}");
     }
 }
+
+/// A reader is interrupted before each of its calls, also in the middle of a read, by a scrub of what it reads.
+#[test]
+fn what_is_scrubbed_while_it_is_read_is_not_called_damaged() {
+    for is_short in [false, true] {
+        for call in 1.. {
+            let rig = Rig::new(false);
+            let store = rig.open();
+            let long = "a value ".repeat(400);
+            put(&images(&store), "secret", &long, &["tag"]);
+            row(&access(&store), &long, &["tag"]);
+            store.sync().unwrap();
+            let (disk, looking) = look_faulty(&rig);
+            let seen = looking.existing_keyspace("images").unwrap();
+            let rows = looking.existing_log("access").unwrap();
+            let reached = disk.calls() + call;
+            if is_short {
+                disk.inject(reached - 1, Fault::Short);
+            }
+            disk.interrupt(reached, move || {
+                images(&store).invalidate_tag("tag").unwrap();
+                access(&store).invalidate_tag("tag").unwrap();
+                store.scrub().unwrap();
+            });
+            seen.get("secret").unwrap();
+            rows.scan(..).unwrap().for_each(|row| drop(row.unwrap()));
+            assert_eq!(looking.problems(), [], "{call}, short {is_short}");
+            if disk.calls() < reached {
+                assert!(call > 10, "{call} calls");
+                break;
+            }
+        }
+    }
+}

@@ -198,7 +198,7 @@ impl KeyspaceCore {
                     }
                 }
                 Err(damage) if self.still_named(fingerprint, location) => {
-                    let explanation = explain_damage(damage)?;
+                    let explanation = explain_damage(segment.record_damage(damage, offset))?;
                     return Ok(explanation.denied(self.denied_until(hash, &[])));
                 }
                 Err(_) => {}

@@ -258,7 +258,7 @@ impl KeyspaceCore {
         segment: &Segment,
         offset: u64,
     ) -> Result<Option<T>> {
-        match damage {
+        match segment.record_damage(damage, offset) {
             Damage::Failed(error) => Err(error),
             Damage::Corrupt(what) => {
                 self.owner.engine.note_corrupt(segment.path(), offset, what);

@@ -34,6 +34,7 @@ use crate::segment::{Damage, Segment};
 use crate::sync::Mutex;
 use crate::time::Timestamp;
 use crate::visibility::{Candidate, Hidden};
+use scrub::STATE_LEN;
 
 /// A log of an open store. Clones are cheap and share it; all methods take `&self`.
 #[derive(Debug, Clone)]
@@ -172,7 +173,9 @@ impl LogCore {
         let Some(segment) = self.owner.segment(number) else { return Ok(None) };
         let view = match segment.read_prefix(offset) {
             Ok(view) => view,
-            Err(damage) => return self.miss(damage, &segment, offset),
+            Err(damage) => {
+                return self.miss(segment.record_damage(damage, offset), &segment, offset);
+            }
         };
         match decode_directory(view.metadata()) {
             Ok(entries) => Ok(Some(Block {
@@ -190,14 +193,21 @@ impl LogCore {
     fn row(&self, block: &Block, entry: &RowEntry, id: RowId) -> Result<Option<LogRow>> {
         let start = block.value_start + u64::from(entry.offset);
         let segment = &block.segment;
+        let miss = |damage| {
+            let is_erased = || {
+                let state = segment.read_row(start, STATE_LEN)?;
+                Ok(matches!(entry.decode(&state, &segment.seed, block.offset), Ok(None)))
+            };
+            self.miss(segment.damage_or_less(damage, is_erased), segment, start)
+        };
         let bytes = match segment.read_row(start, u64::from(entry.len)) {
             Ok(bytes) => bytes,
-            Err(damage) => return self.miss(damage, segment, start),
+            Err(damage) => return miss(damage),
         };
         let body = match entry.decode(&bytes, &segment.seed, block.offset) {
             Ok(Some(body)) => body,
             Ok(None) => return Ok(None),
-            Err(unreadable) => return self.miss(unreadable.into(), segment, start),
+            Err(unreadable) => return miss(unreadable.into()),
         };
         let period = Timestamp::from_millis(segment.header.bucket_start_ms);
         let subject = body.subject.map(|(key_number, pseudonym)| {

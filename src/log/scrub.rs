@@ -13,7 +13,7 @@ use crate::segment::{Damage, Segment};
 use crate::time::Timestamp;
 
 /// Bytes of a row's state word, behind which lies what is erased.
-const STATE_LEN: u64 = 4;
+pub(super) const STATE_LEN: u64 = 4;
 
 /// What a pass looks for.
 struct LookedFor {

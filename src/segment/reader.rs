@@ -135,6 +135,32 @@ impl Segment {
         Ok(view)
     }
 
+    /// What has become of a record that was found like this.
+    pub(crate) fn record_damage(&self, damage: Damage, offset: u64) -> Damage {
+        self.damage_or_less(damage, || self.read_head(offset).map(|head| head.erased))
+    }
+
+    /// What seems damaged may have been erased by another process while it was read, of which its state then
+    /// tells, or may have left with its file.
+    pub(crate) fn damage_or_less(
+        &self,
+        damage: Damage,
+        is_erased: impl FnOnce() -> Result<bool, Damage>,
+    ) -> Damage {
+        if !matches!(damage, Damage::Corrupt(_)) {
+            return damage;
+        }
+        match self.is_there() {
+            Err(error) => Damage::Failed(error),
+            Ok(false) => Damage::Gone,
+            Ok(true) => match is_erased() {
+                Ok(true) => Damage::Erased,
+                Err(Damage::Failed(error)) => Damage::Failed(error),
+                Ok(false) | Err(_) => damage,
+            },
+        }
+    }
+
     /// True if what is there has been compared with its checksums before, and need not be again.
     fn is_verified(&self, offset: u64) -> bool {
         !self.host.always_verify && offset < self.durable() && self.verified.contains(offset)
