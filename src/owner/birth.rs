@@ -53,6 +53,13 @@ impl Owner {
         let bucket = Bucket::new(&self.dir, self.window, start);
         let ledger = &self.engine.write_side()?.ledger;
         ledger.bucket_born(self.engine.trusted_now(), self.in_ledger(&bucket))?;
+        self.make(&bucket).inspect_err(|_| self.unmake(&bucket))?;
+        let bucket = Arc::new(bucket);
+        buckets.insert(start, Arc::clone(&bucket));
+        Ok(bucket)
+    }
+
+    fn make(&self, bucket: &Bucket) -> Result<()> {
         let disk = &*self.engine.disk;
         match disk.create_dir(bucket.dir()) {
             // Left by an attempt before, unless it is no directory but a link to one.
@@ -62,12 +69,17 @@ impl Owner {
             made => made.map_err(|e| Error::io("create", bucket.dir(), e))?,
         }
         if self.kind == RecordKind::Rows {
-            bucket.set_keys(Some(self.first_keys(&bucket)?));
+            bucket.set_keys(Some(self.first_keys(bucket)?));
         }
-        self.engine.sync_dir(&self.dir)?;
-        let bucket = Arc::new(bucket);
-        buckets.insert(start, Arc::clone(&bucket));
-        Ok(bucket)
+        self.engine.sync_dir(&self.dir)
+    }
+
+    /// Takes back what there is of a bucket that could not be made. If a directory was not synced, syncing it
+    /// again could lie: the next attempt makes other names.
+    fn unmake(&self, bucket: &Bucket) {
+        let disk = &*self.engine.disk;
+        let _ = disk.remove_file(&bucket.dir().join(KEYS_FILE));
+        let _ = disk.remove_dir(bucket.dir());
     }
 
     /// The keys of a bucket that is being made. Nothing has been said under keys that an earlier
