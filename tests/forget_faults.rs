@@ -6,6 +6,7 @@
 mod fixture;
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
@@ -265,6 +266,41 @@ fn denials_survive_a_stop_while_their_log_is_forgotten() {
         }
         clock.advance(hours(1));
     }
+}
+
+/// A call fails while logs are forgotten; later ones are forgotten well. Nothing is missed for that, and the
+/// log that stayed goes too.
+#[test]
+fn a_log_that_stayed_is_no_gap_and_goes_with_the_next() {
+    for fault in [Fault::Error(ErrorKind::Other), Fault::ErrorAfter(ErrorKind::Other)] {
+        for call in 1.. {
+            let clock = clock();
+            let (memory, disk, builder) = faulty(&clock);
+            let store = open(builder, false);
+            let keyspace = keyspace(&store, "one");
+            keyspace.erase("t0").deny_until(UNTIL).commit().unwrap();
+            let mut invalidate = (0..).map(|n| keyspace.invalidate(format!("key-{n}")));
+            assert!(invalidate.by_ref().take(60).all(|invalidated| invalidated.is_ok()));
+            let reached = disk.calls() + call;
+            disk.inject(reached, fault);
+            let what = format!("{fault:?} at {call}, {:?}", store.maintain());
+            let is_over = disk.calls() < reached;
+            disk.clear();
+            assert!(invalidate.by_ref().take(60).all(|invalidated| invalidated.is_ok()));
+            store.maintain().unwrap();
+            assert_eq!(store.verify().unwrap().problems, [], "{what}");
+            let logs = || files_of(&memory).into_iter().filter(|(path, _)| is_tombstone_log(path));
+            assert_eq!(logs().count(), 1, "{what}");
+            assert!(is_denied(&keyspace, "t0", "x"), "{what}");
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+fn is_tombstone_log(path: &Path) -> bool {
+    path.starts_with("/data/tombstones") && path.extension().is_some_and(|end| end == "log")
 }
 
 /// Logs whose two regions differ.

@@ -327,11 +327,20 @@ impl TombstoneLog {
             return Ok(());
         }
         self.write_all(&mut files, &kept)?;
+        for older in files.older.iter_mut().take(count) {
+            // Another attempt need not write them again.
+            older.denials.clear();
+        }
         for _ in 0..count {
-            let Some(older) = files.older.pop_front() else { break };
-            self.state.update(|state| state.oldest_log = older.number + 1)?;
-            let path = self.dir.join(log_name(older.number));
-            self.disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+            let Some(number) = files.older.front().map(|older| older.number) else { break };
+            self.state.update(|state| state.oldest_log = number + 1)?;
+            let path = self.dir.join(log_name(number));
+            match self.disk.remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &path, e));
+                }
+                _ => drop(files.older.pop_front()),
+            }
         }
         Ok(())
     }

@@ -144,7 +144,11 @@ impl Verify<'_> {
             generation: 0,
             check_value: self.engine.hasher.check_value(),
         };
-        match read_logs(self.disk(), &dir, None, identity) {
+        // One that was forgotten may be there still, and one that is missing is told by this alone.
+        let state = StateFile::read(self.disk(), &root.join("STATE")).ok();
+        let state = state.and_then(|found| found.state);
+        let expected = state.map(|state| (state.oldest_log, state.newest_log));
+        match read_logs(self.disk(), &dir, expected, identity) {
             Ok(found) => {
                 self.report.files += found.logs.len() as u64;
                 for (path, what) in &found.damaged {

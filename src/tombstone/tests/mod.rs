@@ -268,6 +268,24 @@ fn denials_outlive_their_file_until_they_are_over() {
 }
 
 #[test]
+fn a_file_that_could_not_be_removed_is_tried_again_and_its_denials_stand_once() {
+    let bench = Bench::new();
+    bench.log.commit(denial(1, 100)).unwrap();
+    bench.commit(24);
+    let calls = bench.disk.calls();
+    // Behind the denial, in two regions, and STATE.
+    bench.disk.inject(calls + 6, Fault::Error(io::ErrorKind::TimedOut));
+    assert!(bench.log.forget_below(25, 99).is_err());
+    assert_eq!(bench.state.current().oldest_log, 2);
+    assert!(bench.names().contains(&log_name(1)));
+    bench.log.forget_below(25, 99).unwrap();
+    assert!(!bench.names().contains(&log_name(1)));
+    let found = bench.found();
+    let denials = found.tombstones().filter(|t| t.mode == TombstoneMode::Deny);
+    assert_eq!(denials.cloned().collect::<Vec<_>>(), [denial(1, 100)]);
+}
+
+#[test]
 fn denials_are_not_moved_if_that_frees_less_than_half() {
     for (files, count, moved) in [(1, 12, true), (1, 13, false), (2, 24, true), (2, 25, false)] {
         let bench = Bench::new();
