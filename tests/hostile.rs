@@ -332,3 +332,26 @@ fn the_shortest_records_take_64_bytes_each() {
         open_within(&dir.path().join("data"), change, RECORDS, &what);
     }
 }
+
+/// Whether STATE is there to tell which logs there are, or not.
+#[test]
+fn a_file_with_the_last_name_of_a_log_keeps_no_store_from_opening() {
+    let _turn = TURN.lock().unwrap();
+    for lost in [false, true] {
+        let made = made(small);
+        let dir = &made.path().join("data");
+        let strays = ["tombstones", "ledger"].map(|logs| dir.join(logs).join("9999999999.log"));
+        for stray in &strays {
+            fs::write(stray, "?").unwrap();
+        }
+        if lost {
+            fs::remove_file(dir.join("STATE")).unwrap();
+        }
+        for _ in 0..2 {
+            let store = builder(dir).open().unwrap();
+            let images = store.existing_keyspace("images").unwrap();
+            images.invalidate("any").unwrap();
+            store.close().unwrap();
+        }
+    }
+}

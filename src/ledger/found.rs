@@ -12,7 +12,7 @@ use crate::format::ledger::{
 };
 use crate::format::record::RecordKind;
 use crate::format::tombstone::TombstoneScope;
-use crate::tombstone::{log_name, parse_log_name};
+use crate::tombstone::{count_without_strays, log_name, parse_log_name, retain_following};
 
 /// A bucket that was born and has not left, by its owner and its start.
 #[derive(Debug, Clone, Copy)]
@@ -202,14 +202,16 @@ fn list(place: Place<'_>, found: &mut FoundLedger) -> Result<Vec<u64>> {
     let stale = numbers.iter().filter(|number| **number < known.oldest);
     found.stale = stale.map(|number| place.dir.join(log_name(*number))).collect();
     numbers.retain(|number| *number >= known.oldest);
-    if place.known.is_some() {
-        // Files are begun one after the other: a name far ahead is none of them.
-        let mut ahead = known.newest;
-        numbers.retain(|number| {
-            let fits = *number <= known.newest || *number == ahead + 1;
-            ahead = ahead.max(*number);
-            fits
-        });
+    match place.known {
+        Some(known) => retain_following(&mut numbers, known.newest),
+        None => {
+            let says_nothing = |number: u64| {
+                let read = read_whole(place, number);
+                read.is_ok_and(|bytes| opening(place.store_id, number, &bytes.used).is_none())
+            };
+            let is_known = |at: usize| numbers.get(at).is_some_and(|number| !says_nothing(*number));
+            numbers.truncate(count_without_strays(&numbers, is_known));
+        }
     }
     let first = match place.known {
         Some(known) => known.oldest,

@@ -44,7 +44,7 @@ pub(crate) struct FoundLogs {
     pub(crate) damaged: Vec<(PathBuf, &'static str)>,
     /// Files with entries that were never acknowledged.
     pub(crate) torn: Vec<PathBuf>,
-    /// Files that had been forgotten, but were not removed.
+    /// Files that had been forgotten, but were not removed, and such as are no logs.
     pub(crate) stale: Vec<PathBuf>,
     /// The highest generation that wrote one of them, or an entry in one.
     pub(crate) generation: u64,
@@ -113,6 +113,29 @@ pub(crate) fn parse_log_name(name: &str) -> Option<u64> {
     (log_name(number) == name && number <= MAX_LOG_NUMBER).then_some(number)
 }
 
+/// Keeps, of numbers in order, those up to the newest and those that follow it one by one: files are begun
+/// one after the other, so a name far ahead is none of them.
+pub(crate) fn retain_following(numbers: &mut Vec<u64>, newest: u64) {
+    let mut last = newest;
+    numbers.retain(|number| {
+        let follows = *number <= newest || *number == last.saturating_add(1);
+        if follows {
+            last = last.max(*number);
+        }
+        follows
+    });
+}
+
+/// How many of these numbers, in order, are those of files, where nothing tells the newest: up to the last
+/// of which it is known, and those that follow it one by one. Others may be anything, up to the highest
+/// number of all, and the next file is to go on from the last.
+pub(crate) fn count_without_strays(numbers: &[u64], is_known: impl Fn(usize) -> bool) -> usize {
+    let known = (0..numbers.len()).rev().find(|at| is_known(*at)).map_or(0, |at| at + 1);
+    let newest = numbers.iter().take(known).last().copied().unwrap_or(0);
+    let rest = numbers.iter().skip(known);
+    known + rest.zip(newest + 1..).take_while(|(number, next)| *number == next).count()
+}
+
 /// Reads all log files. `expected` are the first and last number that must be there.
 pub(crate) fn read_logs(
     disk: &dyn Disk,
@@ -129,6 +152,7 @@ pub(crate) fn read_logs(
         let stale = numbers.iter().filter(|number| **number < oldest);
         found.stale = stale.map(|number| dir.join(log_name(*number))).collect();
         numbers.retain(|number| *number >= oldest);
+        retain_following(&mut numbers, newest);
         let present = numbers.iter().filter(|number| **number <= newest).count() as u64;
         if present < newest.saturating_add(1).saturating_sub(oldest) {
             found.lost = true;
@@ -140,6 +164,12 @@ pub(crate) fn read_logs(
     }
     for number in numbers {
         read_log(disk, dir, number, identity, &mut found)?;
+    }
+    if expected.is_none() {
+        let numbers: Vec<u64> = found.logs.iter().map(|log| log.number).collect();
+        let is_known = |at: usize| found.logs.get(at).is_some_and(|log| log.header.is_some());
+        let count = count_without_strays(&numbers, is_known);
+        found.stale.extend(found.logs.drain(count..).map(|log| log.path));
     }
     Ok(found)
 }

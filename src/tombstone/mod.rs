@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) use found::{
-    FoundLogs, LogIdentity, log_name, parse_log_name, read_logs, read_logs_beside,
+    FoundLogs, LogIdentity, count_without_strays, log_name, parse_log_name, read_logs,
+    read_logs_beside, retain_following,
 };
 
 use crate::disk::{Access, Disk, DiskFile, write_all_at};

@@ -24,6 +24,31 @@ fn a_file_that_is_missing_among_those_expected_is_a_loss() {
 }
 
 #[test]
+fn a_name_far_ahead_is_passed_over() {
+    let bench = Bench::new();
+    bench.commit(60);
+    let stray = |number: u64| {
+        bench.memory.write_file(&Path::new(DIR).join(log_name(number)), b"?").unwrap();
+    };
+    [MAX_LOG_NUMBER - 1, MAX_LOG_NUMBER].into_iter().for_each(stray);
+    let found = bench.found();
+    assert_eq!((found.range(), found.lost, found.stale.len()), (Some((1, 3)), false, 0));
+    stray(4);
+    let found = bench.found();
+    assert_eq!((found.range(), found.lost), (Some((1, 4)), true), "it may have been begun");
+    // Nothing is known of them.
+    let found = read(&bench.disk, None);
+    assert_eq!((found.range(), found.lost, found.stale.len()), (Some((1, 4)), true, 2));
+    for number in 1..=4 {
+        bench.disk.remove_file(&Path::new(DIR).join(log_name(number))).unwrap();
+    }
+    let found = read(&bench.disk, None);
+    assert_eq!((found.range(), found.lost, found.stale.len()), (None, true, 2));
+    stray(1);
+    assert_eq!(read(&bench.disk, None).range(), Some((1, 1)));
+}
+
+#[test]
 fn a_file_that_is_not_as_it_was_written_is_a_loss() {
     let damages: [fn(&mut Vec<u8>); 3] = [
         |bytes| bytes.truncate(4000),
