@@ -743,6 +743,34 @@ fn entries_leave_after_their_time_and_open_buckets_are_carried() {
     assert!(drops(&store).iter().any(is_long));
 }
 
+/// A file ends in a future that was wrong; those behind it leave in time, before and after an opening.
+#[test]
+fn a_file_that_ended_in_a_wrong_future_keeps_no_others() {
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let builder = || on_memory(&disk, &clock).ledger_retention(hours(24));
+    let mut store = open(builder(), false);
+    let files = || disk.all_files().iter().filter(|path| path.starts_with(DIR)).count();
+    let work = |store: &Store, minutes_apart| {
+        let _ = images(store).invalidate("dog.jpg").unwrap();
+        clock.advance(minutes(minutes_apart));
+        store.maintain().unwrap();
+    };
+    clock.set_wall(START + hours(24 * 3650));
+    store.confirm_clock().unwrap();
+    while disk.read_file(&log_file(2)).is_err() {
+        work(&store, 2);
+    }
+    clock.set_wall(START);
+    store.reset_clock().unwrap();
+    for reopened in [false, true] {
+        (0..200).for_each(|_| work(&store, 30));
+        assert!(files() < 8, "{} files, opened again: {reopened}", files());
+        assert!(disk.read_file(&log_file(1)).is_err());
+        drop(store);
+        store = open(builder(), false);
+    }
+}
+
 #[test]
 fn invalidations_are_counted_exactly_whenever_the_process_ends() {
     for steps in 0..12_u64 {

@@ -194,7 +194,9 @@ impl Writer {
     /// The oldest file, if all in it is older than this.
     pub(super) fn expired(&self, now: Timestamp, retention: Duration) -> Option<u64> {
         let oldest = self.older.front().filter(|_| self.current.is_some() && !self.closed)?;
-        let gone_at = Timestamp::from_millis(oldest.newest_at_ms) + retention;
+        // It is no newer than those behind it: one that ended in a future that was wrong would stay.
+        let newest_at_ms = self.older.iter().map(|file| file.newest_at_ms).min()?;
+        let gone_at = Timestamp::from_millis(newest_at_ms) + retention;
         (gone_at < now).then_some(oldest.number)
     }
 
