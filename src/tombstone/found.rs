@@ -131,7 +131,7 @@ pub(crate) fn retain_following(numbers: &mut Vec<u64>, newest: u64) {
 /// number of all, and the next file is to go on from the last.
 pub(crate) fn count_without_strays(numbers: &[u64], is_known: impl Fn(usize) -> bool) -> usize {
     let known = (0..numbers.len()).rev().find(|at| is_known(*at)).map_or(0, |at| at + 1);
-    let newest = numbers.iter().take(known).last().copied().unwrap_or(0);
+    let newest = numbers.iter().take(known).next_back().copied().unwrap_or(0);
     let rest = numbers.iter().skip(known);
     known + rest.zip(newest + 1..).take_while(|(number, next)| *number == next).count()
 }
