@@ -46,6 +46,15 @@ impl Bucket {
         self.deadline_ms.fetch_min(deadline.as_millis(), Ordering::AcqRel);
     }
 
+    /// Brings the deadline forward if the bucket lies in a future that was wrong: the time was set to
+    /// this moment after it was born. It then leaves no later than any bucket born from that moment on, so
+    /// that what is older still leaves first.
+    pub(crate) fn correct(&self, window: Window, to: Timestamp) {
+        if self.start >= to {
+            self.lower_deadline(window.deadline(window.bucket_start(to)));
+        }
+    }
+
     /// A copy of the keys, which wipes itself.
     pub(crate) fn keys(&self) -> Option<KeyRing> {
         self.keys.lock().clone()

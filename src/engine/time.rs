@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::error::Result;
-use crate::time::{Clock, EngineTime, Reading, SavedTime, Timestamp};
+use crate::time::{Clock, Correction, EngineTime, Reading, SavedTime, Timestamp};
 
 /// Looks at both clocks.
 pub(crate) fn read_clock(clock: &dyn Clock) -> Reading {
@@ -97,10 +97,34 @@ impl Engine {
         self.save_time()
     }
 
-    /// Takes the wall clock's word, durably.
-    pub(crate) fn reset_clock(&self) -> Result<()> {
+    /// Takes the wall clock's word, durably, together with the note that deadlines are to be brought
+    /// forward, and gives the new time. After an error it is as before.
+    pub(crate) fn begin_correction(&self) -> Result<Timestamp> {
         self.settle_time();
-        self.change_time(EngineTime::reset);
-        self.save_time()
+        let mut time = self.time.read().clone();
+        time.reset(self.next_number());
+        let saved = time.saved().clone();
+        let to = Timestamp::from_millis(saved.engine_ms);
+        if let Err(error) = self.write_side()?.state.update(|state| state.time = saved) {
+            // The next process may find it all the same: nothing may be born by the time before until
+            // that is written down again.
+            self.save_time().map_err(|e| self.poison(e))?;
+            return Err(error);
+        }
+        self.change_time(|now| *now = time);
+        Ok(to)
+    }
+
+    /// What the time was set to, if deadlines of what was born before are not all written down yet.
+    pub(crate) fn correction(&self) -> Option<Correction> {
+        self.time.read().saved().correction
+    }
+
+    /// Takes back the note that deadlines are to be brought forward, durably.
+    pub(crate) fn end_correction(&self) -> Result<()> {
+        let saved = SavedTime { correction: None, ..self.settle_time() };
+        self.write_side()?.state.update(|state| state.time = saved)?;
+        self.change_time(EngineTime::end_correction);
+        Ok(())
     }
 }

@@ -9,13 +9,16 @@
 //! | oldest ledger file | newest ledger file | ledger entries | ledger head: 32 |
 //! 104         112       120       128       144      152         160     168
 //! | engine ms | wall ms | boot ms | boot id | lag ms | earned ms | steps | lead, agreed, last seq: 24 each ...
+//!
+//! behind the steps, only while a correction of the time is under way:
+//! | corrected to ms | next number |
 //! ```
 
 use bytes::Buf;
 
 use super::ledger::LedgerMark;
 use super::{Parsed, Unreadable, take_array};
-use crate::time::{MAX_STEPS, SavedTime, Step};
+use crate::time::{Correction, MAX_STEPS, SavedTime, Step};
 
 /// The magic of the file.
 pub(crate) const MAGIC: [u8; 8] = *b"ebb.stat";
@@ -72,6 +75,10 @@ impl State {
                 out.extend_from_slice(&field.to_le_bytes());
             }
         }
+        if let Some(correction) = &self.time.correction {
+            out.extend_from_slice(&correction.to_ms.to_le_bytes());
+            out.extend_from_slice(&correction.next_number.to_le_bytes());
+        }
         out
     }
 
@@ -96,6 +103,7 @@ impl State {
             lag_ms: bytes.try_get_u64_le()?,
             earned_ms: bytes.try_get_u64_le()?,
             steps: Vec::new(),
+            correction: None,
         };
         let steps = bytes.try_get_u64_le()?;
         if steps > MAX_STEPS as u64
@@ -110,6 +118,12 @@ impl State {
                 lead_ms: bytes.try_get_u64_le()?,
                 agreed_ms: bytes.try_get_u64_le()?,
                 last_seq: bytes.try_get_u64_le()?,
+            });
+        }
+        if bytes.has_remaining() {
+            time.correction = Some(Correction {
+                to_ms: bytes.try_get_u64_le()?,
+                next_number: bytes.try_get_u64_le()?,
             });
         }
         Ok(Self { generation, clean, snapshot_id, oldest_log, newest_log, ledger, time })
@@ -142,6 +156,7 @@ mod tests {
                 lag_ms: 5,
                 earned_ms: 6,
                 steps: vec![step; MAX_STEPS],
+                correction: Some(Correction { to_ms: 7, next_number: 8 }),
             },
         }
     }
@@ -151,11 +166,14 @@ mod tests {
         let payload = full().encode();
         assert!(payload.len() <= super::super::twin::MAX_PAYLOAD_LEN);
         assert_eq!(State::decode(&payload).unwrap(), full());
-        for len in 0..payload.len() {
-            assert!(State::decode(&payload[..len]).is_err());
-        }
-        let state = State { clean: false, ..full() };
+        let mut state = State { clean: false, ..full() };
         assert_eq!(State::decode(&state.encode()).unwrap(), state);
+        state.time.correction = None;
+        let shorter = state.encode();
+        assert_eq!(State::decode(&shorter).unwrap(), state);
+        for len in (0..payload.len()).filter(|len| *len != shorter.len()) {
+            assert!(State::decode(&payload[..len]).is_err(), "{len}");
+        }
     }
 
     #[test]

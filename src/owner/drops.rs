@@ -151,44 +151,59 @@ impl Owner {
         Ok(())
     }
 
-    /// Brings forward the deadlines of buckets that start after this moment, durably in the headers
-    /// of their segments. The new deadline is not after that of any bucket born from now on, so
-    /// older segments still leave first.
-    pub(crate) fn lower_deadlines(&self, now: Timestamp) -> Result<()> {
-        let deadline = self.window.deadline(self.window.bucket_start(now));
-        let later: Vec<Arc<Bucket>> =
-            self.buckets.read().range(now..).map(|(_, bucket)| Arc::clone(bucket)).collect();
-        for bucket in later {
-            let in_bucket =
-                |segment: &Arc<Segment>| segment.header.bucket_start_ms == bucket.start.as_millis();
-            let mut segments = self.segments().filter(in_bucket).peekable();
+    /// Brings forward the deadlines of buckets in a future that was wrong, in memory. The time has been
+    /// set to this moment, durably: by the time before they could already be over.
+    pub(crate) fn lower_deadlines(&self, to: Timestamp) {
+        for bucket in self.buckets.read().values() {
+            bucket.correct(self.window, to);
+        }
+        for bucket in self.lowered() {
+            for segment in self.segments_of(&bucket) {
+                segment.lower_deadline(bucket.deadline());
+            }
+        }
+    }
+
+    /// Writes the deadlines that were brought forward to the headers of the segments, as far as that can be
+    /// done, and gives the first error.
+    pub(crate) fn write_deadlines(&self, to: Timestamp) -> Result<()> {
+        let mut all_written = Ok(());
+        for bucket in self.lowered() {
+            let mut segments = self.segments_of(&bucket).peekable();
             if segments.peek().is_none() {
                 // Its directory alone could not say the new deadline.
-                self.drop_bucket(&bucket, None)?;
+                all_written = all_written.and(self.drop_bucket(&bucket, None));
                 continue;
             }
             for segment in segments {
-                write_deadline(&*self.engine.disk, &segment, deadline)?;
+                all_written = all_written.and(write_deadline(&*self.engine.disk, &segment));
             }
-            bucket.lower_deadline(deadline);
         }
-        self.give_up_unmade(|bucket| bucket.start >= now)
+        all_written.and(self.give_up_unmade(|bucket| bucket.start >= to))
+    }
+
+    /// The buckets whose deadline was brought forward.
+    fn lowered(&self) -> Vec<Arc<Bucket>> {
+        let buckets = self.buckets.read();
+        let is_lowered =
+            |bucket: &&Arc<Bucket>| bucket.deadline() < self.window.deadline(bucket.start);
+        buckets.values().filter(is_lowered).cloned().collect()
+    }
+
+    fn segments_of(&self, bucket: &Bucket) -> impl Iterator<Item = Arc<Segment>> + '_ {
+        let start_ms = bucket.start.as_millis();
+        self.segments().filter(move |segment| segment.header.bucket_start_ms == start_ms)
     }
 }
 
-fn write_deadline(disk: &dyn Disk, segment: &Segment, deadline: Timestamp) -> Result<()> {
+/// Writes the deadline of a segment down, also if its header says it already: it may be there only because
+/// an earlier process wrote it and ended before it was durable.
+fn write_deadline(disk: &dyn Disk, segment: &Segment) -> Result<()> {
     let path = segment.path();
     let file = disk.open(path, Access::ReadWrite).map_err(|e| Error::io("open", path, e))?;
-    let write = |deadline: Timestamp| {
-        let bytes = segment.header.encode_cap(deadline.as_millis());
-        write_all_at(&*file, &mut [IoSlice::new(&bytes)], CAP_OFFSET)
-    };
-    if let Err(e) = write(deadline) {
-        // A half of it would make the whole segment one that cannot be read.
-        let _ = write(segment.deadline());
-        return Err(Error::io("write", path, e.source));
-    }
-    file.sync_data().map_err(|e| Error::io("sync", path, e))?;
-    segment.lower_deadline(deadline);
-    Ok(())
+    let cap = segment.header.encode_cap(segment.deadline().as_millis());
+    let write = || write_all_at(&*file, &mut [IoSlice::new(&cap)], CAP_OFFSET);
+    // A half of it would make the whole segment one that cannot be read.
+    write().or_else(|_| write()).map_err(|e| Error::io("write", path, e.source))?;
+    file.sync_data().map_err(|e| Error::io("sync", path, e))
 }

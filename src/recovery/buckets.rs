@@ -94,6 +94,11 @@ impl Recovery<'_> {
                 bucket.lower_deadline(Timestamp::from_millis(header.deadline_ms));
             }
         }
+        let correction = self.engine.correction();
+        if let Some(to) = correction.filter(|c| numbers.first().is_none_or(|n| *n < c.next_number))
+        {
+            bucket.correct(owner.window, Timestamp::from_millis(to.to_ms));
+        }
         let keyless = owner.kind == RecordKind::Rows && !self.read_keys(&bucket, &numbers)?;
         if bucket.deadline() <= now || keyless {
             return self.leave(owner, bucket);

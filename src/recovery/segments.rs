@@ -148,6 +148,8 @@ impl Recovery<'_> {
             self.report.corrupt_records.push(path.clone());
         }
         if let Some(taken) = self.take_up(path, loaded) {
+            // Not every segment of a bucket may say by now that it leaves sooner.
+            taken.segment.lower_deadline(bucket.deadline());
             found.segments.push(taken);
         }
         Ok(())

@@ -282,12 +282,12 @@ impl Store {
 
     /// Takes the wall clock's word even if it is behind: for when the clock had been wrong in the
     /// future. Deadlines of buckets born in that future are brought forward, none is put off.
-    /// Waits for writes under way and holds others up; until it returns, reads may pass over what lies
-    /// in such buckets.
+    /// Waits for writes under way and holds others up.
     ///
     /// # Errors
     ///
-    /// The system's own, while it is written down.
+    /// The system's own, while it is written down. The time is as before then, or it is set, and upkeep
+    /// brings forward what is left, as it does after a stop in between; nothing is lost either way.
     pub fn reset_clock(&self) -> Result<()> {
         self.shared.core.reset_clock()
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::StoreCore;
-use crate::engine::read_clock;
 use crate::error::{Error, Result};
+use crate::owner::Owner;
 use crate::time::{SAVE_INTERVAL_MS, Timestamp};
 
 /// The engine's time is written down after half of what a power cut may hide, so that no round of upkeep
@@ -91,6 +91,7 @@ impl StoreCore {
         }
         let now = self.engine.trusted_now();
         first.note(or_later(self.engine.flush_ledger()));
+        first.note(self.resume_correction());
         first.note(self.drop_expired(now));
         for core in self.keyspace_cores() {
             core.seal_past(now);
@@ -263,22 +264,51 @@ impl StoreCore {
         self.in_turn(|| self.engine.confirm_clock())
     }
 
-    /// Takes the wall clock's word: deadlines of buckets in a future that was wrong come first. Nobody
-    /// writes meanwhile: a segment born there behind its back would stay for as long as that future.
+    /// Takes the wall clock's word, and brings forward the deadlines of buckets in a future that was wrong.
     pub(super) fn reset_clock(&self) -> Result<()> {
         self.in_turn(|| {
-            let (keyspaces, logs) = (self.keyspaces.read(), self.logs.read());
-            let _stopped: (Vec<_>, Vec<_>) = (
-                keyspaces.values().map(|core| core.stop_writes()).collect(),
-                logs.values().map(|core| core.stop_writes()).collect(),
-            );
-            let wall = Timestamp::from_millis(read_clock(&*self.engine.clock).wall_ms);
-            let of_keyspaces = keyspaces.values().map(|core| &core.owner);
-            for owner in of_keyspaces.chain(logs.values().map(|core| &core.owner)) {
-                owner.lower_deadlines(wall)?;
-            }
-            self.engine.reset_clock()
+            self.while_stopped(|owners| {
+                // What an earlier one has not come to is of its own time.
+                self.finish_correction(owners)?;
+                let to = self.engine.begin_correction()?;
+                owners.iter().for_each(|owner| owner.lower_deadlines(to));
+                self.finish_correction(owners)
+            })
         })
+    }
+
+    /// Goes on with a correction of the time that has failed, or in which the last process ended.
+    fn resume_correction(&self) -> Result<()> {
+        match self.engine.correction() {
+            Some(_) => self.while_stopped(|owners| self.finish_correction(owners)),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets nobody write meanwhile: a segment born in a wrong future behind the back of who corrects the
+    /// time would stay for as long as that future.
+    fn while_stopped<T>(&self, step: impl FnOnce(&[&Owner]) -> T) -> T {
+        let (keyspaces, logs) = (self.keyspaces.read(), self.logs.read());
+        let _stopped: (Vec<_>, Vec<_>) = (
+            keyspaces.values().map(|core| core.stop_writes()).collect(),
+            logs.values().map(|core| core.stop_writes()).collect(),
+        );
+        let of_keyspaces = keyspaces.values().map(|core| &core.owner);
+        let owners: Vec<&Owner> =
+            of_keyspaces.chain(logs.values().map(|core| &core.owner)).collect();
+        step(&owners)
+    }
+
+    /// Writes down the deadlines that a correction of the time has brought forward, and then that it is done.
+    fn finish_correction(&self, owners: &[&Owner]) -> Result<()> {
+        let Some(correction) = self.engine.correction() else { return Ok(()) };
+        let to = Timestamp::from_millis(correction.to_ms);
+        let mut first = FirstError::default();
+        for owner in owners {
+            first.note(owner.write_deadlines(to));
+        }
+        first.into_result()?;
+        self.engine.end_correction()
     }
 }
 

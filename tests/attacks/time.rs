@@ -1,7 +1,9 @@
 //! Clocks that step, stand still, or were wrong from the beginning.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
+use ebbtide::disk::Fault;
 use ebbtide::{Clock, Keyspace, KeyspaceOptions, Outcome, Retention, Row, Store, Timestamp};
 
 use crate::fixture::{START, hours, minutes};
@@ -166,6 +168,102 @@ fn a_power_cut_while_2099_is_corrected_keeps_nothing_longer() {
                 assert!(!is_on_disk(&later, "future"), "{what}");
             },
         );
+    }
+}
+
+/// No bucket of a store that has been set right stays longer than from then on.
+#[track_caller]
+fn assert_corrected(store: &Store, what: &str) {
+    let stats = store.stats();
+    let of_keyspaces = stats.keyspaces.iter().flat_map(|keyspace| &keyspace.buckets);
+    let mut buckets = of_keyspaces.chain(stats.logs.iter().flat_map(|log| &log.buckets));
+    assert!(buckets.all(|bucket| bucket.deadline <= START + hours(16)), "{what}: {stats:?}");
+}
+
+/// The next process finds the time before, or finishes what was begun, and upkeep drops nothing by a time
+/// that is not believed any more.
+#[test]
+fn a_stop_while_2099_is_corrected_loses_nothing() {
+    for mapped in crate::fixture::MODES {
+        stopped_at_each_call(
+            || {
+                let rig = Rig::new(mapped);
+                rig.clock.set_wall(YEAR_2099);
+                let (disk, store) = rig.open_faulty();
+                write(&store, "future");
+                store.sync().unwrap();
+                rig.clock.set_wall(START);
+                (rig, disk, store)
+            },
+            |store| drop(store.reset_clock()),
+            |rig, what| {
+                let looking = rig.look();
+                let is_torn = !looking.recovery_report().corrupt_records.is_empty();
+                if is_torn && what.starts_with("Torn") {
+                    // The sixteen bytes of a deadline lie in one sector, which no stop tears.
+                    return;
+                }
+                assert!(is_seen(&looking, "future"), "{what}: to a process that looks");
+                let store = rig.open();
+                if store.now() == START {
+                    assert_corrected(&looking, what);
+                    assert_corrected(&store, what);
+                }
+                assert!(is_seen(&store, "future"), "{what}: at open");
+                store.maintain().unwrap();
+                assert!(is_seen(&store, "future"), "{what}: after upkeep");
+                if store.now() == START {
+                    assert_corrected(&rig.cut(0).open(), what);
+                }
+                store.reset_clock().unwrap();
+                assert!(is_seen(&store, "future"), "{what}: corrected again");
+                assert_corrected(&store, what);
+                assert_sound(&store);
+            },
+        );
+    }
+}
+
+/// The process goes on, by the time before or by the one that is right; then it is killed, or the power goes.
+#[test]
+fn an_error_while_2099_is_corrected_loses_nothing() {
+    for (mapped, faults) in [(false, 1), (true, 1), (false, 2)] {
+        for fault in [Fault::Error(ErrorKind::TimedOut), Fault::ErrorAfter(ErrorKind::TimedOut)] {
+            for call in 1.. {
+                let rig = Rig::new(mapped);
+                rig.clock.set_wall(YEAR_2099);
+                let (disk, store) = rig.open_faulty();
+                write(&store, "future");
+                store.sync().unwrap();
+                rig.clock.set_wall(START);
+                let reached = disk.calls() + call;
+                (0..faults).for_each(|more| disk.inject(reached + more, fault));
+                let result = store.reset_clock();
+                let what = format!("{faults} times {fault:?} at call {call}, {result:?}");
+                let is_over = disk.calls() < reached;
+                disk.clear();
+                let goes_on = store.stats().poisoned.is_none();
+                let _ = store.maintain();
+                assert!(is_seen(&store, "future"), "{what}: after upkeep");
+                rig.clock.advance(hours(1));
+                if goes_on {
+                    write(&store, "later");
+                    store.sync().unwrap();
+                }
+                for stopped in [rig.kill(), rig.cut(0), rig.cut(call)] {
+                    let store = stopped.open();
+                    store.maintain().unwrap();
+                    assert!(is_seen(&store, "future"), "{what}: after a stop");
+                    store.reset_clock().unwrap();
+                    store.maintain().unwrap();
+                    assert!(is_seen(&store, "future"), "{what}: corrected after a stop");
+                    assert_eq!(is_seen(&store, "later"), goes_on, "{what}: what came later");
+                }
+                if is_over {
+                    break;
+                }
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::format::state::State;
 use crate::format::{keys, twin};
 use crate::hash::SECRET_LEN;
 use crate::retention::Window;
-use crate::time::{SavedTime, Step};
+use crate::time::{Correction, SavedTime, Step};
 
 #[test]
 fn twin_files() {
@@ -96,10 +96,13 @@ fn the_state() {
             lag_ms: word(10),
             earned_ms: word(11),
             steps: vec![step; 2],
+            correction: Some(Correction { to_ms: word(15), next_number: word(16) }),
         },
     };
     let bytes = state.encode();
-    let steps = bytes[bytes.len() - 48..].to_vec();
+    let (steps, correction) = bytes[bytes.len() - 64..].split_at(48);
+    let fields = vec![("corrected to", le8(word(15))), ("next number", le8(word(16)))];
+    check("Clock correction", correction, &fields, &vec![]);
     let fields = vec![("lead", le8(word(1))), ("agreed", le8(word(2)))];
     let last = vec![("last sequence", le8(word(3)))];
     check("Clock step", &steps[24..], &[fields, last].concat(), &vec![]);
@@ -120,7 +123,8 @@ fn the_state() {
         ("lag", le8(word(10))),
         ("earned", le8(word(11))),
         ("step count", le8(2)),
-        ("steps", steps),
+        ("steps", steps.to_vec()),
+        ("correction", correction.to_vec()),
     ];
-    check("STATE payload", &bytes, &fields, &vec![]);
+    check("STATE payload", &bytes, &fields, &vec![("24 for each", le8(48))]);
 }

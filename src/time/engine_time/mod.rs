@@ -34,6 +34,16 @@ pub(crate) struct Step {
     pub(crate) last_seq: u64,
 }
 
+/// The time was set back, and what was born in the future before may not all say yet that it leaves
+/// sooner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Correction {
+    /// What the time was set to.
+    pub(crate) to_ms: u64,
+    /// All files born before have numbers below this one, and none of those after.
+    pub(crate) next_number: u64,
+}
+
 /// What of the engine time survives a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SavedTime {
@@ -46,6 +56,7 @@ pub(crate) struct SavedTime {
     /// Boot time not yet spent on slewing.
     pub(crate) earned_ms: u64,
     pub(crate) steps: Vec<Step>,
+    pub(crate) correction: Option<Correction>,
 }
 
 /// One look at both clocks.
@@ -74,6 +85,7 @@ impl EngineTime {
             lag_ms: 0,
             earned_ms: FULL_BUDGET_MS * BUDGET_RATE,
             steps: Vec::new(),
+            correction: None,
         };
         Self { saved, grace_ms }
     }
@@ -170,11 +182,17 @@ impl EngineTime {
         self.saved.steps.clear();
     }
 
-    /// Takes the wall clock's word, backwards too.
-    pub(crate) fn reset(&mut self) {
+    /// Takes the wall clock's word, backwards too. Files born from now on have at least this number.
+    pub(crate) fn reset(&mut self, next_number: u64) {
         self.saved.engine_ms = self.saved.wall_ms;
         self.saved.lag_ms = 0;
         self.saved.steps.clear();
+        self.saved.correction = Some(Correction { to_ms: self.saved.engine_ms, next_number });
+    }
+
+    /// All that was born in a future that was wrong says when it leaves.
+    pub(crate) fn end_correction(&mut self) {
+        self.saved.correction = None;
     }
 
     /// Raises the engine time to one that it is known to have reached. That confirms as much of the

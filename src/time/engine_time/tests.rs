@@ -151,7 +151,7 @@ fn confirm_believes_and_reset_takes_back() {
     assert_eq!(machine.read(), START + 40 * DAY);
     machine.wall -= 40 * DAY;
     machine.read();
-    machine.time.reset();
+    machine.time.reset(9);
     assert_eq!(machine.read(), START);
 }
 
