@@ -210,7 +210,13 @@ fn list(place: Place<'_>, found: &mut FoundLedger) -> Result<Vec<u64>> {
                 read.is_ok_and(|bytes| opening(place.store_id, number, &bytes.used).is_none())
             };
             let is_known = |at: usize| numbers.get(at).is_some_and(|number| !says_nothing(*number));
-            numbers.truncate(count_without_strays(&numbers, is_known));
+            let count = count_without_strays(&numbers, is_known);
+            if let Some(stray) = numbers.get(count).copied() {
+                let what = "a ledger file of another store, or without a readable header";
+                found.problems.push((place.dir.join(log_name(stray)), 0, what));
+                found.broken = Some((stray, 0));
+            }
+            numbers.truncate(count);
         }
     }
     let first = match place.known {

@@ -46,6 +46,8 @@ pub(crate) struct FoundLogs {
     pub(crate) torn: Vec<PathBuf>,
     /// Files that had been forgotten, but were not removed, and such as are no logs.
     pub(crate) stale: Vec<PathBuf>,
+    /// True if some are no logs though nothing tells how far these go.
+    has_strays: bool,
     /// The highest generation that wrote one of them, or an entry in one.
     pub(crate) generation: u64,
 }
@@ -84,9 +86,15 @@ impl FoundLogs {
         self.logs.iter().flat_map(|log| &log.scan.tombstones)
     }
 
-    /// The first and the last number, if there are any.
+    /// The first and the last number, if there are any. Strays count as one that is missing behind them: an
+    /// opening that ends before it has made up for the loss must not be the last that knows of it.
     pub(crate) fn range(&self) -> Option<(u64, u64)> {
-        Some((self.logs.first()?.number, self.logs.last()?.number))
+        let range = self.logs.first().zip(self.logs.last()).map(|(a, b)| (a.number, b.number));
+        if !self.has_strays {
+            return range;
+        }
+        let (first, last) = range.unwrap_or((1, 0));
+        Some((first, last + 1))
     }
 
     /// An error if an acknowledged tombstone may be among what cannot be read.
@@ -131,9 +139,11 @@ pub(crate) fn retain_following(numbers: &mut Vec<u64>, newest: u64) {
 /// number of all, and the next file is to go on from the last.
 pub(crate) fn count_without_strays(numbers: &[u64], is_known: impl Fn(usize) -> bool) -> usize {
     let known = (0..numbers.len()).rev().find(|at| is_known(*at)).map_or(0, |at| at + 1);
-    let newest = numbers.iter().take(known).next_back().copied().unwrap_or(0);
+    // The first of all has the number 1; below it nothing is in the way.
+    let first = numbers.first().map_or(1, |number| *number.min(&1));
+    let next = known.checked_sub(1).and_then(|at| numbers.get(at)).map_or(first, |last| last + 1);
     let rest = numbers.iter().skip(known);
-    known + rest.zip(newest + 1..).take_while(|(number, next)| *number == next).count()
+    known + rest.zip(next..).take_while(|(number, next)| *number == next).count()
 }
 
 /// Reads all log files. `expected` are the first and last number that must be there.
@@ -169,6 +179,7 @@ pub(crate) fn read_logs(
         let numbers: Vec<u64> = found.logs.iter().map(|log| log.number).collect();
         let is_known = |at: usize| found.logs.get(at).is_some_and(|log| log.header.is_some());
         let count = count_without_strays(&numbers, is_known);
+        found.has_strays = count < numbers.len();
         found.stale.extend(found.logs.drain(count..).map(|log| log.path));
     }
     Ok(found)
