@@ -267,6 +267,34 @@ fn an_error_while_2099_is_corrected_loses_nothing() {
     }
 }
 
+/// Both slots of STATE are gone. What was born in the future that was wrong says how it was corrected.
+#[test]
+fn a_corrected_future_does_not_come_back_when_the_time_is_lost() {
+    // Also a future in which what is corrected lies no further ahead than its window.
+    for ahead in [hours(24 * 3650), hours(10)] {
+        each_mode(|rig| {
+            rig.clock.set_wall(START + ahead);
+            let store = rig.open();
+            write(&store, "future");
+            rig.clock.set_wall(START);
+            store.reset_clock().unwrap();
+            write(&store, "present");
+            store.close().unwrap();
+            drop(store);
+            rig.change(std::path::Path::new("/data/STATE"), Vec::clear);
+            let check = |store: &Store| {
+                assert_eq!(store.now(), START);
+                assert!(is_seen(store, "present") && is_seen(store, "future"));
+            };
+            check(&rig.look());
+            let store = rig.open();
+            check(&store);
+            store.maintain().unwrap();
+            check(&store);
+        });
+    }
+}
+
 /// Each step alone would be within what is believed at once; the budget is for a day of them.
 #[test]
 fn fifty_nine_minutes_every_minute_destroy_nothing() {

@@ -1,10 +1,10 @@
 //! What is found on disk before anything is changed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::hasher;
 use super::paths::Paths;
-use crate::disk::Disk;
+use crate::disk::{Access, DirEntry, Disk};
 use crate::error::{Error, Result};
 use crate::format::VERSION;
 use crate::format::manifest::{OwnerManifest, StoreManifest};
@@ -14,6 +14,7 @@ use crate::ledger::{FoundLedger, Place, Tally, read_ledger};
 use crate::owner::{manifest_file, owners_dir};
 use crate::recovery::owner_names;
 use crate::report::RecoveryReport;
+use crate::segment::load::read_header;
 use crate::segment::writer::parse_segment_name;
 use crate::sequence::generation_of;
 use crate::state::{FoundState, StateFile};
@@ -29,8 +30,8 @@ pub(super) struct Found {
     pub(super) identity: LogIdentity,
     /// The highest generation that left a trace.
     pub(super) generation: u64,
-    /// The start of the newest bucket: time was at least that far.
-    pub(super) newest_bucket: Timestamp,
+    /// If the time is lost, it was at least that far.
+    pub(super) reached: Timestamp,
 }
 
 impl Found {
@@ -75,13 +76,16 @@ pub(super) fn find(
         state = find_state(disk, paths)?;
         Ok(state.as_ref().and_then(FoundState::log_range))
     })?;
-    let (from_segments, newest_bucket) = survey(disk, &paths.root)?;
     let from_state = state.as_ref().map_or(0, |found| found.generation);
-    let generation = from_state.max(logs.generation).max(from_segments);
+    let generation = from_state.max(logs.generation).max(highest_generation(disk, &paths.root)?);
     if generation >= MAX_GENERATION {
         return Err(Error::Unsupported { what: "more than 16 million openings for writing" });
     }
-    Ok(Found { state, logs, identity, generation, newest_bucket })
+    let reached = match state.as_ref().and_then(|found| found.state.as_ref()) {
+        Some(_) => Timestamp::default(),
+        None => newest_bucket(disk, &paths.root)?,
+    };
+    Ok(Found { state, logs, identity, generation, reached })
 }
 
 fn find_state(disk: &dyn Disk, paths: &Paths) -> Result<Option<FoundState>> {
@@ -125,33 +129,74 @@ pub(super) fn report_ledger(report: &mut RecoveryReport, ledger: &FoundLedger) {
     }
 }
 
-/// The highest floor in an owner's manifest.
-fn stored_floor(disk: &dyn Disk, owner_dir: &Path, kind: RecordKind) -> u64 {
-    let (name, magic) = manifest_file(kind);
-    let Ok(twin) = TwinFile::read(disk, &owner_dir.join(name), magic) else { return 0 };
-    let slots = twin.slots.iter().flatten();
-    let manifests = slots.filter_map(|slot| OwnerManifest::decode(&slot.payload).ok());
-    manifests.map(|manifest| manifest.floor).max().unwrap_or(0)
-}
-
-/// The highest generation in the names of segments and in floors, and the newest bucket.
-fn survey(disk: &dyn Disk, root: &Path) -> Result<(u64, Timestamp)> {
-    let mut generation = 0;
-    let mut newest = Timestamp::default();
+/// The directories of all keyspaces and logs, with what their manifests hold.
+fn owners(disk: &dyn Disk, root: &Path) -> Result<Vec<(PathBuf, Vec<OwnerManifest>)>> {
+    let mut owners = Vec::new();
     for kind in [RecordKind::Blob, RecordKind::Rows] {
         for name in owner_names(disk, root, kind)? {
-            let owner_dir = owners_dir(root, kind).join(name);
-            generation = generation.max(generation_of(stored_floor(disk, &owner_dir, kind)));
-            for entry in disk.read_dir(&owner_dir).unwrap_or_default() {
-                let Some(start) = Timestamp::from_compact(&entry.name) else { continue };
-                newest = newest.max(start);
-                let files = disk.read_dir(&owner_dir.join(&entry.name)).unwrap_or_default();
-                let numbers = files.iter().filter_map(|file| parse_segment_name(&file.name));
-                generation = generation.max(numbers.max().unwrap_or(0) >> 32);
+            let dir = owners_dir(root, kind).join(name);
+            let manifests = manifests(disk, &dir, kind);
+            owners.push((dir, manifests));
+        }
+    }
+    Ok(owners)
+}
+
+fn manifests(disk: &dyn Disk, owner_dir: &Path, kind: RecordKind) -> Vec<OwnerManifest> {
+    let (name, magic) = manifest_file(kind);
+    let Ok(twin) = TwinFile::read(disk, &owner_dir.join(name), magic) else { return Vec::new() };
+    let slots = twin.slots.iter().flatten();
+    slots.filter_map(|slot| OwnerManifest::decode(&slot.payload).ok()).collect()
+}
+
+/// The buckets of an owner: their starts, and the segments in them with their numbers.
+fn buckets(disk: &dyn Disk, owner_dir: &Path) -> Vec<(Timestamp, Vec<(u64, PathBuf)>)> {
+    let entries = disk.read_dir(owner_dir).unwrap_or_default();
+    let buckets = entries.iter().filter_map(|entry| {
+        let start = Timestamp::from_compact(&entry.name)?;
+        let dir = owner_dir.join(&entry.name);
+        let files = disk.read_dir(&dir).unwrap_or_default();
+        let segment =
+            |file: &DirEntry| Some((parse_segment_name(&file.name)?, dir.join(&file.name)));
+        Some((start, files.iter().filter_map(segment).collect()))
+    });
+    buckets.collect()
+}
+
+/// The highest generation in the names of segments and in floors.
+fn highest_generation(disk: &dyn Disk, root: &Path) -> Result<u64> {
+    let mut generation = 0;
+    for (dir, manifests) in owners(disk, root)? {
+        let floors = manifests.iter().map(|manifest| generation_of(manifest.floor));
+        let segments = buckets(disk, &dir).into_iter().flat_map(|(_, segments)| segments);
+        generation =
+            floors.chain(segments.map(|(number, _)| number >> 32)).fold(generation, u64::max);
+    }
+    Ok(generation)
+}
+
+/// The start of the newest bucket, those apart that lie in a future that was wrong: their deadlines were
+/// brought forward.
+fn newest_bucket(disk: &dyn Disk, root: &Path) -> Result<Timestamp> {
+    let mut newest = Timestamp::default();
+    for (dir, manifests) in owners(disk, root)? {
+        let window = manifests.first().map(|manifest| manifest.window);
+        for (start, segments) in buckets(disk, &dir) {
+            // Where its own deadline is not known, it is later than its start for certain.
+            let deadline = window.map_or(start, |window| window.deadline(start));
+            let mut stated = segments.iter().filter_map(|(_, path)| stated_deadline(disk, path));
+            if start > newest && stated.all(|stated| stated >= deadline) {
+                newest = start;
             }
         }
     }
-    Ok((generation, newest))
+    Ok(newest)
+}
+
+/// The deadline that a segment says it has, if it can be read.
+fn stated_deadline(disk: &dyn Disk, path: &Path) -> Option<Timestamp> {
+    let file = disk.open(path, Access::Read).ok()?;
+    Some(Timestamp::from_millis(read_header(&*file, path).ok()?.deadline_ms))
 }
 
 pub(super) fn report(found: &Found, paths: &Paths) -> RecoveryReport {

@@ -136,13 +136,13 @@ pub(super) fn open_read_only(builder: StoreBuilder) -> Result<Store> {
     start(builder, engine, owners, report, None)
 }
 
-/// Goes on from the recorded time. Without a record, time is at least that of the newest bucket.
+/// Goes on from the recorded time. Without a record, time is at least as far as what was found shows.
 fn resume_time(builder: &StoreBuilder, found: &Found, last_seq: u64) -> EngineTime {
     let reading = read_clock(&*builder.clock);
     let grace_ms = u64::try_from(builder.clock_grace.as_millis()).unwrap_or(u64::MAX);
     match found.last_state() {
         Some(state) => EngineTime::resume(state.time.clone(), reading, last_seq, grace_ms),
-        None => EngineTime::new_at_least(found.newest_bucket.as_millis(), reading, grace_ms),
+        None => EngineTime::new_at_least(found.reached.as_millis(), reading, grace_ms),
     }
 }
 
