@@ -303,6 +303,52 @@ fn rows_collected_in_a_wrong_future_leave_like_those_of_now() {
     }
 }
 
+/// They are written while their bucket of that future is there, after it has been dropped, or where it was
+/// never made, or had nothing but keys and left when the clock was set right.
+#[test]
+fn rows_collected_in_a_wrong_future_are_not_there_for_longer() {
+    for mapped in MODES {
+        for (of_somebody, beside_others) in
+            [(false, false), (false, true), (true, false), (true, true)]
+        {
+            for hours_later in [10, 15, 16, 17] {
+                flush_after_a_wrong_future(mapped, of_somebody, beside_others, hours_later);
+            }
+        }
+    }
+}
+
+fn flush_after_a_wrong_future(mapped: bool, of_somebody: bool, beside_others: bool, later: u64) {
+    let what = format!("{later} h later, of somebody {of_somebody}, beside {beside_others}");
+    let (disk, clock) = (MemoryDisk::new(1), clock());
+    let store = open(on_memory(&disk, &clock), mapped);
+    let (access, right) = (access(&store), clock.wall());
+    clock.set_wall(right + hours(24 * 3650));
+    store.confirm_clock().unwrap();
+    let visitor = || access.pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+    let row = || if of_somebody { Row::new(visitor()) } else { Row::anonymous() };
+    if beside_others {
+        let _ = access.append(row().payload("written")).unwrap();
+    }
+    let mut appender = access.appender();
+    appender.append(row().payload("collected")).unwrap();
+    clock.set_wall(right);
+    store.reset_clock().unwrap();
+    clock.advance(hours(later));
+    store.maintain().unwrap();
+    let flushed = appender.flush();
+    let rows: Vec<_> = access.scan(..).unwrap().map(Result::unwrap).collect();
+    assert!(rows.iter().all(|row| row.gone_at() <= right + hours(16)), "{what}: {rows:?}");
+    let is_kept = rows.iter().any(|row| row.payload()[..] == b"collected"[..]);
+    assert_eq!(is_kept, later < 16 && (!of_somebody || beside_others), "{what}: {flushed:?}");
+    assert_eq!(flushed.is_ok(), is_kept, "{what}: {flushed:?}");
+    drop(rows);
+    clock.advance(hours(16_u64.saturating_sub(later)));
+    assert_eq!(access.scan(..).unwrap().count(), 0, "{what}");
+    store.maintain().unwrap();
+    assert!(bucket_files(&disk, "logs").is_empty(), "{what}");
+}
+
 #[test]
 fn a_bucket_of_a_wrong_future_is_not_written_to_once_its_time_comes() {
     for mapped in MODES {

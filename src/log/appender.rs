@@ -34,17 +34,20 @@ impl Appender {
     /// are kept and the next call tries again.
     pub fn append(&mut self, row: Row) -> Result<()> {
         let core = &self.log.core;
-        let (bucket, time) = core.place(&row)?;
+        let place = core.place(&row)?;
+        let bucket = place.bucket;
         // An invalidation that came since the block was begun covers all of it: what is appended
         // after it belongs in another one.
         let is_over = |block: &PendingBlock| {
-            is_full(&block.builder) || core.floors.highest_tag() >= block.seq()
+            is_full(&block.builder)
+                || core.floors.highest_tag() >= block.seq()
+                || !block.takes(&place)
         };
         if self.blocks.get(&bucket).is_some_and(is_over) {
             self.flush_bucket(bucket)?;
         }
         let block = self.blocks.entry(bucket).or_insert_with(|| self.log.core.begin_block());
-        self.log.core.push(block, time, &row);
+        self.log.core.push(block, &place, &row);
         Ok(())
     }
 

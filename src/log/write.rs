@@ -1,8 +1,10 @@
 //! Appending blocks of rows: a row goes to the bucket of its pseudonym, or of its time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{LogCore, Row, RowId};
+use crate::bucket::Bucket;
 use crate::error::{Error, Result};
 use crate::format::record::{Draft, RecordKind, rows_record_len};
 use crate::format::rows::{BlockBuilder, MAX_PAYLOAD_LEN, RowBody};
@@ -23,6 +25,20 @@ const MAX_WRITERS: usize = 8;
 pub(super) struct PendingBlock {
     pub(super) builder: BlockBuilder,
     ticket: Ticket,
+    /// The bucket that holds the keys of the pseudonyms in it, if there are any.
+    keys: Option<Arc<Bucket>>,
+    /// When it was begun, by the boot-time clock: how long that has been is certain even if the time is
+    /// set back meanwhile.
+    begun_ms: u64,
+}
+
+/// Where a row belongs.
+pub(super) struct Place {
+    /// The start of its bucket.
+    pub(super) bucket: Timestamp,
+    time: Timestamp,
+    /// That bucket, if the row needs its keys.
+    keys: Option<Arc<Bucket>>,
 }
 
 impl PendingBlock {
@@ -30,26 +46,41 @@ impl PendingBlock {
     pub(super) fn seq(&self) -> u64 {
         self.ticket.seq()
     }
+
+    /// True if a row of its bucket may join it. Another bucket of the same start has other keys.
+    pub(super) fn takes(&self, place: &Place) -> bool {
+        match (&self.keys, &place.keys) {
+            (Some(own), Some(keys)) => Arc::ptr_eq(own, keys),
+            _ => true,
+        }
+    }
 }
 
 impl LogCore {
     /// Appends one row as a block of its own.
     pub(super) fn append(&self, row: &Row) -> Result<RowId> {
-        let (bucket, time) = self.place(row)?;
+        let place = self.place(row)?;
         let mut block = self.begin_block();
-        self.push(&mut block, time, row);
-        let (segment, offset) = self.write_block(bucket, &block)?;
+        self.push(&mut block, &place, row);
+        let (segment, offset) = self.write_block(place.bucket, &block)?;
         Ok(RowId::new(segment, offset, 0))
     }
 
     /// Begins a block: takes its number before its first row.
     pub(super) fn begin_block(&self) -> PendingBlock {
         let ticket = self.owner.engine.sequence.begin();
-        PendingBlock { builder: BlockBuilder::default(), ticket }
+        let (builder, begun_ms) = (BlockBuilder::default(), self.owner.engine.clock.boot_ms());
+        PendingBlock { builder, ticket, keys: None, begun_ms }
     }
 
-    /// Checks a row and gives its bucket and its time.
-    pub(super) fn place(&self, row: &Row) -> Result<(Timestamp, Timestamp)> {
+    /// How long a block has been waiting.
+    pub(super) fn age(&self, block: &PendingBlock) -> Duration {
+        let boot_ms = self.owner.engine.clock.boot_ms();
+        Duration::from_millis(boot_ms.saturating_sub(block.begun_ms))
+    }
+
+    /// Checks a row and gives where it belongs.
+    pub(super) fn place(&self, row: &Row) -> Result<Place> {
         self.owner.engine.check_process()?;
         options::check_tags(row.tags.iter().map(Vec::as_slice))?;
         let len = row.payload.len() as u64;
@@ -68,33 +99,60 @@ impl LogCore {
         if time < oldest || bucket < oldest {
             return Err(Error::Expired { at: time.min(bucket), oldest });
         }
+        let mut keys = None;
         if let Some(subject) = row.subject {
             // It lives by its pseudonym's bucket, so it must not be much older than that.
             let earliest = bucket - Duration::from_millis(window.width_ms);
             if time < earliest {
                 return Err(Error::Expired { at: time, oldest: earliest });
             }
-            self.check_key_lives(subject.key_number(), bucket, oldest)?;
+            // It is only taken while the key of its pseudonym exists.
+            let with_key = |bucket: &Arc<Bucket>| {
+                bucket.keys().is_some_and(|keys| keys.contains(subject.key_number()))
+            };
+            keys = self.owner.made_bucket(bucket).filter(with_key);
+            if keys.is_none() {
+                return Err(Error::Expired { at: bucket, oldest });
+            }
         }
-        Ok((bucket, time))
-    }
-
-    /// A row about somebody is only taken while the key of its pseudonym exists.
-    fn check_key_lives(&self, number: u32, bucket: Timestamp, oldest: Timestamp) -> Result<()> {
-        let buckets = self.owner.buckets.read();
-        let lives = buckets
-            .get(&bucket)
-            .and_then(|bucket| bucket.keys())
-            .is_some_and(|keys| keys.contains(number));
-        if lives { Ok(()) } else { Err(Error::Expired { at: bucket, oldest }) }
+        Ok(Place { bucket, time, keys })
     }
 
     /// Adds a row to a block.
-    pub(super) fn push(&self, block: &mut PendingBlock, time: Timestamp, row: &Row) {
+    pub(super) fn push(&self, block: &mut PendingBlock, place: &Place, row: &Row) {
         let hasher = &self.owner.engine.hasher;
         let subject = row.subject.map(|subject| (subject.key_number(), subject.id()));
         let tags = row.tags.iter().map(|tag| hasher.tag(tag)).collect();
-        block.builder.push(time.as_millis(), &RowBody { subject, tags, payload: &row.payload });
+        let body = RowBody { subject, tags, payload: &row.payload };
+        block.builder.push(place.time.as_millis(), &body);
+        block.keys = block.keys.take().or_else(|| place.keys.clone());
+    }
+
+    /// The bucket that a block goes to, which was meant for this one.
+    ///
+    /// With rows about somebody it is the one that holds their keys, or they are gone as these are. Others
+    /// go to the bucket of when they were collected, if that was in a future that has turned out to be
+    /// wrong since: theirs may have been dropped, and would be born again.
+    fn home(
+        &self,
+        bucket: Timestamp,
+        block: &PendingBlock,
+        age: Duration,
+        now: Timestamp,
+    ) -> Result<Timestamp> {
+        let (owner, window) = (&self.owner, self.owner.window);
+        let collected = now - age;
+        let is_wrong = block.keys.is_none() && bucket > collected;
+        let home = if is_wrong { owner.bucket_start(collected) } else { bucket };
+        let deadline = match (&block.keys, owner.made_bucket(home)) {
+            (None, made) => made.map_or(window.deadline(home), |made| made.deadline()),
+            (Some(keys), Some(made)) if Arc::ptr_eq(keys, &made) => made.deadline(),
+            (Some(_), _) => Timestamp::default(),
+        };
+        if deadline <= now {
+            return Err(Error::Expired { at: bucket, oldest: window.oldest_start(now) });
+        }
+        Ok(home)
     }
 
     /// Writes a block into its bucket; gives the segment's number and the block's offset.
@@ -103,17 +161,15 @@ impl LogCore {
         bucket: Timestamp,
         block: &PendingBlock,
     ) -> Result<(u64, u64)> {
-        let PendingBlock { builder: block, ticket } = block;
         let engine = &self.owner.engine;
         engine.check_process()?;
         let mut writers = self.writers.lock();
         // Under the lock: closing waits for it, and nothing may be written after.
         engine.check_writable()?;
-        let now = engine.trusted_now();
-        if self.owner.window.deadline(bucket) <= now {
-            let oldest = self.owner.window.oldest_start(now);
-            return Err(Error::Expired { at: bucket, oldest });
-        }
+        // In this order, or a block could seem to be older than its bucket.
+        let (age, now) = (self.age(block), engine.trusted_now());
+        let bucket = self.home(bucket, block, age, now)?;
+        let PendingBlock { builder: block, ticket, .. } = block;
         let (earliest, latest) = block.times();
         let record_len = rows_record_len(block.directory_len(), block.byte_len());
         let writer = self.writer_for(&mut writers, bucket, record_len)?;
