@@ -349,6 +349,56 @@ fn flush_after_a_wrong_future(mapped: bool, of_somebody: bool, beside_others: bo
     assert!(bucket_files(&disk, "logs").is_empty(), "{what}");
 }
 
+/// It holds neither a block for each bucket nor the tombstones since the first. Late rows are still collected.
+#[test]
+fn an_appender_that_is_never_flushed_holds_little() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let builder = on_memory(&disk, &clock).tombstone_log_bytes(4096);
+        let store = open(builder, mapped);
+        let (access, images) = (access(&store), images(&store));
+        let mut appender = access.appender();
+        for hour in 0_u64..200 {
+            // Now and then nothing comes for longer than rows are kept.
+            clock.advance(if hour % 50 == 20 { hours(20) } else { hours(1) });
+            for late in [0, 2, 15] {
+                let row = Row::anonymous().at(store.now() - hours(late)).payload("row");
+                appender.append(row).unwrap();
+            }
+            for number in 0..20 {
+                images.invalidate(format!("never-{hour}-{number}")).unwrap();
+            }
+            store.maintain().unwrap();
+            assert!(appender.buffered() <= 3, "{} rows, hour {hour}", appender.buffered());
+            let files = disk.all_files();
+            let logs = files.iter().filter(|path| path.starts_with("/data/tombstones")).count();
+            assert!(logs <= 4, "{logs} tombstone logs, hour {hour}");
+        }
+        appender.flush().unwrap();
+        let kept = access.scan(..).unwrap().count();
+        assert!((28..=32).contains(&kept), "{kept} rows");
+    }
+}
+
+/// What is no longer kept does not keep the rest from being written.
+#[test]
+fn rows_behind_others_that_are_no_longer_kept_are_written() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&disk, &clock), mapped);
+        let access = access(&store);
+        let mut appender = access.appender();
+        let late = store.now() - hours(15);
+        appender.append(Row::anonymous().at(late).payload("late")).unwrap();
+        appender.append(Row::anonymous().payload("now")).unwrap();
+        clock.advance(hours(2));
+        drop(appender);
+        let rows: Vec<_> = access.scan(..).unwrap().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].payload()[..], b"now"[..]);
+    }
+}
+
 #[test]
 fn a_bucket_of_a_wrong_future_is_not_written_to_once_its_time_comes() {
     for mapped in MODES {

@@ -79,6 +79,11 @@ impl LogCore {
         Duration::from_millis(boot_ms.saturating_sub(block.begun_ms))
     }
 
+    /// When a block will have waited for as long as a bucket spans, by the boot-time clock.
+    pub(super) fn due_ms(&self, block: &PendingBlock) -> u64 {
+        block.begun_ms.saturating_add(self.owner.window.width_ms)
+    }
+
     /// Checks a row and gives where it belongs.
     pub(super) fn place(&self, row: &Row) -> Result<Place> {
         self.owner.engine.check_process()?;
