@@ -8,6 +8,8 @@ mod crashes;
 mod fills;
 #[path = "common/fixture.rs"]
 mod fixture;
+#[path = "common/forgetful.rs"]
+mod forgetful;
 #[path = "attacks/identity.rs"]
 mod identity;
 #[path = "attacks/logs.rs"]

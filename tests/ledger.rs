@@ -4,19 +4,17 @@
 
 #[path = "common/fixture.rs"]
 mod fixture;
+#[path = "common/forgetful.rs"]
+mod forgetful;
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ebbtide::disk::{
-    Access, Capabilities, DirEntry, Disk, DiskFile, EntryKind, Fault, FaultyDisk, LockOutcome,
-    MemoryDisk,
-};
+use ebbtide::disk::{Disk, EntryKind, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{
     CheckpointCause, DropCause, Error, InvalidatedScope, Keyspace, KeyspaceOptions, LedgerEntry,
     LedgerKind, Log, LogOptions, ManualClock, Result, Retention, RetentionVerdict, Row, Store,
@@ -24,6 +22,7 @@ use ebbtide::{
 };
 
 use fixture::{Random, START, clock, hours, minutes, on_memory, open, quiet, seed};
+use forgetful::ForgetfulDisk;
 
 const DIR: &str = "/data/ledger";
 /// Bytes before the first entry of a file, and of an entry.
@@ -971,86 +970,22 @@ fn a_disk_that_fails_for_a_while_holds_no_entry_back_for_good() {
     assert_eq!(uncertain, SYNCS_OF_DROPS);
 }
 
-/// Once it is told to, the sync of a trash fails once; from then on each says that it worked, and writes
-/// nothing: what could not be written counts as clean.
-#[derive(Debug, Clone)]
-struct ForgetfulTrash {
-    memory: MemoryDisk,
-    fails: Arc<AtomicBool>,
-    forgets: Arc<AtomicBool>,
-}
-
-impl Disk for ForgetfulTrash {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.memory.create_dir(path)
-    }
-
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.memory.read_dir(path)
-    }
-
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        self.memory.open(path, access)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.memory.create(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.memory.rename(from, to)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.memory.remove_file(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.memory.remove_dir(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        if !path.ends_with("trash") {
-            return self.memory.sync_dir(path);
-        }
-        if self.fails.swap(false, Ordering::Relaxed) {
-            self.forgets.store(true, Ordering::Relaxed);
-            return Err(ErrorKind::TimedOut.into());
-        }
-        if self.forgets.load(Ordering::Relaxed) { Ok(()) } else { self.memory.sync_dir(path) }
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
-        self.memory.lock(path)
-    }
-
-    fn fill_random(&self, buffer: &mut [u8]) -> io::Result<()> {
-        self.memory.fill_random(buffer)
-    }
-
-    fn capabilities(&self, dir: &Path) -> io::Result<Capabilities> {
-        self.memory.capabilities(dir)
-    }
-}
-
-/// A store, and what makes the next sync of its trash fail.
-fn forgetful(memory: &MemoryDisk, clock: &ManualClock) -> (StoreBuilder, Arc<AtomicBool>) {
-    let fails = Arc::new(AtomicBool::new(false));
-    let (memory, forgets) = (memory.clone(), Arc::default());
-    let disk = ForgetfulTrash { memory, fails: Arc::clone(&fails), forgets };
-    (quiet(Store::builder("/data").disk(disk), clock), fails)
+/// A store, and its disk, which can fail to sync its trash.
+fn forgetful(memory: &MemoryDisk, clock: &ManualClock) -> (StoreBuilder, ForgetfulDisk) {
+    let disk = ForgetfulDisk::new(memory, "/data/trash");
+    (quiet(Store::builder("/data").disk(disk.clone()), clock), disk)
 }
 
 /// The second sync says that it worked; then the power goes, and the bucket is back.
 #[test]
 fn a_drop_whose_sync_failed_is_not_told_for_another_sync() {
     let (memory, clock) = (MemoryDisk::new(1), clock());
-    let (builder, fails) = forgetful(&memory, &clock);
+    let (builder, disk) = forgetful(&memory, &clock);
     let store = open(builder, false);
     visit(&store).unwrap();
     store.sync().unwrap();
     clock.advance(hours(17));
-    fails.store(true, Ordering::Relaxed);
+    disk.fail_next_sync();
     store.drop_expired().unwrap_err();
     for _ in 0..2 {
         store.maintain().unwrap();
@@ -1070,7 +1005,7 @@ fn a_drop_whose_sync_failed_is_not_told_for_another_sync() {
 #[test]
 fn a_bucket_whose_drop_is_not_written_yet_is_carried() {
     let (memory, clock) = (MemoryDisk::new(1), clock());
-    let (builder, fails) = forgetful(&memory, &clock);
+    let (builder, disk) = forgetful(&memory, &clock);
     let store = open(builder.ledger_retention(hours(1)), false);
     images(&store).insert("cat.jpg", b"bytes").unwrap();
     while memory.read_file(&log_file(2)).is_err() {
@@ -1079,7 +1014,7 @@ fn a_bucket_whose_drop_is_not_written_yet_is_carried() {
         store.maintain().unwrap();
     }
     clock.advance(hours(16));
-    fails.store(true, Ordering::Relaxed);
+    disk.fail_next_sync();
     store.maintain().unwrap_err();
     assert!(memory.read_file(&log_file(1)).is_err(), "it is forgotten");
     let verdict = store.prove_retention(..).unwrap().verdict;
@@ -1096,11 +1031,11 @@ fn a_bucket_whose_drop_is_not_written_yet_is_carried() {
 fn a_bucket_that_left_uncertainly_and_is_made_again_is_told_once() {
     let (memory, clock) = (MemoryDisk::new(1), clock());
     clock.set_wall(START + hours(24 * 3650));
-    let (builder, fails) = forgetful(&memory, &clock);
+    let (builder, disk) = forgetful(&memory, &clock);
     let store = open(builder, false);
     access(&store).pseudonym(VISITOR, store.now()).unwrap();
     clock.set_wall(START);
-    fails.store(true, Ordering::Relaxed);
+    disk.fail_next_sync();
     store.reset_clock().unwrap_err();
     store.reset_clock().unwrap();
     clock.set_wall(START + hours(24 * 3650));

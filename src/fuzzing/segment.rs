@@ -10,7 +10,7 @@ use crate::disk::{Descriptors, MemoryDisk};
 use crate::format::record::RecordKind;
 use crate::format::segment_header::{self, CAP_OFFSET, HEADER_LEN, SegmentHeader};
 use crate::format::sidecar::{self, SidecarHeader};
-use crate::segment::load::{LoadError, Loaded, Verdict, load};
+use crate::segment::load::{LoadError, Loaded, Purpose, Verdict, load};
 use crate::segment::scan::scan;
 use crate::segment::writer::segment_name;
 use crate::segment::{Damage, Segment, SegmentHost};
@@ -55,7 +55,7 @@ fn take_up(header: &SegmentHeader, bytes: &[u8], mapped: bool) {
     let disk = MemoryDisk::new(1);
     let path = Path::new("/").join(segment_name(header.number));
     let Ok(()) = disk.write_file(&path, bytes) else { return };
-    let loaded = match load(&disk, &path, true) {
+    let loaded = match load(&disk, &path, Purpose::Listing) {
         Ok(loaded) => loaded,
         Err(LoadError::Unborn) => return,
         Err(e) => unreachable!("its header was read: {e:?}"),

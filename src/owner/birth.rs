@@ -53,13 +53,14 @@ impl Owner {
         let bucket = Bucket::new(&self.dir, self.window, start);
         let ledger = &self.engine.write_side()?.ledger;
         ledger.bucket_born(self.engine.trusted_now(), self.in_ledger(&bucket))?;
-        self.make(&bucket).inspect_err(|_| self.unmake(&bucket))?;
+        self.make_dir(&bucket)?;
+        self.settle(&bucket).inspect_err(|_| self.unmake(&bucket))?;
         let bucket = Arc::new(bucket);
         buckets.insert(start, Arc::clone(&bucket));
         Ok(bucket)
     }
 
-    fn make(&self, bucket: &Bucket) -> Result<()> {
+    fn make_dir(&self, bucket: &Bucket) -> Result<()> {
         let disk = &*self.engine.disk;
         match disk.create_dir(bucket.dir()) {
             // Left by an attempt before, unless it is no directory but a link to one.
@@ -68,6 +69,11 @@ impl Owner {
             }
             made => made.map_err(|e| Error::io("create", bucket.dir(), e))?,
         }
+        Ok(())
+    }
+
+    /// Makes the name of a bucket durable; a log's gets its keys before.
+    fn settle(&self, bucket: &Bucket) -> Result<()> {
         if self.kind == RecordKind::Rows {
             bucket.set_keys(Some(self.first_keys(bucket)?));
         }

@@ -1,6 +1,6 @@
 //! The drop of buckets whose time is over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -113,16 +113,27 @@ impl Owner {
     /// nobody comes back: it would call them open until the next opening.
     pub(crate) fn give_up_unmade(&self, is_over: impl Fn(&Bucket) -> bool) -> Result<()> {
         let side = self.engine.write_side()?;
+        let open = || {
+            let starts = side.ledger.open_of(self.id).into_iter();
+            starts.map(|start| Bucket::new(&self.dir, self.window, start))
+        };
+        let unmade = |bucket: &Bucket, buckets: &BTreeMap<_, _>| {
+            !buckets.contains_key(&bucket.start) && is_over(bucket)
+        };
+        // Writers are held up only where there is one, which is rare: asking the ledger may take a while.
+        let mut seen = open();
+        let is_none = {
+            let buckets = self.buckets.read();
+            !seen.any(|bucket| unmade(&bucket, &buckets))
+        };
+        if is_none {
+            return Ok(());
+        }
         let _membership = self.membership.lock();
         // Nobody makes one meanwhile.
         let buckets = self.buckets.write();
-        for start in side.ledger.open_of(self.id) {
-            let bucket = Bucket::new(&self.dir, self.window, start);
-            if !buckets.contains_key(&start) && is_over(&bucket) {
-                self.give_up(&bucket)?;
-            }
-        }
-        Ok(())
+        let mut found = open().filter(|bucket| unmade(bucket, &buckets));
+        found.try_for_each(|bucket| self.give_up(&bucket))
     }
 
     /// Moves what is there of a bucket that could not be made to the trash. There may be keys, under which

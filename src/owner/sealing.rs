@@ -4,7 +4,7 @@ use super::Owner;
 use crate::error::Result;
 use crate::format::sidecar::Listing;
 use crate::segment::Segment;
-use crate::segment::load::{self, LoadError};
+use crate::segment::load::{self, LoadError, Purpose};
 use crate::segment::writer::SegmentWriter;
 
 impl Owner {
@@ -46,7 +46,7 @@ impl Owner {
             return Ok(writer.listing().clone());
         }
         drop(sealing);
-        match load::load(&*self.engine.disk, segment.path(), true) {
+        match load::load(&*self.engine.disk, segment.path(), Purpose::Listing) {
             Ok(loaded) => Ok(loaded.listing),
             Err(LoadError::Failed(e)) if !e.is_not_found() => Err(e),
             Err(_) => Ok(Listing::default()),

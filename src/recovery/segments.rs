@@ -15,7 +15,7 @@ use crate::format::sidecar::{Listing, SidecarEntry};
 use crate::format::snapshot::{Snapshot, SnapshotPlace};
 use crate::owner::Owner;
 use crate::parallel;
-use crate::segment::load::{LoadError, Loaded, Verdict, load, load_known, settle};
+use crate::segment::load::{LoadError, Loaded, Purpose, Verdict, load, load_known, settle};
 use crate::segment::scan::show_tags;
 use crate::segment::sidecar::{sidecar_header, sidecar_path, write_sidecar_of};
 use crate::segment::{Extent, Segment};
@@ -96,8 +96,10 @@ impl Recovery<'_> {
         let disk = &*self.engine.disk;
         let bytes = waiting.iter().map(|waiting| waiting.bytes).sum();
         let is_kept = self.keeps_open(waiting.len());
+        let is_read_only = self.engine.is_read_only();
+        let purpose = if is_read_only { Purpose::Looking } else { Purpose::Settling };
         parallel::map(waiting, parallel::threads_for(bytes), |waiting| {
-            load(disk, &waiting.path, false).map(|loaded| keep_open(loaded, is_kept))
+            load(disk, &waiting.path, purpose).map(|loaded| keep_open(loaded, is_kept))
         })
     }
 

@@ -68,8 +68,20 @@ impl From<Unreadable> for LoadError {
     }
 }
 
-/// Takes up a segment file for reading. Without `keep_tags` the listing has none; they are counted.
-pub(crate) fn load(disk: &dyn Disk, path: &Path, keep_tags: bool) -> Result<Loaded, LoadError> {
+/// What a segment file is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be served by a process that writes: what is not durable of it will be made so.
+    Settling,
+    /// To be served, and no more.
+    Looking,
+    /// For its listing with the tags, which are counted only otherwise.
+    Listing,
+}
+
+/// Takes up a segment file for reading.
+pub(crate) fn load(disk: &dyn Disk, path: &Path, purpose: Purpose) -> Result<Loaded, LoadError> {
+    let keep_tags = purpose == Purpose::Listing;
     let file = disk.open(path, Access::Read).map_err(|e| Error::io("open", path, e))?;
     // First: in a store that another process writes, it may be sealed just now, and longer then.
     let found = find_sidecar(disk, path, keep_tags);
@@ -78,7 +90,7 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, keep_tags: bool) -> Result<Load
     if file_len <= HEADER_LEN && !was_sealed {
         return Err(LoadError::Unborn);
     }
-    if !was_sealed {
+    if !was_sealed && purpose == Purpose::Settling {
         // Its sync may have failed. What is read then, and written once more, ext4 may never find again: the
         // blocks stay marked as unwritten.
         file.forget_cached();
@@ -229,7 +241,7 @@ mod tests {
         }
         let is_segment = |path: &&std::path::PathBuf| path.extension().is_some_and(|e| e == "seg");
         let path = disk.all_files().iter().find(is_segment).unwrap().clone();
-        let whole = load(&disk, &path, true).unwrap();
+        let whole = load(&disk, &path, Purpose::Listing).unwrap();
         let ends: Vec<u64> = whole.listing.entries.iter().map(SidecarEntry::end).collect();
         let (seed, last) = (whole.header.seed(), ends[1]);
         for (mark, durable) in [(ends[0], ends[0]), (ends[0] + 8, ends[0]), (ends[1], ends[1])] {
@@ -239,7 +251,7 @@ mod tests {
             let checksum = seed.checksum(last, &[&head[8..]]);
             head[..4].copy_from_slice(&checksum.to_le_bytes());
             disk.write_file(&path, &bytes).unwrap();
-            let loaded = load(&disk, &path, true).unwrap();
+            let loaded = load(&disk, &path, Purpose::Listing).unwrap();
             assert_eq!((loaded.extent.durable, loaded.extent.published), (durable, ends[2]));
         }
     }

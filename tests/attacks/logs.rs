@@ -1,5 +1,6 @@
 //! Logs: keys that are destroyed, buckets of one name, and pseudonyms at the turn of a day.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use ebbtide::{
     Clock, Error, KeyspaceOptions, Log, LogOptions, Pseudonym, Retention, Row, RowId, Store,
 };
 
-use crate::fixture::{MODES, hours, minutes};
+use crate::fixture::{MODES, clock, hours, minutes, open, quiet};
 use crate::rig::{Rig, access, assert_sound, each_mode, images, put, rows, stopped_at_each_call};
 
 const VISITOR: &str = "198.18.0.77";
@@ -216,4 +217,22 @@ fn a_pseudonym_made_before_midnight_takes_its_row_to_the_day_of_its_key() {
         let late = log.pseudonym(visitor(), midnight - minutes(1));
         assert!(matches!(late, Err(Error::Expired { .. })), "{late:?}");
     });
+}
+
+/// Somebody has put a link where the next bucket will be: its making fails, and nothing is touched behind it.
+#[test]
+fn a_link_in_place_of_a_bucket_leads_nowhere() {
+    let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let theirs = outside.path().join("pseudonym.keys");
+    fs::write(&theirs, "not ours").unwrap();
+    let builder = quiet(Store::builder(dir.path().join("data")), &clock());
+    let store = open(builder, false);
+    let log = store.log("access", LogOptions::new(Retention::hours(16))).unwrap();
+    let bucket = dir.path().join("data/logs/access/20261121T130000000Z");
+    std::os::unix::fs::symlink(outside.path(), &bucket).unwrap();
+    assert!(log.append(Row::anonymous().payload("row")).is_err());
+    assert_eq!(fs::read(&theirs).unwrap(), b"not ours");
+    fs::remove_file(&bucket).unwrap();
+    log.append(Row::anonymous().payload("row")).unwrap();
+    assert!(bucket.join("pseudonym.keys").exists());
 }

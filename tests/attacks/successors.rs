@@ -1,17 +1,14 @@
 //! A process ends in the middle of something, the next one builds upon what it finds, and then the power
 //! goes: what the first had not made durable, the second has to.
 
-use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use ebbtide::disk::{
-    Access, Capabilities, DirEntry, Disk, DiskFile, Fault, FaultyDisk, LockOutcome, MemoryDisk,
-};
+use ebbtide::disk::{Fault, FaultyDisk};
 use ebbtide::{Durability, Keyspace, LogOptions, Retention, Row, Store};
 
 use crate::fixture::{MODES, minutes, open, quiet};
+use crate::forgetful::ForgetfulDisk;
 use crate::rig::{Rig, access, images, options, put, rows, seen};
 
 /// Power cuts tried each time, all of them leaving as little as may be left the first time.
@@ -238,82 +235,13 @@ fn a_keyspace_whose_making_failed_can_be_made_again() {
     }
 }
 
-/// A disk that fails to sync a keyspace's directory once, and takes its names for durable from then on until
-/// another one is made there.
-#[derive(Debug, Clone)]
-struct ForgetfulDisk {
-    inner: MemoryDisk,
-    fails: Arc<AtomicBool>,
-    is_clean: Arc<AtomicBool>,
-}
-
-const OWNER: &str = "/data/keyspaces/images";
-
-impl Disk for ForgetfulDisk {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir(path)?;
-        if path.parent() == Some(Path::new(OWNER)) {
-            self.is_clean.store(false, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        if path != Path::new(OWNER) {
-            return self.inner.sync_dir(path);
-        }
-        if self.fails.swap(false, Ordering::Relaxed) {
-            self.is_clean.store(true, Ordering::Relaxed);
-            return Err(ErrorKind::TimedOut.into());
-        }
-        if self.is_clean.load(Ordering::Relaxed) { Ok(()) } else { self.inner.sync_dir(path) }
-    }
-
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.inner.read_dir(path)
-    }
-
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        self.inner.open(path, access)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.inner.create(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove_file(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove_dir(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
-        self.inner.lock(path)
-    }
-
-    fn fill_random(&self, buffer: &mut [u8]) -> io::Result<()> {
-        self.inner.fill_random(buffer)
-    }
-
-    fn capabilities(&self, dir: &Path) -> io::Result<Capabilities> {
-        self.inner.capabilities(dir)
-    }
-}
-
 #[test]
 fn a_bucket_whose_name_could_not_be_synced_is_made_anew() {
     let rig = Rig::new(false);
-    let (fails, is_clean) = (Arc::default(), Arc::default());
-    let disk = ForgetfulDisk { inner: rig.disk.clone(), fails, is_clean };
+    let disk = ForgetfulDisk::new(&rig.disk, "/data/keyspaces/images");
     let store = open(quiet(Store::builder("/data").disk(disk.clone()), &rig.clock), false);
     let images = images(&store);
-    disk.fails.store(true, Ordering::Relaxed);
+    disk.fail_next_sync();
     assert!(images.insert("a", "value").is_err());
     images.insert("a", "value").unwrap();
     store.sync().unwrap();

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use ebbtide::disk::Fault;
+use ebbtide::disk::{Fault, FaultyDisk};
 use ebbtide::{Clock, Keyspace, KeyspaceOptions, Outcome, Retention, Row, Store, Timestamp};
 
 use crate::fixture::{START, hours, minutes};
@@ -138,20 +138,23 @@ fn a_store_first_opened_in_2099_forgets_in_time_though_nobody_resets_its_clock()
     });
 }
 
+/// A store that was written to in 2099, and whose clock is right again.
+fn in_a_wrong_future(mapped: bool) -> (Rig, FaultyDisk, Store) {
+    let rig = Rig::new(mapped);
+    rig.clock.set_wall(YEAR_2099);
+    let (disk, store) = rig.open_faulty();
+    write(&store, "future");
+    store.sync().unwrap();
+    rig.clock.set_wall(START);
+    (rig, disk, store)
+}
+
 /// The power goes while deadlines are being brought forward.
 #[test]
 fn a_power_cut_while_2099_is_corrected_keeps_nothing_longer() {
     for mapped in crate::fixture::MODES {
         stopped_at_each_call(
-            || {
-                let rig = Rig::new(mapped);
-                rig.clock.set_wall(YEAR_2099);
-                let (disk, store) = rig.open_faulty();
-                write(&store, "future");
-                store.sync().unwrap();
-                rig.clock.set_wall(START);
-                (rig, disk, store)
-            },
+            || in_a_wrong_future(mapped),
             |store| drop(store.reset_clock()),
             |rig, what| {
                 let store = rig.open();
@@ -186,15 +189,7 @@ fn assert_corrected(store: &Store, what: &str) {
 fn a_stop_while_2099_is_corrected_loses_nothing() {
     for mapped in crate::fixture::MODES {
         stopped_at_each_call(
-            || {
-                let rig = Rig::new(mapped);
-                rig.clock.set_wall(YEAR_2099);
-                let (disk, store) = rig.open_faulty();
-                write(&store, "future");
-                store.sync().unwrap();
-                rig.clock.set_wall(START);
-                (rig, disk, store)
-            },
+            || in_a_wrong_future(mapped),
             |store| drop(store.reset_clock()),
             |rig, what| {
                 let looking = rig.look();
@@ -230,12 +225,7 @@ fn an_error_while_2099_is_corrected_loses_nothing() {
     for (mapped, faults) in [(false, 1), (true, 1), (false, 2)] {
         for fault in [Fault::Error(ErrorKind::TimedOut), Fault::ErrorAfter(ErrorKind::TimedOut)] {
             for call in 1.. {
-                let rig = Rig::new(mapped);
-                rig.clock.set_wall(YEAR_2099);
-                let (disk, store) = rig.open_faulty();
-                write(&store, "future");
-                store.sync().unwrap();
-                rig.clock.set_wall(START);
+                let (rig, disk, store) = in_a_wrong_future(mapped);
                 let reached = disk.calls() + call;
                 (0..faults).for_each(|more| disk.inject(reached + more, fault));
                 let result = store.reset_clock();
