@@ -244,3 +244,41 @@ fn options_that_come_back_bring_nothing_back() {
         assert_eq!(seen(&rig.open(), "gone"), None);
     });
 }
+
+/// Files that bear names of segments of the last generation there can be, and of the next one: empty ones,
+/// garbage, and a segment of another number. The generations go on from the last real one.
+#[test]
+fn a_stray_name_of_a_segment_uses_up_no_generations() {
+    each_mode(|rig| {
+        let store = rig.open();
+        put(&images(&store), "kept", "value", &[]);
+        drop(store);
+        let rig = rig.kill();
+        let real = rig.files(".seg").remove(0);
+        let segment = rig.disk.read_file(&real).unwrap();
+        for stray in [vec![], vec![7; 5000], segment] {
+            for without_state in [false, true] {
+                let rig = rig.with(rig.disk.fork());
+                for name in ["00fffffe00000001.seg", "0000000200000001.seg"] {
+                    rig.disk.write_file(&real.with_file_name(name), &stray).unwrap();
+                }
+                if without_state {
+                    rig.disk.remove_file(Path::new(STATE)).unwrap();
+                }
+                let what = format!("{} bytes, without STATE: {without_state}", stray.len());
+                let store = try_open(crate::fixture::on_memory(&rig.disk, &rig.clock), rig.mapped);
+                let store = store.unwrap_or_else(|error| panic!("{what}: {error}"));
+                put(&images(&store), "new", "value", &[]);
+                store.close().unwrap();
+                drop(store);
+                let store = rig.open();
+                assert_eq!(seen(&store, "new").as_deref(), Some("value"), "{what}");
+                let kept = seen(&store, "kept");
+                assert!(
+                    kept.is_some() || !stray.is_empty(),
+                    "{what}: no record was in an empty file"
+                );
+            }
+        }
+    });
+}

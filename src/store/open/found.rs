@@ -9,12 +9,13 @@ use crate::error::{Error, Result};
 use crate::format::VERSION;
 use crate::format::manifest::{OwnerManifest, StoreManifest};
 use crate::format::record::RecordKind;
+use crate::format::segment_header::SegmentHeader;
 use crate::format::state::{MAX_GENERATION, State};
 use crate::ledger::{FoundLedger, Place, Tally, read_ledger};
 use crate::owner::{manifest_file, owners_dir};
 use crate::recovery::owner_names;
 use crate::report::RecoveryReport;
-use crate::segment::load::read_header;
+use crate::segment::load::{LoadError, read_header};
 use crate::segment::writer::parse_segment_name;
 use crate::sequence::generation_of;
 use crate::state::{FoundState, StateFile};
@@ -77,7 +78,8 @@ pub(super) fn find(
         Ok(state.as_ref().and_then(FoundState::log_range))
     })?;
     let from_state = state.as_ref().map_or(0, |found| found.generation);
-    let generation = from_state.max(logs.generation).max(highest_generation(disk, &paths.root)?);
+    let known = from_state.max(logs.generation);
+    let generation = highest_generation(disk, &paths.root, manifest.store_id, known)?;
     if generation >= MAX_GENERATION {
         return Err(Error::Unsupported { what: "more than 16 million openings for writing" });
     }
@@ -163,16 +165,30 @@ fn buckets(disk: &dyn Disk, owner_dir: &Path) -> Vec<(Timestamp, Vec<(u64, PathB
     buckets.collect()
 }
 
-/// The highest generation in the names of segments and in floors.
-fn highest_generation(disk: &dyn Disk, root: &Path) -> Result<u64> {
-    let mut generation = 0;
+/// The highest generation, up from the one that is known, of floors and of segments. A file that only bears
+/// the name of a segment is about to be removed, and how far its name lies says nothing.
+fn highest_generation(disk: &dyn Disk, root: &Path, store_id: [u8; 16], known: u64) -> Result<u64> {
+    let mut highest = known;
     for (dir, manifests) in owners(disk, root)? {
         let floors = manifests.iter().map(|manifest| generation_of(manifest.floor));
-        let segments = buckets(disk, &dir).into_iter().flat_map(|(_, segments)| segments);
-        generation =
-            floors.chain(segments.map(|(number, _)| number >> 32)).fold(generation, u64::max);
+        highest = floors.fold(highest, u64::max);
+        for (number, path) in buckets(disk, &dir).into_iter().flat_map(|(_, segments)| segments) {
+            let generation = number >> 32;
+            if generation > highest && may_be_of(disk, store_id, number, &path) {
+                highest = generation;
+            }
+        }
     }
-    Ok(generation)
+    Ok(highest)
+}
+
+/// True unless it is certain that a file is not the segment of this store whose name it bears.
+fn may_be_of(disk: &dyn Disk, store_id: [u8; 16], number: u64, path: &Path) -> bool {
+    match header(disk, path) {
+        Ok(header) => header.store_id == store_id && header.number == number,
+        Err(LoadError::Damaged(_)) => false,
+        Err(_) => true,
+    }
 }
 
 /// The start of the newest bucket, those apart that lie in a future that was wrong: their deadlines were
@@ -195,8 +211,12 @@ fn newest_bucket(disk: &dyn Disk, root: &Path) -> Result<Timestamp> {
 
 /// The deadline that a segment says it has, if it can be read.
 fn stated_deadline(disk: &dyn Disk, path: &Path) -> Option<Timestamp> {
-    let file = disk.open(path, Access::Read).ok()?;
-    Some(Timestamp::from_millis(read_header(&*file, path).ok()?.deadline_ms))
+    Some(Timestamp::from_millis(header(disk, path).ok()?.deadline_ms))
+}
+
+fn header(disk: &dyn Disk, path: &Path) -> Result<SegmentHeader, LoadError> {
+    let file = disk.open(path, Access::Read).map_err(|e| Error::io("open", path, e))?;
+    read_header(&*file, path)
 }
 
 pub(super) fn report(found: &Found, paths: &Paths) -> RecoveryReport {
