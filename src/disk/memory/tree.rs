@@ -169,7 +169,9 @@ impl Tree {
         for change in chosen.iter().rev() {
             self.apply(change, |dir| &mut dir.durable);
         }
-        self.collect();
+        if chosen.iter().any(|change| change.vacated().is_some()) {
+            self.collect();
+        }
     }
 
     /// Makes a change in what everybody sees, and remembers that it is not durable.
