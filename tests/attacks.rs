@@ -10,8 +10,12 @@ mod fills;
 mod fixture;
 #[path = "common/forgetful.rs"]
 mod forgetful;
+#[path = "common/hooked.rs"]
+mod hooked;
 #[path = "attacks/identity.rs"]
 mod identity;
+#[path = "attacks/leaving.rs"]
+mod leaving;
 #[path = "attacks/logs.rs"]
 mod logs;
 #[path = "attacks/readers.rs"]

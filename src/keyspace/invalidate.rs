@@ -7,10 +7,11 @@ use crate::error::Result;
 use crate::floors::Floor;
 use crate::format::tombstone::{Reach, Tombstone, TombstoneMode, TombstoneScope};
 use crate::hash::KeyedHash;
-use crate::index::{Change, Location};
+use crate::index::Change;
 use crate::invalidation::{Covered, Invalidation};
 use crate::owner::Owner;
 use crate::receipt::Receipt;
+use crate::segment::Segment;
 use crate::time::Timestamp;
 
 impl Covered for KeyspaceCore {
@@ -52,23 +53,33 @@ impl KeyspaceCore {
 
     /// Removes the slot of a key, unless it names a record that may lie above the floor.
     fn remove_slot(&self, hash: KeyedHash, floor: u64) {
-        let (before, change) = self.index.change(hash.fingerprint(), |location| match location {
-            Some(location) if !self.is_under(location, floor) => Change::Keep,
-            _ => Change::Remove,
-        });
-        let removed = before.filter(|_| change == Change::Remove);
-        if let Some((segment, _)) = removed.and_then(|location| self.resolve(location)) {
+        self.index.change(hash.fingerprint(), |location| {
+            let Some((segment, offset)) = location.and_then(|location| self.resolve(location))
+            else {
+                return Change::Remove;
+            };
+            if !self.is_under(&segment, offset, floor) {
+                return Change::Keep;
+            }
+            // Under the lock: whoever meets no slot meets a count without it.
             segment.remove_live();
-        }
+            Change::Remove
+        });
     }
 
-    /// True if the record there has left, or is known not to have a number above the floor. Of one that cannot
-    /// be read just now that is not known, and whoever reads it asks the floor too.
-    fn is_under(&self, location: Location, floor: u64) -> bool {
-        let Some((segment, offset)) = self.resolve(location) else { return true };
+    /// True if the record there is known not to have a number above the floor. Of one that cannot be read just
+    /// now that is not known, and whoever reads it asks the floor too.
+    fn is_under(&self, segment: &Segment, offset: u64, floor: u64) -> bool {
         if segment.max_seq() <= floor {
             return true;
         }
-        segment.min_seq() <= floor && segment.read_head(offset).is_ok_and(|head| head.seq <= floor)
+        if segment.min_seq() > floor {
+            return false;
+        }
+        let head = segment.read_head(offset);
+        if head.is_err() {
+            self.doubts.raise();
+        }
+        head.is_ok_and(|head| head.seq <= floor)
     }
 }

@@ -6,6 +6,7 @@
 //! that begin before their value is there; `fetch` and `flight` let one of several callers do the
 //! work for all.
 
+mod doubts;
 mod erase;
 mod explain;
 mod fetch;
@@ -41,6 +42,7 @@ use crate::receipt::Receipt;
 use crate::sync::Mutex;
 use crate::table::NearSegment;
 use crate::value::{Entry, Stat, Value};
+use doubts::Doubts;
 use flight::Flights;
 use write::{Active, Item};
 
@@ -63,6 +65,8 @@ pub(crate) struct KeyspaceCore {
     active: Mutex<Option<Active>>,
     /// Bytes that values being written take, or have been promised.
     part_bytes: AtomicU64,
+    /// Slots that may name what their keys' floors hide.
+    pub(crate) doubts: Doubts,
     flights: Flights,
 }
 
@@ -83,6 +87,7 @@ impl KeyspaceCore {
             watched: AtomicU64::new(0),
             active: Mutex::new(None),
             part_bytes: AtomicU64::new(0),
+            doubts: Doubts::default(),
             flights: Flights::default(),
         }
     }

@@ -43,6 +43,7 @@ impl KeyspaceCore {
         // What replaced or hid a record must outlast a power cut before the record is given up.
         let certain = self.owner.engine.sequence.lowest_invalidation();
         self.sync()?;
+        let doubts = self.doubts.open();
         // What has been appended to these has been published.
         let segments = self.between_writes(|| self.owner.segments_by_ordinal());
         let floors = self.floors.shared();
@@ -50,6 +51,9 @@ impl KeyspaceCore {
         for (ordinal, segment) in segments {
             let found = self.look_into(ordinal, &segment, (pass, now), &floors, certain);
             found_all = found_all.and_then(|all| found.map(|found| all && found));
+        }
+        if let (Some(doubts), Ok(true)) = (doubts, &found_all) {
+            self.doubts.settle(doubts);
         }
         found_all
     }
@@ -67,7 +71,8 @@ impl KeyspaceCore {
         // In this order: what is written meanwhile must not stand in for what has died.
         let accounted_for = segment.scrubbed() + segment.live();
         let records = segment.records();
-        if !to_sweep && records <= accounted_for {
+        let is_doubtful = self.doubts.open().is_some();
+        if !to_sweep && !is_doubtful && records <= accounted_for {
             return Ok(true);
         }
         let listing = self.listing(segment)?;
@@ -84,8 +89,12 @@ impl KeyspaceCore {
             let named = self.index.get(entry.hash.fingerprint());
             let by_key =
                 is_planted(Bug::ReinsertedScrubbed) && self.floors.of_key(entry.hash, 0).is_some();
-            if named == Some(Location { ordinal, position: entry.position }) && !by_key {
-                continue;
+            let location = Location { ordinal, position: entry.position };
+            if named == Some(location) && !by_key {
+                if !is_doubtful || self.floors.of_key(entry.hash, entry.seq).is_none() {
+                    continue;
+                }
+                self.take_slot(entry.hash, location, segment);
             }
             let fate = self.fate(segment, entry, named, certain);
             if fate != Fate::Erase {

@@ -55,8 +55,11 @@ impl KeyspaceCore {
 
     /// Looks while all segments are sealed and no other is born; nothing if one is not.
     pub(crate) fn while_sealed<T>(&self, look: impl FnOnce() -> T) -> Option<T> {
-        let active = self.active.lock();
-        (active.is_none() && !self.owner.has_unsealed()).then(look)
+        // One that is just being sealed does not wait for it any more.
+        self.owner.between_sealings(|| {
+            let active = self.active.lock();
+            (active.is_none() && !self.owner.has_unsealed()).then(look)
+        })
     }
 
     /// Waits for whoever is writing, gives up what is not sealed and what is not whole, and lets nobody

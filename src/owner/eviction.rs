@@ -6,15 +6,23 @@ use std::sync::Arc;
 use super::Owner;
 use crate::disk::EntryKind;
 use crate::engine::count;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::segment::sidecar::sidecar_path;
 use crate::trash::{TrashItem, trash_name};
 
 impl Owner {
     /// Evicts the oldest segment, durably; false if there is none. It must not be written to.
+    ///
+    /// # Errors
+    ///
+    /// The system's. Once a directory could not be synced nothing more is evicted: another sync may succeed
+    /// without having written anything, and what is older could be back, and what replaced it gone.
     pub(crate) fn evict_oldest(&self) -> Result<bool> {
         let side = self.engine.write_side()?;
         let _membership = self.membership.lock();
+        if let Some(reason) = self.eviction_in_doubt.lock().clone() {
+            return Err(Error::Poisoned { reason });
+        }
         let oldest = self.table.read().iter().next().map(|(_, segment)| Arc::clone(segment));
         let Some(segment) = oldest else { return Ok(false) };
         let to = side.trash.dir().join(trash_name(self.id, "segment", segment.number()));
@@ -33,7 +41,10 @@ impl Owner {
         let (owner_id, segments) = (self.id, gone);
         side.trash.push(TrashItem { path: to, owner_id, bytes, segments, scrubbed_through });
         count(&self.engine.counters.segments_evicted);
-        synced.inspect_err(|_| self.note_undurable(Some(min_seq)))?;
+        synced.inspect_err(|e| {
+            self.note_undurable(Some(min_seq));
+            *self.eviction_in_doubt.lock() = Some(e.to_string());
+        })?;
         Ok(true)
     }
 

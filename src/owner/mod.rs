@@ -62,6 +62,8 @@ pub(crate) struct Owner {
     left_max_seq: AtomicU64,
     /// The lowest number in a segment whose leaving may not be durable.
     undurable_min_seq: AtomicU64,
+    /// Why the last eviction may not be durable, if that is not known.
+    eviction_in_doubt: Mutex<Option<String>>,
     /// When dead records are erased.
     pub(crate) scrubbing: Scrub,
     parts: Mutex<Parts>,
@@ -120,6 +122,7 @@ impl Owner {
             membership: Mutex::default(),
             left_max_seq: AtomicU64::new(0),
             undurable_min_seq: AtomicU64::new(u64::MAX),
+            eviction_in_doubt: Mutex::default(),
             scrubbing: Scrub::new(),
             parts: Mutex::default(),
             part_writes: RwLock::default(),

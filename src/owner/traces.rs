@@ -39,6 +39,8 @@ impl Owner {
 
     /// No record of this owner that is on the disk has a lower number.
     pub(crate) fn min_seq(&self) -> u64 {
+        // Under the lock: what is just leaving has left the table, and may be back after a power cut.
+        let _membership = self.membership.lock();
         let table = self.table.read();
         let counts = |s: &Segment| s.live() > 0 || !is_planted(Bug::TombstoneForgottenEarly);
         let live = table.iter().filter(|(_, s)| counts(s)).map(|(_, s)| s.min_seq()).min();

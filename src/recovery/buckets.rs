@@ -70,13 +70,14 @@ impl Recovery<'_> {
             Err(_) if self.has_left(bucket.dir()) => return Ok(()),
             Err(e) => return Err(Error::io("list", bucket.dir(), e)),
         };
-        if self.engine.trash().is_some_and(|trash| trash.holds(owner.id)) {
-            // What was evicted from here may be back after a power cut, and nothing would hide it any more.
-            self.engine.sync_dir(bucket.dir())?;
-        }
         let mut numbers: Vec<u64> =
             listing.iter().filter_map(|entry| parse_segment_name(&entry.name)).collect();
         numbers.sort_unstable();
+        if self.engine.trash().is_some_and(|trash| numbers.is_empty() || trash.holds(owner.id)) {
+            // What left from here may be back after a power cut, and nothing would hide it any more. Where
+            // there is a segment that is as old, what hides things is kept until it leaves too.
+            self.engine.sync_dir(bucket.dir())?;
+        }
         if !self.engine.is_read_only() {
             for entry in &listing {
                 let of = segment_of(&entry.name);

@@ -34,18 +34,19 @@ impl Recovery<'_> {
         let found = self.segments(&owner, waiting, known)?;
         self.fail_closed(&owner, &floors, &found)?;
         let Found { segments, as_known, .. } = found;
-        let index = match snapshot.filter(|_| as_known) {
+        let (index, doubts) = match snapshot.filter(|_| as_known) {
             Some((snapshot, index)) => {
-                restore(&owner, &index, &floors, &snapshot, segments);
-                index
+                let doubts = restore(&owner, &index, &floors, &snapshot, segments);
+                (index, doubts)
             }
-            None => rebuild(&owner, &floors, segments),
+            None => (rebuild(&owner, &floors, segments), 0),
         };
         if !self.engine.is_read_only() {
             // It would be stale after the first change.
             let _ = self.engine.disk.remove_file(&snapshot_path(&owner));
         }
         let core = KeyspaceCore::new(owner, index, floors);
+        (0..doubts).for_each(|_| core.doubts.raise());
         let denied_here = |tombstone: &&Tombstone| tombstone.reach == Reach::Owner(core.owner.id);
         for tombstone in self.logs.tombstones().filter(denied_here) {
             core.denials.recall(tombstone);
@@ -80,14 +81,15 @@ impl Recovery<'_> {
     }
 }
 
-/// Takes up the segments by the ordinals that the snapshot's index knows them by.
+/// Takes up the segments by the ordinals that the snapshot's index knows them by. Gives how many slots had to
+/// stay that may be under the floor of their key.
 fn restore(
     owner: &Owner,
     index: &Index,
     floors: &Floors,
     snapshot: &Snapshot,
     segments: Vec<Taken>,
-) {
+) -> usize {
     let mut found: HashMap<u64, Arc<Segment>> =
         segments.into_iter().map(|taken| (taken.segment.number(), taken.segment)).collect();
     let place = |place: &SnapshotPlace| {
@@ -101,22 +103,27 @@ fn restore(
     owner.table.restore(first, &places);
     index.set_first_live(owner.table.read().first_live());
     // Whatever was invalidated after the snapshot was taken, or meanwhile, may still have its slot.
+    let mut doubts = 0;
     for hash in floors.keys_above(snapshot.as_of) {
-        let (before, change) = index.change(hash.fingerprint(), |location| match location {
-            Some(location) if !is_hidden(owner, floors, hash, location) => Change::Keep,
-            _ => Change::Remove,
+        let (before, change) = index.change(hash.fingerprint(), |location| {
+            let is_hidden = location.map_or(Some(true), |l| is_hidden(owner, floors, hash, l));
+            doubts += usize::from(is_hidden.is_none());
+            if is_hidden == Some(true) { Change::Remove } else { Change::Keep }
         });
         let removed = before.filter(|_| change == Change::Remove);
         let table = owner.table.read();
         let segment = removed.and_then(|location| table.get(location.ordinal));
         segment.into_iter().for_each(|segment| segment.remove_live());
     }
+    doubts
 }
 
-/// True if the record there has left, or is known not to lie above the floor of this key. Of one that cannot be
-/// read just now that is not known, and whoever reads it asks the floor too.
-fn is_hidden(owner: &Owner, floors: &Floors, hash: KeyedHash, location: Location) -> bool {
-    let Some(segment) = owner.table.read().get(location.ordinal).cloned() else { return true };
-    let head = segment.read_head(u64::from(location.position) * ALIGN);
-    head.is_ok_and(|head| floors.of_key(hash, head.seq).is_some())
+/// True if the record there has left, or does not lie above the floor of this key. Of one that cannot be read
+/// just now nobody knows.
+fn is_hidden(owner: &Owner, floors: &Floors, hash: KeyedHash, location: Location) -> Option<bool> {
+    let Some(segment) = owner.table.read().get(location.ordinal).cloned() else {
+        return Some(true);
+    };
+    let head = segment.read_head(u64::from(location.position) * ALIGN).ok()?;
+    Some(floors.of_key(hash, head.seq).is_some())
 }

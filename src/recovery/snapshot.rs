@@ -192,6 +192,13 @@ fn write_all(
         *entry = group;
         offset += group.len;
     }
+    // The counts last: of what is invalidated meanwhile, a slot that is not kept must not be counted. The
+    // record would be taken for one that is named, and never be erased.
+    let (first, places) = self::places(&core.owner);
+    if (u64::from(first), places.len()) != (snapshot.first_ordinal, snapshot.places.len()) {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    snapshot.places = places;
     write_all_at(file, &mut [IoSlice::new(&snapshot.encode())], 0).map_err(|e| e.source)
 }
 
