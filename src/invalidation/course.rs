@@ -105,13 +105,7 @@ impl Hidden<'_> {
         if is_planted(Bug::FullDiskPoisons) {
             return Err(self.begun.engine.poison(error));
         }
-        while matches!(error, Error::NoSpace { .. }) {
-            match self.give_up_oldest() {
-                Ok(true) => {}
-                // What is left needs no space.
-                Ok(false) | Err(Error::Poisoned { .. }) => break,
-                Err(e) => return Err(e),
-            }
+        while matches!(error, Error::NoSpace { .. }) && self.give_up_oldest()? {
             match self.begun.side.tombstones.commit(self.tombstone.clone()) {
                 Ok(()) => return Ok(receipt),
                 Err(again) => error = again,

@@ -6,23 +6,23 @@ use std::sync::Arc;
 use super::Owner;
 use crate::disk::EntryKind;
 use crate::engine::count;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::segment::sidecar::sidecar_path;
 use crate::trash::{TrashItem, trash_name};
 
 impl Owner {
     /// Evicts the oldest segment, durably; false if there is none. It must not be written to.
-    ///
-    /// # Errors
-    ///
-    /// The system's. Once a directory could not be synced nothing more is evicted: another sync may succeed
-    /// without having written anything, and what is older could be back, and what replaced it gone.
     pub(crate) fn evict_oldest(&self) -> Result<bool> {
         let side = self.engine.write_side()?;
         let _membership = self.membership.lock();
-        if let Some(reason) = self.eviction_in_doubt.lock().clone() {
-            return Err(Error::Poisoned { reason });
-        }
+        // What is older could be back after a power cut, and what replaced it gone.
+        let unsynced = self.evicted_from.lock().clone();
+        unsynced.iter().try_for_each(|dir| match self.engine.sync_dir(dir) {
+            // The bucket has been dropped since.
+            Err(e) if e.is_not_found() => Ok(()),
+            synced => synced,
+        })?;
+        self.evicted_from.lock().clear();
         let oldest = self.table.read().iter().next().map(|(_, segment)| Arc::clone(segment));
         let Some(segment) = oldest else { return Ok(false) };
         let to = side.trash.dir().join(trash_name(self.id, "segment", segment.number()));
@@ -34,16 +34,16 @@ impl Owner {
         // One that is being sealed just now removes its sidecar itself.
         let _ = disk.remove_file(&sidecar_path(segment.path()));
         let bucket_dir = segment.path().parent().unwrap_or(&self.dir);
-        let synced =
-            self.engine.sync_dir(side.trash.dir()).and_then(|()| self.engine.sync_dir(bucket_dir));
+        let dirs = [side.trash.dir().to_owned(), bucket_dir.to_owned()];
+        let synced = dirs.iter().try_for_each(|dir| self.engine.sync_dir(dir));
         let (bytes, min_seq) = (segment.file_bytes(), segment.min_seq());
         drop(segment);
         let (owner_id, segments) = (self.id, gone);
         side.trash.push(TrashItem { path: to, owner_id, bytes, segments, scrubbed_through });
         count(&self.engine.counters.segments_evicted);
-        synced.inspect_err(|e| {
+        synced.inspect_err(|_| {
             self.note_undurable(Some(min_seq));
-            *self.eviction_in_doubt.lock() = Some(e.to_string());
+            *self.evicted_from.lock() = dirs.to_vec();
         })?;
         Ok(true)
     }

@@ -46,7 +46,7 @@ fn in_pieces(images: &Keyspace, key: &str) -> FillWriter {
 /// The directory that an evicted segment was in, or the trash, could not be synced. A second call fails
 /// too, so that the segment is still in the trash when room is needed again.
 #[test]
-fn an_eviction_that_may_not_be_durable_is_the_last_one() {
+fn an_eviction_is_made_durable_before_the_next_one() {
     for unsynced in ["/trash", "/images/"] {
         each_mode(|rig| {
             let (hooked, _, store) = opened(rig);
