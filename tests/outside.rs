@@ -2,6 +2,8 @@
 //! the rigs, as they need programs and rights that a test does not have.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "outside/afterwards.rs"]
+mod afterwards;
 #[path = "outside/audit.rs"]
 mod audit;
 #[path = "outside/audited.rs"]
@@ -16,6 +18,8 @@ mod clean;
 mod clocks;
 #[path = "outside/colliding.rs"]
 mod colliding;
+#[path = "outside/counted.rs"]
+mod counted;
 #[path = "outside/failed_sync.rs"]
 mod failed_sync;
 #[path = "common/fixture.rs"]
@@ -38,6 +42,8 @@ mod power;
 mod ranges;
 #[path = "outside/trace.rs"]
 mod trace;
+#[path = "outside/tree.rs"]
+mod tree;
 
 /// Runs only as a child of the tests.
 #[test]

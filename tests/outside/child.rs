@@ -1,14 +1,17 @@
 //! The process that writes: it notes what it begins, and what it was told.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::hint::black_box;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ebbtide::{
-    Durability, Error, Keyspace, KeyspaceOptions, Log, LogOptions, ManualClock, Outcome, Retention,
-    Row, Store, Value,
+    Durability, Error, Keyspace, KeyspaceOptions, Log, LogOptions, ManualClock, Outcome, Receipt,
+    Retention, Row, Store, Value,
 };
 
 use crate::fixture::{Random, clock, open, quiet, try_open, value_of};
@@ -20,9 +23,15 @@ pub(crate) const LONGEST_ROW: u64 = 300;
 pub(crate) const SEGMENT_BYTES: u64 = 65_536;
 /// How many values the process holds at a time.
 const HELD: usize = 3;
-/// A key that goes only with everything.
-const CANARY: &str = "canary";
+/// A key of the first record there is, which goes only with everything that leaves to make room.
+pub(crate) const CANARY: &str = "canary";
+/// So many calls of each kind this thread makes before its work, if it is to be ahead.
+const AHEAD: usize = 32;
+/// Bytes that the allocator maps by themselves.
+const MAPPED_ALONE: usize = 256 << 10;
 const DIR: &str = "EBBTIDE_OUTSIDE_DIR";
+/// Set if the thread that works is to be ahead of the first one.
+pub(crate) const IS_AHEAD: &str = "EBBTIDE_OUTSIDE_AHEAD";
 
 pub(crate) fn images(store: &Store) -> Result<Keyspace, Error> {
     images_in(store, SEGMENT_BYTES)
@@ -82,6 +91,7 @@ impl Child<'_> {
             .env("EBBTIDE_OUTSIDE_OPERATIONS", self.operations.to_string())
             .env("EBBTIDE_OUTSIDE_MAPPED", u8::from(self.mapped).to_string())
             .env("EBBTIDE_OUTSIDE_SEGMENT_BYTES", self.segment_bytes.to_string())
+            .env("EBBTIDE_OUTSIDE_CANARY", u8::from(model.canary.is_none()).to_string())
             // Cargo names directories in which each library would be looked for first.
             .env_remove("LD_LIBRARY_PATH")
             .stdout(Stdio::null());
@@ -92,6 +102,9 @@ impl Child<'_> {
 /// The work of the process, if this is it.
 pub(crate) fn write() {
     let Some(dir) = std::env::var_os(DIR).map(PathBuf::from) else { return };
+    if std::env::var_os(IS_AHEAD).is_some() {
+        go_ahead();
+    }
     let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
     let notes = std::env::var_os("EBBTIDE_OUTSIDE_NOTES").unwrap();
     let mut notes = OpenOptions::new().append(true).create(true).open(notes).unwrap();
@@ -102,24 +115,33 @@ pub(crate) fn write() {
     let (Ok(images), Ok(access)) = (images, access_in(&store, segment_bytes)) else { return };
     let mut held = Held::default();
     let mut choices = Random::new(number("EBBTIDE_OUTSIDE_SEED"));
-    // An invalidation that cannot be written down may take segments away, or everything.
-    let mut evicted = 0;
-    let _ = images.insert(CANARY, "here");
+    // An invalidation that cannot be written down may take segments away, or everything, and says so.
+    let (mut evicted, widened) = (0, Cell::new(false));
+    let durable = "durable".to_owned();
+    let hidden = |receipt: Receipt| {
+        widened.set(widened.get() || receipt.widened());
+        durable.clone()
+    };
+    let mut step = |intent: String, work: &mut dyn FnMut() -> Result<String, Error>| {
+        notes.write_all(format!("> {intent}\n").as_bytes()).unwrap();
+        let answer = work().unwrap_or_else(|_| "failed".to_owned());
+        let now_evicted = store.stats().segments_evicted;
+        let is_less = now_evicted > evicted || widened.take();
+        let more = if is_less { "> evicted\n< done\n" } else { "" };
+        evicted = now_evicted;
+        notes.write_all(format!("< {answer}\n{more}").as_bytes()).unwrap();
+    };
+    if number("EBBTIDE_OUTSIDE_CANARY") == 1 {
+        step("canary".to_owned(), &mut || {
+            let fill = images.fill(CANARY).durability(Durability::Sync);
+            fill.commit("here").map(|_| durable.clone())
+        });
+    }
     let first = number("EBBTIDE_OUTSIDE_VERSION");
     for version in first..first.saturating_add(number("EBBTIDE_OUTSIDE_OPERATIONS")) {
         let key = choices.below(KEYS);
-        let mut step = |intent: String, work: &mut dyn FnMut() -> Result<String, Error>| {
-            notes.write_all(format!("> {intent}\n").as_bytes()).unwrap();
-            let answer = work().unwrap_or_else(|_| "failed".to_owned());
-            let now_evicted = store.stats().segments_evicted;
-            let is_emptied = !images.contains(CANARY).is_ok_and(|there| there);
-            let more = if now_evicted > evicted || is_emptied { "> evicted\n< done\n" } else { "" };
-            evicted = now_evicted;
-            notes.write_all(format!("< {answer}\n{more}").as_bytes()).unwrap();
-        };
         let name = key.to_le_bytes();
         let value = || value_of(key, version, LONGEST);
-        let durable = "durable".to_owned();
         match choices.below(100) {
             0..40 => step(format!("insert {key} {version}"), &mut || {
                 images.insert(name, value()).map(|()| "written".to_owned())
@@ -129,11 +151,11 @@ pub(crate) fn write() {
                 assert_eq!(fill.commit(value())?, Outcome::Stored);
                 Ok(durable.clone())
             }),
-            60..75 => step(format!("invalidate {key}"), &mut || {
-                images.invalidate(name).map(|_| durable.clone())
-            }),
+            60..75 => {
+                step(format!("invalidate {key}"), &mut || images.invalidate(name).map(hidden))
+            }
             75..80 => step(format!("invalidate_tag {key}"), &mut || {
-                images.invalidate_tag(tag(key)).map(|_| durable.clone())
+                images.invalidate_tag(tag(key)).map(hidden)
             }),
             80..90 => step(format!("row {version}"), &mut || {
                 let row = Row::anonymous().payload(value_of(0, version, LONGEST_ROW));
@@ -145,6 +167,18 @@ pub(crate) fn write() {
         held.look_up(&images, choices.below(KEYS));
     }
     let _ = store.close();
+}
+
+/// Makes more calls of each kind than the first thread has made. strace counts each thread by itself, and a
+/// number that both reach would be that of a call before `main` as well.
+fn go_ahead() {
+    let maps: Vec<Vec<u8>> = (0..AHEAD).map(|_| black_box(vec![0; MAPPED_ALONE])).collect();
+    for _ in 0..AHEAD {
+        let file = File::open("/dev/null").unwrap();
+        black_box(file.metadata().unwrap());
+        assert_eq!(file.read_at(&mut [0], 0).unwrap(), 0);
+    }
+    drop(maps);
 }
 
 /// One tag for four keys.

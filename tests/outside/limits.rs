@@ -1,13 +1,13 @@
 //! A process that is allowed little: few open files, short files, little memory.
 
 use std::fmt::{self, Display};
-use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::child::{Child, KEYS, SEGMENT_BYTES, access, images, opened, opened_at};
-use crate::fixture::{MODES, Random, clock, hours, seed};
+use crate::afterwards::check_afterwards;
+use crate::child::{Child, SEGMENT_BYTES};
+use crate::fixture::{MODES, Random, seed};
 use crate::model::Model;
 
 const OPERATIONS: u64 = 400;
@@ -20,8 +20,6 @@ const ROOM_KIB: [u64; 10] = [0, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_38
 /// Memory with which nothing fails but to map a segment of [`LARGE_SEGMENT_BYTES`].
 const AMPLE_KIB: u64 = 64 << 10;
 const LARGE_SEGMENT_BYTES: u64 = 256 << 20;
-/// Files that a store without anything in it may have, but for the ledger, which is kept for years.
-const FEW_FILES: usize = 24;
 /// Fewer open files than there are segments, but as many as a store needs at a time.
 const FEWER_THAN_SEGMENTS: u64 = 100;
 const SMALL_SEGMENT_BYTES: u64 = 4096;
@@ -178,7 +176,7 @@ impl Run {
             own.evicted,
             if own.ended > 0 { ", ended" } else { "" }
         );
-        check_without_a_limit(&data, self.mapped, &mut model);
+        check_afterwards(&data, self.mapped, &mut model);
         tally.runs += 1;
         tally.ended += own.ended;
         tally.answered += own.answered;
@@ -198,40 +196,4 @@ impl Run {
         assert!(self.limit.explains(&output, &text), "{}: {status}: {text}", self.limit);
         model.take_notes(&notes);
     }
-}
-
-/// All that is promised, of a store whose process is not limited any more.
-fn check_without_a_limit(data: &Path, mapped: bool, model: &mut Model) {
-    let store = opened(data, mapped);
-    store.maintain().unwrap();
-    model.check(&store);
-    assert!(store.verify().unwrap().problems.is_empty());
-    assert!(store.verify_ledger().unwrap().problems.is_empty());
-    store.close().unwrap();
-    let store = opened(data, mapped);
-    assert!(store.recovery_report().is_clean(), "{:?}", store.recovery_report());
-    model.check(&store);
-    store.close().unwrap();
-
-    let later = clock();
-    later.advance(hours(17));
-    for clock in [later, clock()] {
-        let store = opened_at(data, mapped, &clock);
-        let (images, access) = (images(&store).unwrap(), access(&store).unwrap());
-        let left = (0..KEYS).filter(|key| images.contains(key.to_le_bytes()).unwrap());
-        assert_eq!(left.count() + access.scan(..).unwrap().count(), 0, "what is over comes back");
-        store.maintain().unwrap();
-        store.close().unwrap();
-    }
-    let files = count_files(data);
-    assert!(files <= FEW_FILES, "{files} files are left");
-}
-
-fn count_files(dir: &Path) -> usize {
-    let count = |entry: fs::DirEntry| match entry.file_type().unwrap().is_dir() {
-        true if entry.file_name() == "ledger" => 0,
-        true => count_files(&entry.path()),
-        false => 1,
-    };
-    fs::read_dir(dir).unwrap().map(|entry| count(entry.unwrap())).sum()
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use ebbtide::{RowId, Store};
 
-use crate::child::{KEYS, LONGEST, LONGEST_ROW, access, images};
+use crate::child::{CANARY, KEYS, LONGEST, LONGEST_ROW, access, images};
 use crate::fixture::value_of;
 
 /// What a key may hold.
@@ -28,24 +28,32 @@ struct State {
 const NOTHING: State = State { version: None, tagged: false, certain: true };
 
 /// What is known of a store.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Model {
     keys: BTreeMap<u64, Known>,
     /// Rows by version, and whether they are durable.
     rows: BTreeMap<u64, (RowId, bool)>,
     pub(crate) version: u64,
-    /// An invalidation could not be written down, and has taken segments or everything away instead.
+    /// Whether the canary is durable, once it has been stored. It lies in the oldest segment.
+    pub(crate) canary: Option<bool>,
+    /// An invalidation could not be written down, and has taken segments or everything away instead, or
+    /// has failed, and may have.
     evicted: bool,
     pub(crate) acknowledged: u64,
 }
 
 impl Model {
     pub(crate) fn take_notes(&mut self, notes: &str) {
+        let mut has_failed = false;
         let mut lines = notes.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
         while let Some(intent) = lines.next() {
             let intent: Vec<&str> = intent.strip_prefix("> ").unwrap().split(' ').collect();
             let answer = lines.next().map(|line| line.strip_prefix("< ").unwrap());
             self.acknowledged += u64::from(answer.is_some());
+            has_failed |= answer == Some("failed");
+            // One that was cut short is not the reason for which nothing could be written down.
+            let may_be_less = answer.is_none_or(|answer| answer == "failed") && has_failed;
+            self.evicted |= intent[0].starts_with("invalidate") && may_be_less;
             self.apply(&intent, answer);
         }
     }
@@ -74,6 +82,7 @@ impl Model {
                     self.rows.insert(number(1), (id.parse().unwrap(), false));
                 }
             }
+            "canary" => self.canary = Some(answer == Some("durable")),
             "evicted" => self.evicted = true,
             "sync" if answer == Some("durable") => {
                 self.keys.values_mut().for_each(Known::settle);
@@ -92,9 +101,13 @@ impl Model {
         let report = store.recovery_report();
         assert!(report.corrupt_records.is_empty(), "{report:?}");
         let (images, access) = (images(store).unwrap(), access(store).unwrap());
+        // What is in the oldest segment is there, so nothing has been taken away.
+        let is_whole = images.contains(CANARY).unwrap();
+        let evicted = self.evicted && !is_whole;
+        let is_lost = self.canary == Some(true) && !is_whole && !evicted;
+        assert!(!is_lost, "the oldest record is gone, and nothing said so");
         for key in 0..KEYS {
             let value = images.get(key.to_le_bytes()).unwrap();
-            let evicted = self.evicted;
             let known = self.key(key);
             if value.is_none() && evicted {
                 known.states.push(NOTHING);

@@ -11,6 +11,7 @@ use std::process::Command;
 use ebbtide::{Durability, Error, KeyspaceOptions, LogOptions, Retention, Row, Scope, Store};
 
 use crate::fixture::{MODES, START, clock, hours, open, quiet, try_open};
+use crate::tree::{below, copy};
 
 const DIR: &str = "EBBTIDE_PLANTED_DIR";
 /// Whose files they are: nobody's.
@@ -203,33 +204,6 @@ fn prepare(dir: &Path) -> Vec<PathBuf> {
         names.push(PathBuf::from(format!("{owner}/{later}0000000Z")));
     }
     names
-}
-
-/// The paths of all files and directories of a directory, in it, itself included.
-fn below(dir: &Path) -> Vec<PathBuf> {
-    fn walk(root: &Path, dir: &Path, found: &mut Vec<PathBuf>) {
-        found.push(dir.strip_prefix(root).unwrap().to_owned());
-        if fs::symlink_metadata(dir).unwrap().is_dir() {
-            for entry in fs::read_dir(dir).unwrap() {
-                walk(root, &entry.unwrap().path(), found);
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(dir, dir, &mut found);
-    found.sort();
-    found
-}
-
-fn copy(from: &Path, to: &Path) {
-    for name in below(from) {
-        let (from, to) = (from.join(&name), to.join(&name));
-        if from.is_dir() {
-            fs::create_dir(to).unwrap()
-        } else {
-            fs::copy(from, to).map(|_| ()).unwrap()
-        }
-    }
 }
 
 fn run(program: &str, args: &[&str]) {
