@@ -31,6 +31,9 @@ use model::Model;
 
 /// Kills each test brings about, unless `EBBTIDE_KILLS` says how many.
 const KILLS: u32 = 110;
+/// Of processes that are killed from outside, by position and mapped.
+const RUNS_FROM_OUTSIDE: u32 = 100;
+const SIGKILL: i32 = 9;
 const KEYS: u64 = 24;
 const TAGS: u64 = 5;
 const LONGEST: u64 = 700;
@@ -210,11 +213,12 @@ fn killed_from_outside() {
         let notes = dir.path().join("notes");
         let mut model = Model::default();
         let mut kills = 0;
-        for run in 0..100 {
+        let said = dir.path().join("said");
+        for run in 0..RUNS_FROM_OUTSIDE {
             let _ = fs::remove_file(&notes);
             let mut child = child_of(dir.path(), &model, mapped, &mut choices, u64::MAX)
                 .stdout(Stdio::null())
-                .stderr(Stdio::null())
+                .stderr(fs::File::create(&said).unwrap())
                 .spawn()
                 .unwrap();
             let until = Instant::now() + Duration::from_micros(choices.below(200_000));
@@ -222,11 +226,21 @@ fn killed_from_outside() {
                 std::thread::yield_now();
             }
             let _ = child.kill();
-            kills += u32::from(child.wait().unwrap().signal().is_some());
+            let status = child.wait().unwrap();
+            let is_killed = status.signal() == Some(SIGKILL);
+            // One that has failed, or crashed, was not killed.
+            let said = || fs::read_to_string(&said).unwrap();
+            assert!(is_killed || status.success(), "run {run}: {status}: {}", said());
+            kills += u32::from(is_killed);
             model.take_notes(&fs::read_to_string(&notes).unwrap_or_default());
             check(dir.path(), &mut model, mapped, &mut choices, run);
         }
         println!("{kills} kills, {} operations", model.acknowledged);
+        assert!(kills > RUNS_FROM_OUTSIDE / 2, "most processes ended by themselves");
+        assert!(
+            model.acknowledged > u64::from(kills),
+            "processes are killed before they do anything"
+        );
     }
 }
 
