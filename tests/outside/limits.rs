@@ -19,6 +19,8 @@ const FILE_BYTES: [u64; 10] = [0, 4095, 4096, 8191, 8192, 10_000, 30_000, 65_535
 const ROOM_KIB: [u64; 10] = [0, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384];
 /// Memory with which nothing fails but to map a segment of [`LARGE_SEGMENT_BYTES`].
 const AMPLE_KIB: u64 = 64 << 10;
+/// With so much a store is opened.
+const MOST_KIB: u64 = 1 << 20;
 const LARGE_SEGMENT_BYTES: u64 = 256 << 20;
 /// Fewer open files than there are segments, but as many as a store needs at a time.
 const FEWER_THAN_SEGMENTS: u64 = 100;
@@ -46,6 +48,16 @@ impl Limit {
             Self::MemoryKib(kib) => format!("prlimit --as={}", kib << 10),
         };
         words.split(' ').map(str::to_owned).collect()
+    }
+
+    /// What sort of limit it is, for which each counts by itself.
+    fn sort(self) -> usize {
+        match self {
+            Self::OpenFiles(_) => 0,
+            Self::FileBytes(_, true) => 1,
+            Self::FileBytes(_, false) => 2,
+            Self::MemoryKib(_) => 3,
+        }
     }
 
     /// True if the process may have ended like this: by the signal for a file that is too long, or by
@@ -76,6 +88,8 @@ impl Display for Limit {
 /// What became of a process.
 #[derive(Debug, Default)]
 struct Tally {
+    /// Runs that a limit was felt in, by its sort: it ended the process, or failed an operation or all.
+    felt: [u64; 4],
     runs: u64,
     ended: u64,
     answered: u64,
@@ -102,16 +116,15 @@ fn limits_of_a_process() {
         }
         let ample = Limit::MemoryKib(least + AMPLE_KIB);
         let run = Run { limit: ample, mapped, segment_bytes: LARGE_SEGMENT_BYTES };
-        let before = (tally.ended, tally.failed);
-        run.go(&mut choices, &mut tally);
-        assert_eq!((tally.ended, tally.failed), before, "what cannot be mapped is read");
+        run.go_unharmed(&mut choices, &mut tally, "what cannot be mapped is read");
         let few = Limit::OpenFiles(FEWER_THAN_SEGMENTS);
         let run = Run { limit: few, mapped, segment_bytes: SMALL_SEGMENT_BYTES };
-        let before = tally.answered;
-        run.go(&mut choices, &mut tally);
-        assert!(tally.answered >= before + OPERATIONS, "not all files have to be open at a time");
+        run.go_unharmed(&mut choices, &mut tally, "not all files have to be open at a time");
     }
-    let Tally { runs, ended, answered, failed, evicted } = tally;
+    let Tally { felt, runs, ended, answered, failed, evicted } = tally;
+    println!("limits felt: {felt:?} of open files, lengths, deadly lengths, and memory");
+    assert!(felt.iter().all(|count| *count > 0), "a limit that nothing has come to");
+    assert!(failed < answered, "nothing works under a limit");
     println!(
         "{runs} runs, {ended} ended by the limit, {answered} operations, {failed} of them failed, \
          {evicted} took something else away"
@@ -128,15 +141,14 @@ fn least_memory_kib(mapped: bool, choices: &mut Random) -> u64 {
         operations: 1,
         segment_bytes: SEGMENT_BYTES,
     };
-    let mut kib = 4096;
-    loop {
+    for kib in (4096..MOST_KIB).step_by(256) {
         let words = Limit::MemoryKib(kib).words();
         let output = child.command(&words, &Model::default(), choices).output().unwrap();
         if output.status.success() && output.stderr.starts_with(b"> ") {
             return kib;
         }
-        kib += 256;
     }
+    panic!("no store is opened with {MOST_KIB} KiB of memory");
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -147,6 +159,13 @@ struct Run {
 }
 
 impl Run {
+    /// The same, with a limit that must not be felt.
+    fn go_unharmed(self, choices: &mut Random, tally: &mut Tally, what: &str) {
+        let before = (tally.ended, tally.failed, tally.answered + OPERATIONS);
+        self.go(choices, tally);
+        assert_eq!((tally.ended, tally.failed, tally.answered), before, "{what}");
+    }
+
     /// Lets a process work on a store of some age under the limit, then looks without it.
     fn go(self, choices: &mut Random, tally: &mut Tally) {
         let dir = tempfile::tempdir().unwrap();
@@ -160,7 +179,9 @@ impl Run {
             segment_bytes: self.segment_bytes,
         };
         let mut model = Model::default();
-        self.work(child.command(&[], &model, choices), &mut model, &mut Tally::default());
+        let mut free = Tally::default();
+        self.work(child.command(&[], &model, choices), &mut model, &mut free);
+        assert_eq!((free.ended, free.failed), (0, 0), "nothing was limited");
         let before = model.acknowledged;
         let command = child.command(&self.limit.words(), &model, choices);
         let mut own = Tally::default();
@@ -177,6 +198,8 @@ impl Run {
             if own.ended > 0 { ", ended" } else { "" }
         );
         check_afterwards(&data, self.mapped, &mut model);
+        let is_felt = own.ended + own.failed > 0 || own.answered < OPERATIONS;
+        tally.felt[self.limit.sort()] += u64::from(is_felt);
         tally.runs += 1;
         tally.ended += own.ended;
         tally.answered += own.answered;
