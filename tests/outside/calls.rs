@@ -61,6 +61,8 @@ struct Tally {
     answered: u64,
     failed: u64,
     evicted: u64,
+    /// What had been done and was not durable, and was lost.
+    lost: u64,
 }
 
 #[test]
@@ -97,13 +99,16 @@ fn failing_calls() {
         );
     }
     println!(
-        "{} runs, {} killed, {} operations, {} of them failed, {} took something else away",
+        "{} runs, {} killed, {} operations, {} of them failed, {} were not durable and lost, {} took something \
+         else away",
         sum(|tally| tally.runs),
         sum(|tally| tally.kills),
         sum(|tally| tally.answered),
         sum(|tally| tally.failed),
+        sum(|tally| tally.lost),
         sum(|tally| tally.evicted)
     );
+    assert!(sum(|tally| tally.kills) > 0, "no process was killed");
     for (names, tally) in CALLS.iter().zip(&tallies) {
         assert!(!tally.met.is_empty(), "no {} has been made to fail", names.join(","));
     }
@@ -205,6 +210,10 @@ impl Scene {
             *tally.met.entry(what).or_default() += 1;
         }
         check_afterwards(&data(left.dir.path()), self.mapped, &mut left.model);
+        let lost = left.model.lost;
+        tally.lost += lost;
+        // What was done has been given to the system, which goes on.
+        assert!(fault != KILL || lost == 0, "something was done, and is lost");
     }
 }
 

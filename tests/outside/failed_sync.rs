@@ -11,7 +11,7 @@ use ebbtide::{Keyspace, KeyspaceOptions, Retention, Store};
 
 use crate::child::opened;
 use crate::fixture::MODES;
-use crate::machine::{Machine, run};
+use crate::machine::{Machine, run, unmount};
 
 /// Room for the whole file system, and a copy of it.
 const ROOM_BYTES: u64 = 200 << 20;
@@ -38,7 +38,7 @@ impl Memory<'_> {
 
 impl Drop for Memory<'_> {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0).status();
+        unmount(self.0);
     }
 }
 

@@ -67,8 +67,14 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.mounted).status();
+        unmount(&self.mounted);
     }
+}
+
+/// Unmounts a file system, which must not stay behind.
+pub(crate) fn unmount(mounted: &Path) {
+    let status = Command::new("umount").arg(mounted).status().unwrap();
+    assert!(status.success() || std::thread::panicking(), "{} stays mounted", mounted.display());
 }
 
 /// Sends a signal to a process.

@@ -40,6 +40,10 @@ pub(crate) struct Model {
     /// has failed, and may have.
     evicted: bool,
     pub(crate) acknowledged: u64,
+    /// Of these, what was answered by an error.
+    pub(crate) failed: u64,
+    /// Of what had been done and was not durable, what was not there afterwards.
+    pub(crate) lost: u64,
 }
 
 impl Model {
@@ -51,6 +55,7 @@ impl Model {
             let answer = lines.next().map(|line| line.strip_prefix("< ").unwrap());
             self.acknowledged += u64::from(answer.is_some());
             has_failed |= answer == Some("failed");
+            self.failed += u64::from(answer == Some("failed"));
             // One that was cut short is not the reason for which nothing could be written down.
             let may_be_less = answer.is_none_or(|answer| answer == "failed") && has_failed;
             self.evicted |= intent[0].starts_with("invalidate") && may_be_less;
@@ -106,30 +111,35 @@ impl Model {
         let evicted = self.evicted && !is_whole;
         let is_lost = self.canary == Some(true) && !is_whole && !evicted;
         assert!(!is_lost, "the oldest record is gone, and nothing said so");
+        let mut lost = 0;
         for key in 0..KEYS {
             let value = images.get(key.to_le_bytes()).unwrap();
             let known = self.key(key);
             if value.is_none() && evicted {
                 known.states.push(NOTHING);
             }
-            let found = known.states.iter().rev().find(|state| match (state.version, &value) {
+            let found = known.states.iter().rposition(|state| match (state.version, &value) {
                 (None, None) => true,
                 (Some(version), Some(value)) => value[..] == value_of(key, version, LONGEST),
                 _ => false,
             });
-            let found = *found.unwrap_or_else(|| {
+            let found = found.unwrap_or_else(|| {
                 let version = value.map(|value| value[..8].to_vec());
                 panic!("key {key}: {version:?} found, {:?} may be", known.states)
             });
-            known.states = vec![State { certain: true, ..found }];
+            let last = known.states.iter().rposition(|state| state.certain);
+            known.states = vec![State { certain: true, ..known.states[found] }];
+            lost += u64::from(last.is_some_and(|last| found < last));
         }
         self.rows.retain(|version, (id, durable)| {
             let row = access.get(*id).unwrap();
             assert!(row.is_some() || !*durable, "row {version} is gone");
+            lost += u64::from(row.is_none());
             *durable = true;
             let expected = value_of(0, *version, LONGEST_ROW);
             row.inspect(|row| assert_eq!(row.payload()[..], expected)).is_some()
         });
+        self.lost += lost;
     }
 }
 

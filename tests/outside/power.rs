@@ -13,6 +13,7 @@ use crate::model::Model;
 #[ignore = "a rig: see tests/rigs/README.md"]
 fn power_cuts() {
     let cuts: u32 = std::env::var("EBBTIDE_CUTS").ok().map_or(20, |cuts| cuts.parse().unwrap());
+    let mut lost = 0;
     for file_system in ["ext4", "xfs"] {
         let mkfs = Command::new(format!("mkfs.{file_system}")).arg("-V").output();
         if mkfs.is_err() {
@@ -20,12 +21,15 @@ fn power_cuts() {
             continue;
         }
         for mapped in MODES {
-            cut_power(file_system, mapped, cuts);
+            lost += cut_power(file_system, mapped, cuts);
         }
     }
+    // Else the power was not cut, but the file system unmounted.
+    assert!(lost > 0, "nothing that was not durable has been lost");
 }
 
-fn cut_power(file_system: &str, mapped: bool, cuts: u32) {
+/// Gives how much of what was not durable was lost.
+fn cut_power(file_system: &str, mapped: bool, cuts: u32) -> u64 {
     let mut choices = Random::new(seed("power_cuts"));
     let dir = tempfile::tempdir().unwrap();
     let (notes, copy) = (dir.path().join("notes"), dir.path().join("copy"));
@@ -68,8 +72,12 @@ fn cut_power(file_system: &str, mapped: bool, cuts: u32) {
         }
         println!("cut {cut}: {} operations", model.acknowledged);
     }
+    let Model { acknowledged, failed, lost, .. } = model;
     println!(
-        "{file_system}, mapped {mapped}: {cuts} power cuts, {} operations",
-        model.acknowledged
+        "{file_system}, mapped {mapped}: {cuts} power cuts, {acknowledged} operations, {failed} failed, \
+         {lost} were not durable and lost"
     );
+    assert!(acknowledged > u64::from(cuts), "the power goes before anything is done");
+    assert_eq!(failed, 0, "nothing failed but the power");
+    lost
 }
