@@ -32,6 +32,11 @@ const WRONG: [(&str, bool); 4] = [
     ("@1970-01-02 00:00:00", false),
 ];
 const RIGHT: &str = "+0";
+/// What the dates among them stand for.
+const DATES_MS: [(&str, u64); 2] =
+    [("@2099-01-01 00:00:00", 4_070_908_800_000), ("@1970-01-02 00:00:00", 86_400_000)];
+const DAY_MS: u64 = 86_400_000;
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 // ---- the process ----
 
@@ -105,7 +110,9 @@ fn look(store: &Store) {
         longest_ms = longest_ms.max(row.gone_at().since(now).as_millis() as u64);
         seen.push(String::from_utf8(row.payload().to_vec()).unwrap());
     }
-    println!("\n= {} {longest_ms} {}", now.as_millis(), seen.join(","));
+    let boot = fs::read_to_string(BOOT_ID).unwrap();
+    let (now_ms, wall_ms, boot) = (now.as_millis(), wall_ms(), boot.trim());
+    println!("\n= {now_ms} {wall_ms} {boot} {longest_ms} {}", seen.join(","));
 }
 
 // ---- the clocks around it ----
@@ -122,6 +129,9 @@ struct When<'a> {
 #[derive(Debug)]
 struct Seen {
     now_ms: u64,
+    /// What the clocks of the process said.
+    wall_ms: u64,
+    boot: String,
     longest_ms: u64,
     names: BTreeSet<String>,
 }
@@ -143,8 +153,7 @@ impl Rig<'_> {
         self.last_boot.set(when.boot);
         if self.can_boot {
             let id = self.dir.join("boot_id");
-            // Zeros would stand for a boot that cannot be known.
-            fs::write(&id, format!("{:032x}\n", when.boot + 1)).unwrap();
+            fs::write(&id, boot_id(when.boot) + "\n").unwrap();
             let over = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id; exec \"$@\"";
             words.extend(["unshare", "--mount", "--time", "--boottime"].map(str::to_owned));
             words.extend([when.later_s.to_string(), "sh".to_owned(), "-ec".to_owned()]);
@@ -167,7 +176,16 @@ impl Rig<'_> {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{when:?} {acts}: {said}");
         let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().filter_map(|line| line.strip_prefix("= ")).map(Seen::parse).collect()
+        let seen = text.lines().filter_map(|line| line.strip_prefix("= ")).map(Seen::parse);
+        seen.inspect(|seen| self.is_deceived(when, seen)).collect()
+    }
+
+    /// The process had the clocks it was to have.
+    fn is_deceived(&self, when: When<'_>, seen: &Seen) {
+        let expected = when.wall_ms();
+        assert!(seen.wall_ms.abs_diff(expected) <= SLACK_MS, "{when:?}: {}", seen.wall_ms);
+        let boot = self.can_boot.then(|| boot_id(when.boot));
+        assert!(boot.is_none_or(|boot| boot == seen.boot), "{when:?}: {}", seen.boot);
     }
 
     /// Runs a process that looks once, and compares what it sees with these names of values and rows.
@@ -192,19 +210,41 @@ impl Rig<'_> {
 
 impl Seen {
     fn parse(line: &str) -> Self {
-        let mut words = line.splitn(3, ' ');
+        let mut words = line.splitn(5, ' ');
         let mut word = || words.next().unwrap();
-        let (now_ms, longest_ms) = (word().parse().unwrap(), word().parse().unwrap());
+        let (now_ms, wall_ms) = (word().parse().unwrap(), word().parse().unwrap());
+        let (boot, longest_ms) = (word().to_owned(), word().parse().unwrap());
         let names = word().split(',').filter(|name| !name.is_empty()).map(str::to_owned);
-        Self { now_ms, longest_ms, names: names.collect() }
+        Self { now_ms, wall_ms, boot, longest_ms, names: names.collect() }
     }
 
     /// The engine's time is the right one.
     fn is_right(&self, later_s: u64) {
-        let right = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-        let right = right + later_s * 1000;
+        let right = wall_ms() + later_s * 1000;
         assert!(self.now_ms.abs_diff(right) <= SLACK_MS, "{} and not {right}", self.now_ms);
     }
+}
+
+impl When<'_> {
+    /// What a wall clock says then.
+    fn wall_ms(&self) -> u64 {
+        if let Some((_, ms)) = DATES_MS.iter().find(|(date, _)| *date == self.wall) {
+            return *ms;
+        }
+        let (sign, amount) = self.wall.split_at(1);
+        let (amount, unit_ms) = amount.strip_suffix('d').map_or((amount, 1000), |n| (n, DAY_MS));
+        let by_ms = amount.parse::<u64>().unwrap() * unit_ms;
+        if sign == "+" { wall_ms() + by_ms } else { wall_ms() - by_ms }
+    }
+}
+
+fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+/// The id of a boot; zeros would stand for one that cannot be known.
+fn boot_id(boot: u8) -> String {
+    format!("{:032x}", boot + 1)
 }
 
 fn any_file(dir: &Path, is_it: &dyn Fn(&[u8]) -> bool) -> bool {
