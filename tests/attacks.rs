@@ -14,6 +14,8 @@ mod forgetful;
 mod hooked;
 #[path = "attacks/identity.rs"]
 mod identity;
+#[path = "attacks/interrupted.rs"]
+mod interrupted;
 #[path = "attacks/leaving.rs"]
 mod leaving;
 #[path = "attacks/logs.rs"]
