@@ -79,7 +79,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-const READS: [Read; 5] = [
+const READS: [Read; 6] = [
     Read {
         name: "get",
         read: |scene| {
@@ -105,6 +105,18 @@ const READS: [Read; 5] = [
         read: |scene| {
             let values = images(&scene.store).get_many(["another", "key"]).unwrap();
             values.iter().flatten().map(|value| text(value)).collect()
+        },
+        given: value,
+        of_row: false,
+        holds: true,
+    },
+    Read {
+        name: "iteration",
+        read: |scene| {
+            let entries = images(&scene.store).iter().map(Result::unwrap);
+            let lengths = entries.map(|entry| entry.stat().value_len());
+            let of_len = |len| if len == NEWER.len() as u64 { NEWER.to_owned() } else { value() };
+            lengths.map(of_len).collect()
         },
         given: value,
         of_row: false,
