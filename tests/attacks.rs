@@ -26,6 +26,8 @@ mod readers;
 mod rig;
 #[path = "attacks/scrubbing.rs"]
 mod scrubbing;
+#[path = "attacks/snapshots.rs"]
+mod snapshots;
 #[path = "attacks/successors.rs"]
 mod successors;
 #[path = "attacks/time.rs"]

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ebbtide::disk::{Disk, Fault, FaultyDisk, MemoryDisk};
@@ -10,77 +10,6 @@ use ebbtide::{Durability, KeyspaceOptions, Outcome, Retention, Store};
 
 use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, quiet, seed};
 use crate::rig::{Rig, access, assert_sound, each_mode, images, options, put, row, seen};
-
-const INDEX: &str = "/data/keyspaces/images/INDEX";
-const STATE: &str = "/data/STATE";
-const SLOT: usize = 4096;
-
-/// Closed in order, opened, changed, and killed.
-fn changed_since_the_snapshot(rig: &Rig) -> (Vec<u8>, Rig) {
-    let store = rig.open();
-    for key in ["replaced", "purged", "purged-by-tag", "erased", "kept"] {
-        put(&images(&store), key, "before the close", &[key]);
-    }
-    store.close().unwrap();
-    let snapshot = rig.disk.read_file(Path::new(INDEX)).unwrap();
-    let store = rig.open();
-    put(&images(&store), "replaced", "after the close", &[]);
-    images(&store).invalidate("purged").unwrap();
-    images(&store).invalidate_tag("purged-by-tag").unwrap();
-    images(&store).erase("erased").commit().unwrap();
-    store.scrub().unwrap();
-    put(&images(&store), "new", "after the close", &[]);
-    store.sync().unwrap();
-    (snapshot, rig.kill())
-}
-
-fn assert_as_changed(store: &Store, what: &str) {
-    let of = |key: &str| seen(store, key);
-    assert_ne!(of("replaced").as_deref(), Some("before the close"), "{what}");
-    for key in ["purged", "purged-by-tag", "erased"] {
-        assert_eq!(of(key), None, "{what}: {key}");
-    }
-}
-
-/// The removal of the snapshot was not durable, and a power cut has brought it back.
-#[test]
-fn a_stale_index_snapshot_is_not_believed_after_a_crash() {
-    each_mode(|rig| {
-        let (snapshot, crashed) = changed_since_the_snapshot(rig);
-        let check = |rig: &Rig, what: &str| {
-            rig.disk.write_file(Path::new(INDEX), &snapshot).unwrap();
-            let store = rig.open();
-            assert_as_changed(&store, what);
-            assert_eq!(seen(&store, "replaced").as_deref(), Some("after the close"), "{what}");
-            assert_eq!(seen(&store, "new").as_deref(), Some("after the close"), "{what}");
-            assert_eq!(seen(&store, "kept").as_deref(), Some("before the close"), "{what}");
-            assert_sound(&store);
-        };
-        check(&crashed.kill(), "killed");
-        check(&crashed.cut(0), "cut");
-        // Closed in order once more, with another snapshot in the place of its own.
-        let closed = crashed.kill();
-        closed.open().close().unwrap();
-        check(&closed, "closed");
-    });
-}
-
-/// Beside it, the slot of STATE is lost that says that the store was opened since.
-#[test]
-fn a_stale_index_snapshot_is_not_believed_with_half_of_state_lost() {
-    each_mode(|rig| {
-        let (snapshot, crashed) = changed_since_the_snapshot(rig);
-        for slot in [0, SLOT] {
-            for at in [0, 12, 40, 500] {
-                let rig = crashed.kill();
-                rig.disk.write_file(Path::new(INDEX), &snapshot).unwrap();
-                rig.change(Path::new(STATE), |bytes| bytes[slot + at] ^= 1);
-                assert_as_changed(&rig.open(), "half of STATE");
-                assert_as_changed(&rig.open(), "half of STATE, opened again");
-            }
-        }
-    });
-}
 
 /// The machine goes on, and so does its page cache: what a failed sync left there is seen by the next
 /// process, and must be durable by the time it can be built upon.
