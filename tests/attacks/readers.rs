@@ -83,6 +83,8 @@ const STEPS: [(&str, Step); 6] = [
         store.maintain().unwrap();
         store.scrub().unwrap();
         store.maintain().unwrap();
+        let stats = &store.stats().keyspaces[0];
+        assert_eq!((stats.key_tombstones, stats.tag_tombstones), (0, 0), "some are not forgotten");
     }),
 ];
 

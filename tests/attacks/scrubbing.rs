@@ -134,6 +134,7 @@ fn a_scrub_beside_readers_is_not_taken_for_corruption() {
         let (images, access) = (images(&store), access(&store));
         let oldest: Vec<AtomicU64> = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
         let done = AtomicBool::new(false);
+        let reads = [AtomicU64::new(0), AtomicU64::new(0)];
         let version_of = |bytes: &[u8]| {
             let text = std::str::from_utf8(bytes).unwrap();
             let version: u64 = text[1..7].parse().unwrap();
@@ -141,8 +142,9 @@ fn a_scrub_beside_readers_is_not_taken_for_corruption() {
             version
         };
         std::thread::scope(|scope| {
-            for reader in 0..2 {
+            let start = |reader: usize| {
                 let (images, access, done, oldest) = (&images, &access, &done, &oldest);
+                let reads = &reads[reader];
                 scope.spawn(move || {
                     while !done.load(Ordering::SeqCst) {
                         for (key, oldest) in (0..KEYS).zip(oldest) {
@@ -160,9 +162,11 @@ fn a_scrub_beside_readers_is_not_taken_for_corruption() {
                             version_of(row.unwrap().payload());
                         }
                         images.iter().for_each(|entry| drop(entry.unwrap()));
+                        reads.fetch_add(1, Ordering::SeqCst);
                     }
-                });
-            }
+                })
+            };
+            let readers = [start(0), start(1)];
             for round in 1..=ROUNDS {
                 for (key, oldest) in (0..KEYS).zip(&oldest) {
                     put(&images, &format!("key-{key}"), &value(round), &["tag"]);
@@ -175,6 +179,15 @@ fn a_scrub_beside_readers_is_not_taken_for_corruption() {
                     oldest.iter().for_each(|oldest| oldest.store(round + 1, Ordering::SeqCst));
                 }
                 store.scrub().unwrap();
+                if round % 10 == 0 {
+                    // Let both readers come this far.
+                    for (reader, reads) in readers.iter().zip(&reads) {
+                        let before = reads.load(Ordering::SeqCst);
+                        while reads.load(Ordering::SeqCst) == before && !reader.is_finished() {
+                            std::thread::yield_now();
+                        }
+                    }
+                }
                 if round % 40 == 0 {
                     rig.clock.advance(hours(1));
                     store.maintain().unwrap();

@@ -104,6 +104,9 @@ fn an_invalidation_in_a_log_that_an_earlier_process_had_just_begun_stays() {
         }
         let images_there = images(&store);
         let reached = ends_at(&disk, call, || drop(images_there.invalidate("another")));
+        let logs =
+            rig.files(".log").into_iter().filter(|path| path.starts_with("/data/tombstones"));
+        assert!(reached || logs.count() == 2, "no log was begun");
         let rig = rig.kill();
         drop((images_there, store));
         rig.disk.set_capacity_bytes(Some(rig.disk.used_bytes()));
@@ -132,6 +135,7 @@ fn a_value_in_pieces_that_was_shown_after_a_restart_stays() {
         drop(store);
         let store = rig.open();
         let shown = seen(&store, "a");
+        assert!(shown.is_some(), "{what}");
         store.sync().unwrap();
         after_cuts(&rig, what, |cut, what| assert_eq!(seen(&cut.open(), "a"), shown, "{what}"));
         reached
@@ -190,6 +194,7 @@ fn filled(rig: &Rig, large: u64) -> (FaultyDisk, Store) {
 fn what_was_evicted_stays_away_once_its_tombstone_is_forgotten() {
     let evicted = |large: &u64| filled(&Rig::new(false), *large).1.stats().segments_evicted > 0;
     let large = (1..).find(evicted).unwrap() - 1;
+    let mut forgotten = 0;
     for call in 1.. {
         let mut reached = false;
         for second in 1.. {
@@ -197,6 +202,7 @@ fn what_was_evicted_stays_away_once_its_tombstone_is_forgotten() {
             let (disk, store) = filled(&rig, large);
             let keys = small(&store);
             reached = ends_at(&disk, call, || insert_large(&keys, large));
+            assert!(reached || store.stats().segments_evicted > 0, "nothing was evicted");
             let rig = rig.kill();
             drop((keys, store));
             let (disk, store) = rig.open_faulty();
@@ -207,6 +213,7 @@ fn what_was_evicted_stays_away_once_its_tombstone_is_forgotten() {
                 assert!(small(&store).get("gone").unwrap().is_none(), "{what}");
             });
             if !goes_on {
+                forgotten += u32::from(store.stats().keyspaces[0].key_tombstones == 0);
                 break;
             }
         }
@@ -214,11 +221,13 @@ fn what_was_evicted_stays_away_once_its_tombstone_is_forgotten() {
             break;
         }
     }
+    assert!(forgotten > 1, "the tombstone was always kept");
 }
 
 #[test]
 fn a_keyspace_whose_making_failed_can_be_made_again() {
     for fault in [Fault::Error(ErrorKind::TimedOut), Fault::ErrorAfter(ErrorKind::TimedOut)] {
+        let mut failed = 0;
         for call in 1.. {
             let rig = Rig::new(false);
             let (disk, store) = rig.open_faulty();
@@ -227,11 +236,13 @@ fn a_keyspace_whose_making_failed_can_be_made_again() {
             let made = store.keyspace("images", options());
             disk.clear();
             let again = store.keyspace("images", options());
+            failed += u32::from(made.is_err());
             again.unwrap_or_else(|e| panic!("{fault:?} at call {call}, {made:?}: {e}"));
             if disk.calls() < first {
                 break;
             }
         }
+        assert!(failed > 1, "it was always made");
     }
 }
 

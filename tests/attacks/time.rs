@@ -250,6 +250,7 @@ fn an_error_while_2099_is_corrected_loses_nothing() {
                     assert_eq!(is_seen(&store, "later"), goes_on, "{what}: what came later");
                 }
                 if is_over {
+                    assert!(call > 5, "{call} calls");
                     break;
                 }
             }
