@@ -1,8 +1,12 @@
 //! Ten million reads of a store that nothing is wrong with.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use ebbtide::{KeyspaceOptions, Retention, Store};
 
 use crate::fixture::{MODES, Random, clock, open, quiet, seed, value_of};
+use crate::tree::below;
 
 const READS: u64 = 10_000_000;
 const KEYS: u64 = 20_000;
@@ -38,5 +42,28 @@ fn clean_reads() {
         complaints += store.problems().len() + store.verify().unwrap().problems.len();
         println!("mapped {mapped}: {complaints} complaints in {READS} reads, all verified");
         assert_eq!(complaints, 0);
+        store.close().unwrap();
+        assert!(complains_of_rot(dir.path(), mapped), "a changed byte is not complained about");
     }
+}
+
+/// Changes a byte in the middle of a segment; true if one value cannot be read any more.
+fn complains_of_rot(dir: &Path, mapped: bool) -> bool {
+    let is_segment = |path: &&PathBuf| path.extension().is_some_and(|found| found == "seg");
+    let data = dir.join("data");
+    let segment = below(&data).iter().find(is_segment).map(|name| data.join(name)).unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let builder = quiet(Store::builder(&data), &clock()).verify_every_read(true);
+    let store = open(builder, mapped);
+    let images = store.existing_keyspace("images").unwrap();
+    let is_right = |key: &u64| {
+        let found = images.get(key.to_le_bytes());
+        found.is_ok_and(|value| value.is_some_and(|v| v[..] == value_of(*key, 0, LONGEST)))
+    };
+    let wrong = (0..KEYS).filter(|key| !is_right(key)).count();
+    println!("mapped {mapped}: {wrong} wrong after a byte was changed");
+    wrong == 1
 }
