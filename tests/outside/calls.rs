@@ -193,7 +193,7 @@ impl Scene {
         let failed_calls = count_failed(&left.trace, &data(left.dir.path())) + u64::from(killed);
         let what = format!("{} of {}", place.name, place.about);
         let [failed, evicted] =
-            ["< failed\n", "> evicted\n"].map(|note| left.notes.matches(note).count() as u64);
+            ["< failed", "> evicted\n"].map(|note| left.notes.matches(note).count() as u64);
         let answered = left.model.acknowledged - self.model.acknowledged - evicted;
         println!(
             "{what} {fault} from {}{step}, mapped {}: {failed_calls} calls failed; {answered} operations, \

@@ -124,7 +124,10 @@ pub(crate) fn write() {
     };
     let mut step = |intent: String, work: &mut dyn FnMut() -> Result<String, Error>| {
         notes.write_all(format!("> {intent}\n").as_bytes()).unwrap();
-        let answer = work().unwrap_or_else(|_| "failed".to_owned());
+        let answer = work().unwrap_or_else(|error| match error {
+            Error::NoSpace { .. } => "failed, full".to_owned(),
+            _ => "failed".to_owned(),
+        });
         let now_evicted = store.stats().segments_evicted;
         let is_less = now_evicted > evicted || widened.take();
         let more = if is_less { "> evicted\n< done\n" } else { "" };

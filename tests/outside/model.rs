@@ -40,7 +40,7 @@ pub(crate) struct Model {
     /// has failed, and may have.
     evicted: bool,
     pub(crate) acknowledged: u64,
-    /// Of these, what was answered by an error.
+    /// Of these, what was answered by an error other than that the disk is full.
     pub(crate) failed: u64,
     /// Of what had been done and was not durable, what was not there afterwards.
     pub(crate) lost: u64,
@@ -54,8 +54,10 @@ impl Model {
             let intent: Vec<&str> = intent.strip_prefix("> ").unwrap().split(' ').collect();
             let answer = lines.next().map(|line| line.strip_prefix("< ").unwrap());
             self.acknowledged += u64::from(answer.is_some());
-            has_failed |= answer == Some("failed");
             self.failed += u64::from(answer == Some("failed"));
+            // A disk that is full is no other failure, but for what may be told as the reason.
+            let answer = answer.map(|answer| answer.trim_end_matches(", full"));
+            has_failed |= answer == Some("failed");
             // One that was cut short is not the reason for which nothing could be written down.
             let may_be_less = answer.is_none_or(|answer| answer == "failed") && has_failed;
             self.evicted |= intent[0].starts_with("invalidate") && may_be_less;
