@@ -91,7 +91,11 @@ impl KeyspaceCore {
                 is_planted(Bug::ReinsertedScrubbed) && self.floors.of_key(entry.hash, 0).is_some();
             let location = Location { ordinal, position: entry.position };
             if named == Some(location) && !by_key {
-                if !is_doubtful || self.floors.of_key(entry.hash, entry.seq).is_none() {
+                // An earlier process gave it up, though the sidecar that the index was made of did not say so.
+                // Which tags it had, a walk does not tell.
+                let is_given_up = entry.body() == Body::Gone;
+                let is_hidden = is_doubtful && self.floors.of_key(entry.hash, entry.seq).is_some();
+                if !is_given_up && !is_hidden {
                     continue;
                 }
                 self.take_slot(entry.hash, location, segment);

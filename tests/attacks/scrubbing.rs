@@ -1,7 +1,9 @@
 //! Erasing beside readers, and between a version and the one that replaces it.
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use ebbtide::disk::Fault;
 use ebbtide::{Level, Store, Value};
 
 use crate::fixture::{MODES, hours, minutes};
@@ -226,4 +228,48 @@ fn a_power_cut_while_a_replaced_version_is_scrubbed_leaves_one_of_the_two() {
             },
         );
     }
+}
+
+/// A process ends at any call while it erases what a tag hides, and to the next one any call of its scrub is
+/// refused: of what was given up, a walk past a sidecar that could not be read tells no tags.
+#[test]
+fn what_was_given_up_is_erased_though_its_sidecar_cannot_be_read() {
+    each_mode(|rig| {
+        let store = rig.open();
+        put(&images(&store), "key", &value(1), &["a"]);
+        store.close().unwrap();
+        drop(store);
+        let (_disk, store) = rig.open_faulty();
+        images(&store).invalidate_tag("a").unwrap();
+        drop(store);
+        let rig = rig.kill();
+        // Whether the scrub was done, and whether it came to the call that fails.
+        let scrub = |rig: &Rig, at: u64, fault: Fault| {
+            let (disk, store) = rig.open_faulty();
+            let at = disk.calls() + at;
+            disk.inject(at, fault);
+            let done = store.scrub().is_ok();
+            (done, disk.calls() >= at)
+        };
+        let (mut given_up, mut refused) = (0, 0);
+        for end in 1.. {
+            let stopped = rig.kill();
+            let (_, is_stopped) = scrub(&stopped, end, Fault::ErrorsFrom(ErrorKind::Other));
+            given_up += u32::from(is_stopped && stopped.on_disk(value(1).as_bytes()));
+            for call in 1.. {
+                let next = stopped.kill();
+                let (done, is_met) = scrub(&next, call, Fault::Error(ErrorKind::StorageFull));
+                let what = format!("stopped at {end}, refused at {call}");
+                assert!(!done || !next.on_disk(value(1).as_bytes()), "{what}");
+                refused += u32::from(!done);
+                if !is_met {
+                    break;
+                }
+            }
+            if !is_stopped {
+                break;
+            }
+        }
+        assert!(given_up > 1 && refused > 1, "{given_up} {refused}");
+    });
 }
