@@ -1,7 +1,9 @@
 //! Buckets as they are found: past their time, without their keys, or gone meanwhile.
 
+use std::io::ErrorKind;
+
 use super::*;
-use crate::disk::FaultyDisk;
+use crate::disk::{Fault, FaultyDisk};
 use crate::error::Error;
 use crate::pseudonym::KEYS_FILE;
 use crate::{DropCause, LedgerKind};
@@ -119,8 +121,66 @@ fn keys_without_rows_and_an_owner_leave_at_open() {
         store.close().unwrap();
     }
     bench.pass_days(DAYS + 1);
-    bench.open().maintain().unwrap();
+    let store = bench.open();
+    store.maintain().unwrap();
     assert_eq!(bench.files("keys"), [] as [PathBuf; 0]);
+    let dropped = |kind: &LedgerKind| *kind == LedgerKind::BucketDropped(DropCause::Dropped);
+    assert_eq!(of_kind(&store, dropped), 1, "the rows said whose they were");
+}
+
+/// A process ended while it evicted: nothing but the sidecar of a segment is left, or one that was begun.
+#[test]
+fn a_sidecar_without_its_segment_leaves_at_open() {
+    let bench = Bench::closed_with(["cat"]);
+    let sidecar = bench.files("idx").remove(0);
+    let bytes = bench.disk.read_file(&sidecar).unwrap();
+    let strays =
+        ["00000001000000ff.idx", "00000001000000ff.tmp"].map(|n| sidecar.with_file_name(n));
+    strays.iter().for_each(|stray| bench.disk.write_file(stray, &bytes).unwrap());
+    drop(bench.builder().open_read_only().unwrap());
+    assert!(strays.iter().all(|stray| bench.has(stray)), "who looks removes nothing");
+    let store = bench.open();
+    assert!(!strays.iter().any(|stray| bench.has(stray)));
+    assert!(bench.has(&sidecar));
+    assert_eq!(get(&store, "cat"), Some(value_of("cat")));
+}
+
+/// The process ended before all that was born in a wrong future says when it leaves. What is born after the
+/// clock was set right leaves by its own time.
+#[test]
+fn a_correction_counts_for_what_was_born_before_it() {
+    let mut corrected = 0;
+    for call in 1.. {
+        let bench = Bench::new();
+        bench.pass_days(100);
+        let disk = FaultyDisk::new(std::sync::Arc::new(bench.disk.clone()));
+        let store = bench.on(Store::builder("/data").disk(disk.clone())).open().unwrap();
+        images(&store).insert("early", value_of("early")).unwrap();
+        store.sync().unwrap();
+        bench.clock.set_wall(NOW);
+        let fails = disk.calls() + call;
+        disk.inject(fails, Fault::Error(ErrorKind::TimedOut));
+        let result = store.reset_clock();
+        let is_met = disk.calls() >= fails;
+        disk.clear();
+        if result.is_err() && store.now() == NOW {
+            bench.pass_days(1);
+            images(&store).insert("late", value_of("late")).unwrap();
+            store.sync().unwrap();
+            let bench = bench.killed(store);
+            let looking = bench.builder().open_read_only().unwrap();
+            let stats = looking.stats();
+            let [late, early] = &stats.keyspaces[0].buckets[..] else { panic!("{stats:?}") };
+            let window = Duration::from_secs(24 * 3600 * u64::from(DAYS));
+            assert_eq!(late.deadline, late.start + window, "call {call}");
+            assert!(early.deadline <= NOW + window, "call {call}");
+            corrected += 1;
+        }
+        if !is_met {
+            break;
+        }
+    }
+    assert!(corrected > 0);
 }
 
 #[test]

@@ -208,3 +208,30 @@ fn tombstones_outlive_rows_that_cannot_be_read() {
         assert_eq!(after < before, what == "nothing", "{what}: {after} of {before}");
     }
 }
+
+/// Tombstones may hide what a keyspace holds whose options cannot be read; where no bucket is left, nothing.
+#[test]
+fn tombstones_stay_while_there_are_buckets_without_options() {
+    for has_bucket in [true, false] {
+        let bench = Bench::new();
+        let store = bench.open();
+        let orphan = images(&store);
+        if has_bucket {
+            orphan.insert("cat", value_of("cat")).unwrap();
+        }
+        // Looked at after the other one.
+        visits(&store);
+        drop(orphan);
+        store.close().unwrap();
+        drop(store);
+        bench.change(Path::new(MANIFEST), |bytes| bytes.fill(0xee));
+        bench.change(Path::new("/data/logs/visits/LOG"), |bytes| bytes.fill(0xee));
+        let store = bench.open();
+        let other = store.keyspace("other", KeyspaceOptions::new(Retention::days(DAYS))).unwrap();
+        for key in 0..200 {
+            other.invalidate(key.to_string()).unwrap();
+        }
+        store.maintain().unwrap();
+        assert_eq!(bench.tombstone_logs().len() > 2, has_bucket, "{:?}", bench.tombstone_logs());
+    }
+}

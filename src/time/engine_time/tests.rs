@@ -153,6 +153,10 @@ fn confirm_believes_and_reset_takes_back() {
     machine.read();
     machine.time.reset(9);
     assert_eq!(machine.read(), START);
+    let correction = machine.time.saved().correction;
+    assert_eq!(correction, Some(Correction { to_ms: START, next_number: 9 }));
+    machine.time.end_correction();
+    assert_eq!((machine.time.saved().correction, machine.read()), (None, START));
 }
 
 #[test]

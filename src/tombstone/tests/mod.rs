@@ -286,6 +286,15 @@ fn a_file_that_could_not_be_removed_is_tried_again_and_its_denials_stand_once() 
 }
 
 #[test]
+fn a_file_that_has_gone_already_is_forgotten() {
+    let bench = Bench::new();
+    bench.commit(80);
+    bench.disk.remove_file(&Path::new(DIR).join(log_name(1))).unwrap();
+    bench.log.forget_below(49, 0).unwrap();
+    assert_eq!(bench.found().range(), Some((3, 4)));
+}
+
+#[test]
 fn denials_are_not_moved_if_that_frees_less_than_half() {
     for (files, count, moved) in [(1, 12, true), (1, 13, false), (2, 24, true), (2, 25, false)] {
         let bench = Bench::new();
