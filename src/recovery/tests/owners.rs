@@ -235,3 +235,26 @@ fn tombstones_stay_while_there_are_buckets_without_options() {
         assert_eq!(bench.tombstone_logs().len() > 2, has_bucket, "{:?}", bench.tombstone_logs());
     }
 }
+
+/// The name of a bucket was not durable when the last process ended, and its old one was.
+#[test]
+fn names_of_buckets_are_durable_once_the_owner_is_taken_up() {
+    let bench = Bench::closed_with(["cat"]);
+    let bucket = bench.files("seg")[0].parent().unwrap().to_owned();
+    let aside = bucket.with_file_name("aside");
+    bench.disk.rename(&bucket, &aside).unwrap();
+    bench.disk.rename(&aside, &bucket).unwrap();
+    for opened in [false, true] {
+        let disk = bench.disk.fork();
+        let stopped = Bench { disk, clock: bench.clock.clone() };
+        let _store = opened.then(|| stopped.open());
+        // Of the changes that are not durable only one has reached the disk.
+        let loses = |which| {
+            let mut changes = 0..;
+            let disk = stopped.disk.fork().crash(&mut |_| u32::from(changes.next() == Some(which)));
+            let cut = Bench { disk, clock: bench.clock.clone() };
+            get(&cut.open(), "cat").is_none()
+        };
+        assert_eq!((0..4).any(loses), !opened);
+    }
+}
