@@ -217,9 +217,8 @@ impl KeyspaceCore {
     }
 
     /// A slot is gone once its key was invalidated, so its floor need not be asked, except where
-    /// slots are not ours to remove, or one could not be. Debug builds ask all the same, except where schedules
-    /// are tried:
-    /// those must show a slot that stayed.
+    /// slots are not ours to remove, or one could not be. Debug builds ask all the same, except where
+    /// schedules are tried: those must show a slot that stayed.
     fn checks_key_floors(&self) -> bool {
         (cfg!(debug_assertions) && !MODEL_CHECKED)
             || self.owner.engine.is_read_only()
