@@ -4,12 +4,14 @@
 #[path = "common/fixture.rs"]
 mod fixture;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ebbtide::disk::MemoryDisk;
+use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{Keyspace, KeyspaceOptions, Log, LogOptions, Retention, Row, Store};
 
-use fixture::{MODES, clock, on_memory, open};
+use fixture::{MODES, clock, on_memory, open, quiet};
 
 /// Where the first record of a segment starts.
 const SEGMENT_HEADER_LEN: usize = 1024;
@@ -107,6 +109,31 @@ fn a_byte_that_means_nothing_and_is_not_zero_is_named() {
         }
         println!("{}: {named} of {all} zeros named", path.display());
         assert!(named > 50, "{named} of {all} in {}", path.display());
+    }
+}
+
+/// A process ends in the middle of a call while a log of tombstones is full and another is begun. The next one
+/// mends what counts.
+#[test]
+fn what_a_process_that_was_killed_leaves_is_no_problem() {
+    for call in 1.. {
+        let memory = MemoryDisk::new(1);
+        let disk = FaultyDisk::new(Arc::new(memory.clone()));
+        let builder = quiet(Store::builder("/data").disk(disk.clone()), &clock());
+        let store = builder.tombstone_log_bytes(4096).open().unwrap();
+        let images = images(&store);
+        let ends = disk.calls() + call;
+        disk.inject(ends, Fault::Torn(ErrorKind::Other));
+        disk.inject(ends + 1, Fault::ErrorsFrom(ErrorKind::Other));
+        let done = (0..30_u8).all(|key| images.invalidate([key]).is_ok());
+        let killed = memory.fork().kill();
+        if done {
+            let files = killed.all_files();
+            assert!(files.contains(&PathBuf::from("/data/tombstones/0000000002.log")), "{files:?}");
+            break;
+        }
+        drop(on_memory(&killed, &clock()).open().unwrap());
+        assert_eq!(problems(&killed), [], "ended at call {call}");
     }
 }
 

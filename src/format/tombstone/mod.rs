@@ -169,12 +169,13 @@ pub(crate) fn find_unused(region: &[u8]) -> Option<usize> {
     unused.into_iter().find(|at| region.get(*at).is_some_and(|byte| *byte != 0))
 }
 
-/// Puts zeros over headers that can be read, as they are put into a file before it gets its name.
+/// Puts zeros over headers, as they are put into a file before it gets its name. A process may have ended in
+/// the middle of one.
 pub(crate) fn clear_begun(bytes: &mut [u8]) {
     let half = bytes.len() / 2;
     for start in [0, half] {
         let header = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..HEADER_FIELDS_LEN));
-        if let Some(header) = header.filter(|header| TombstoneHeader::decode(header).is_ok()) {
+        if let Some(header) = header.filter(|header| header.starts_with(&MAGIC)) {
             header.fill(0);
         }
     }
@@ -318,6 +319,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(cleared(&[]), [true, true]);
+        assert_eq!(cleared(&[20, 2100]), [true, true], "one that was begun need not be whole");
         assert_eq!(cleared(&[3]), [false, true]);
         assert_eq!(cleared(&[2051]), [true, false]);
         assert_eq!(cleared(&[600, 4095]), [false, false], "what is not a header stays");
