@@ -74,8 +74,6 @@ struct Part {
     core: Arc<dyn Owned>,
     /// The pass that finds all that was covered.
     pass: u64,
-    /// Segments with a lower number may hold it.
-    segments_below: u64,
 }
 
 impl Receipt {
@@ -93,9 +91,8 @@ impl Receipt {
     pub(crate) fn follow(mut self, core: Arc<dyn Owned>) -> Self {
         let owner = core.owner();
         let pass = owner.scrubbing.expect_pass(self.at);
-        let segments_below = owner.engine.next_number();
         self = self.gone_by_then(owner.last_deadline());
-        self.parts.push(Part { core, pass, segments_below });
+        self.parts.push(Part { core, pass });
         self
     }
 
@@ -194,7 +191,7 @@ impl Receipt {
 impl Part {
     fn level(&self, sequence: u64) -> Level {
         let owner = self.core.owner();
-        if !owner.may_hold(sequence, self.segments_below) {
+        if !owner.may_hold(sequence) {
             Level::Unlinked
         } else if self.claims_scrubbing() && owner.has_scrubbed(sequence, self.pass) {
             Level::Scrubbed

@@ -8,8 +8,6 @@ mod crashes;
 mod fills;
 #[path = "common/fixture.rs"]
 mod fixture;
-#[path = "common/forgetful.rs"]
-mod forgetful;
 #[path = "common/hooked.rs"]
 mod hooked;
 #[path = "attacks/identity.rs"]

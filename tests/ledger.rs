@@ -4,8 +4,8 @@
 
 #[path = "common/fixture.rs"]
 mod fixture;
-#[path = "common/forgetful.rs"]
-mod forgetful;
+#[path = "common/hooked.rs"]
+mod hooked;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
@@ -22,7 +22,7 @@ use ebbtide::{
 };
 
 use fixture::{Random, START, clock, hours, minutes, on_memory, open, quiet, seed};
-use forgetful::ForgetfulDisk;
+use hooked::HookedDisk;
 
 const DIR: &str = "/data/ledger";
 /// Bytes before the first entry of a file, and of an entry.
@@ -970,9 +970,10 @@ fn a_disk_that_fails_for_a_while_holds_no_entry_back_for_good() {
     assert_eq!(uncertain, SYNCS_OF_DROPS);
 }
 
-/// A store, and its disk, which can fail to sync its trash.
-fn forgetful(memory: &MemoryDisk, clock: &ManualClock) -> (StoreBuilder, ForgetfulDisk) {
-    let disk = ForgetfulDisk::new(memory, "/data/trash");
+const TRASH: &str = "/data/trash";
+
+fn hooked(memory: &MemoryDisk, clock: &ManualClock) -> (StoreBuilder, HookedDisk) {
+    let disk = HookedDisk::new(memory);
     (quiet(Store::builder("/data").disk(disk.clone()), clock), disk)
 }
 
@@ -980,12 +981,12 @@ fn forgetful(memory: &MemoryDisk, clock: &ManualClock) -> (StoreBuilder, Forgetf
 #[test]
 fn a_drop_whose_sync_failed_is_not_told_for_another_sync() {
     let (memory, clock) = (MemoryDisk::new(1), clock());
-    let (builder, disk) = forgetful(&memory, &clock);
+    let (builder, disk) = hooked(&memory, &clock);
     let store = open(builder, false);
     visit(&store).unwrap();
     store.sync().unwrap();
     clock.advance(hours(17));
-    disk.fail_next_sync();
+    disk.forget_next_sync(TRASH);
     store.drop_expired().unwrap_err();
     for _ in 0..2 {
         store.maintain().unwrap();
@@ -1005,7 +1006,7 @@ fn a_drop_whose_sync_failed_is_not_told_for_another_sync() {
 #[test]
 fn a_bucket_whose_drop_is_not_written_yet_is_carried() {
     let (memory, clock) = (MemoryDisk::new(1), clock());
-    let (builder, disk) = forgetful(&memory, &clock);
+    let (builder, disk) = hooked(&memory, &clock);
     let store = open(builder.ledger_retention(hours(1)), false);
     images(&store).insert("cat.jpg", b"bytes").unwrap();
     while memory.read_file(&log_file(2)).is_err() {
@@ -1014,7 +1015,7 @@ fn a_bucket_whose_drop_is_not_written_yet_is_carried() {
         store.maintain().unwrap();
     }
     clock.advance(hours(16));
-    disk.fail_next_sync();
+    disk.forget_next_sync(TRASH);
     store.maintain().unwrap_err();
     assert!(memory.read_file(&log_file(1)).is_err(), "it is forgotten");
     let verdict = store.prove_retention(..).unwrap().verdict;
@@ -1031,11 +1032,11 @@ fn a_bucket_whose_drop_is_not_written_yet_is_carried() {
 fn a_bucket_that_left_uncertainly_and_is_made_again_is_told_once() {
     let (memory, clock) = (MemoryDisk::new(1), clock());
     clock.set_wall(START + hours(24 * 3650));
-    let (builder, disk) = forgetful(&memory, &clock);
+    let (builder, disk) = hooked(&memory, &clock);
     let store = open(builder, false);
     access(&store).pseudonym(VISITOR, store.now()).unwrap();
     clock.set_wall(START);
-    disk.fail_next_sync();
+    disk.forget_next_sync(TRASH);
     store.reset_clock().unwrap_err();
     store.reset_clock().unwrap();
     clock.set_wall(START + hours(24 * 3650));

@@ -6,25 +6,21 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// be read just then. Until a pass over all segments has taken them away, whoever reads asks for floors of
 /// keys too.
 #[derive(Debug, Default)]
-pub(crate) struct Doubts {
-    raised: AtomicU64,
-    settled: AtomicU64,
-}
+pub(crate) struct Doubts(AtomicU64);
 
 impl Doubts {
     /// Notes one.
     pub(crate) fn raise(&self) {
-        self.raised.fetch_add(1, Ordering::AcqRel);
+        self.0.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How many there have been, if there is one that has not been settled.
-    pub(super) fn open(&self) -> Option<u64> {
-        let raised = self.raised.load(Ordering::Acquire);
-        (raised != self.settled.load(Ordering::Acquire)).then_some(raised)
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
     }
 
-    /// Notes that so many have been settled.
+    /// Notes that so many of them have been settled. One pass at a time does so.
     pub(super) fn settle(&self, count: u64) {
-        self.settled.fetch_max(count, Ordering::AcqRel);
+        self.0.fetch_sub(count, Ordering::AcqRel);
     }
 }

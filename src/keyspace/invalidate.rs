@@ -34,11 +34,7 @@ impl Covered for KeyspaceCore {
     }
 
     fn hide_all_without_room(&self, tombstone: &Tombstone) -> Result<bool> {
-        let floor = Floor { seq: tombstone.floor, at_ms: tombstone.at_ms };
-        self.floors.raise(TombstoneScope::All, &[], floor);
-        self.owner.update_manifest(|manifest| {
-            manifest.floor = manifest.floor.max(tombstone.floor);
-        })?;
+        self.hide_all(Floor { seq: tombstone.floor, at_ms: tombstone.at_ms })?;
         Ok(true)
     }
 }
@@ -49,6 +45,12 @@ impl KeyspaceCore {
         let Owner { engine, id, .. } = &self.owner;
         let begun = invalidation.begin(engine, Some(&self.denials))?;
         begun.hide(Reach::Owner(*id), vec![Arc::clone(self) as _]).commit()
+    }
+
+    /// Hides all up to a number. When this returns well that is durable; it needs no space.
+    pub(super) fn hide_all(&self, floor: Floor) -> Result<()> {
+        self.floors.raise(TombstoneScope::All, &[], floor);
+        self.owner.update_manifest(|manifest| manifest.floor = manifest.floor.max(floor.seq))
     }
 
     /// Removes the slot of a key, unless it names a record that may lie above the floor.

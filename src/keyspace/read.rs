@@ -222,7 +222,7 @@ impl KeyspaceCore {
     fn checks_key_floors(&self) -> bool {
         (cfg!(debug_assertions) && !MODEL_CHECKED)
             || self.owner.engine.is_read_only()
-            || self.doubts.open().is_some()
+            || self.doubts.count() > 0
     }
 
     /// In a read-only store, raises the floors by what the writing process has invalidated since. True if

@@ -43,7 +43,7 @@ impl KeyspaceCore {
         // What replaced or hid a record must outlast a power cut before the record is given up.
         let certain = self.owner.engine.sequence.lowest_invalidation();
         self.sync()?;
-        let doubts = self.doubts.open();
+        let doubts = self.doubts.count();
         // What has been appended to these has been published.
         let segments = self.between_writes(|| self.owner.segments_by_ordinal());
         let floors = self.floors.shared();
@@ -52,7 +52,7 @@ impl KeyspaceCore {
             let found = self.look_into(ordinal, &segment, (pass, now), &floors, certain);
             found_all = found_all.and_then(|all| found.map(|found| all && found));
         }
-        if let (Some(doubts), Ok(true)) = (doubts, &found_all) {
+        if let Ok(true) = found_all {
             self.doubts.settle(doubts);
         }
         found_all
@@ -71,7 +71,7 @@ impl KeyspaceCore {
         // In this order: what is written meanwhile must not stand in for what has died.
         let accounted_for = segment.scrubbed() + segment.live();
         let records = segment.records();
-        let is_doubtful = self.doubts.open().is_some();
+        let is_doubtful = self.doubts.count() > 0;
         if !to_sweep && !is_doubtful && records <= accounted_for {
             return Ok(true);
         }

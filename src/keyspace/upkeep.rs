@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::KeyspaceCore;
 use super::write::Active;
 use crate::error::{Error, Result};
+use crate::floors::Floor;
 use crate::format::record::{MAX_TAGS, MIN_RECORD_LEN};
 use crate::format::segment_header::HEADER_LEN;
 use crate::format::sidecar::{BLOCK_LEN, encoded_len};
@@ -208,6 +209,12 @@ impl KeyspaceCore {
     }
 
     fn evict(&self) -> Result<bool> {
+        // Where a sync has failed what was evicted may be back after a power cut, and another sync may succeed
+        // without having written anything. It is hidden before what is newer leaves too.
+        let undurable = self.owner.undurable_evicted();
+        if undurable > self.owner.manifest().floor {
+            self.hide_all(Floor::undated(undurable))?;
+        }
         let evicted = self.owner.evict_oldest();
         self.free_slots();
         evicted

@@ -8,6 +8,7 @@ use crate::disk::EntryKind;
 use crate::engine::count;
 use crate::error::Result;
 use crate::segment::sidecar::sidecar_path;
+use crate::sync::atomic::Ordering;
 use crate::trash::{TrashItem, trash_name};
 
 impl Owner {
@@ -15,14 +16,6 @@ impl Owner {
     pub(crate) fn evict_oldest(&self) -> Result<bool> {
         let side = self.engine.write_side()?;
         let _membership = self.membership.lock();
-        // What is older could be back after a power cut, and what replaced it gone.
-        let unsynced = self.evicted_from.lock().clone();
-        unsynced.iter().try_for_each(|dir| match self.engine.sync_dir(dir) {
-            // The bucket has been dropped since.
-            Err(e) if e.is_not_found() => Ok(()),
-            synced => synced,
-        })?;
-        self.evicted_from.lock().clear();
         let oldest = self.table.read().iter().next().map(|(_, segment)| Arc::clone(segment));
         let Some(segment) = oldest else { return Ok(false) };
         let to = side.trash.dir().join(trash_name(self.id, "segment", segment.number()));
@@ -34,18 +27,24 @@ impl Owner {
         // One that is being sealed just now removes its sidecar itself.
         let _ = disk.remove_file(&sidecar_path(segment.path()));
         let bucket_dir = segment.path().parent().unwrap_or(&self.dir);
-        let dirs = [side.trash.dir().to_owned(), bucket_dir.to_owned()];
-        let synced = dirs.iter().try_for_each(|dir| self.engine.sync_dir(dir));
-        let (bytes, min_seq) = (segment.file_bytes(), segment.min_seq());
+        let synced =
+            self.engine.sync_dir(side.trash.dir()).and_then(|()| self.engine.sync_dir(bucket_dir));
+        let (bytes, min_seq, max_seq) =
+            (segment.file_bytes(), segment.min_seq(), segment.max_seq());
         drop(segment);
         let (owner_id, segments) = (self.id, gone);
         side.trash.push(TrashItem { path: to, owner_id, bytes, segments, scrubbed_through });
         count(&self.engine.counters.segments_evicted);
         synced.inspect_err(|_| {
             self.note_undurable(Some(min_seq));
-            *self.evicted_from.lock() = dirs.to_vec();
+            self.undurable_evicted.fetch_max(max_seq, Ordering::AcqRel);
         })?;
         Ok(true)
+    }
+
+    /// The highest number in an evicted segment that may be back after a power cut, 0 if there is none.
+    pub(crate) fn undurable_evicted(&self) -> u64 {
+        self.undurable_evicted.load(Ordering::Acquire)
     }
 
     /// Moves a segment file that was not taken up to the trash, durably. A floor hides all of it.

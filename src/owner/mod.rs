@@ -62,8 +62,8 @@ pub(crate) struct Owner {
     left_max_seq: AtomicU64,
     /// The lowest number in a segment whose leaving may not be durable.
     undurable_min_seq: AtomicU64,
-    /// What is to be synced before the next eviction, since the last one may not be durable.
-    evicted_from: Mutex<Vec<PathBuf>>,
+    /// The highest number in a segment whose eviction may not be durable.
+    undurable_evicted: AtomicU64,
     /// When dead records are erased.
     pub(crate) scrubbing: Scrub,
     parts: Mutex<Parts>,
@@ -122,7 +122,7 @@ impl Owner {
             membership: Mutex::default(),
             left_max_seq: AtomicU64::new(0),
             undurable_min_seq: AtomicU64::new(u64::MAX),
-            evicted_from: Mutex::default(),
+            undurable_evicted: AtomicU64::new(0),
             scrubbing: Scrub::new(),
             parts: Mutex::default(),
             part_writes: RwLock::default(),

@@ -8,14 +8,18 @@ use crate::segment::Segment;
 use crate::sync::atomic::Ordering;
 
 impl Owner {
-    /// True if what has a number up to `seq` may still be on the disk: in segments with a number below
-    /// the other one, in the trash, or out of sight.
-    pub(crate) fn may_hold(&self, seq: u64, segments_below: u64) -> bool {
+    /// True if what has a number up to `seq` may still be on the disk, or be written yet: in a segment, in the
+    /// trash, or out of sight.
+    pub(crate) fn may_hold(&self, seq: u64) -> bool {
+        // First: whatever has been written since is in the table.
+        let engine = &self.engine;
+        let is_under_way = engine.sequence.lowest_open(engine.clock.boot_ms()) <= seq;
         // Under the lock: whatever leaves is in the table or in the trash.
         let _membership = self.membership.lock();
-        self.is_out_of_sight(seq)
-            || self.table.read().iter().next().is_some_and(|(_, s)| s.number() < segments_below)
-            || self.engine.trash().is_some_and(|trash| trash.holds(self.id))
+        is_under_way
+            || self.is_out_of_sight(seq)
+            || self.table.read().iter().any(|(_, segment)| segment.min_seq() <= seq)
+            || engine.trash().is_some_and(|trash| trash.holds(self.id))
     }
 
     /// True if all that had a number up to `seq`, and that this pass or one before it had to find, has

@@ -34,19 +34,21 @@ impl Recovery<'_> {
         let found = self.segments(&owner, waiting, known)?;
         self.fail_closed(&owner, &floors, &found)?;
         let Found { segments, as_known, .. } = found;
-        let (index, doubts) = match snapshot.filter(|_| as_known) {
+        let (index, is_doubtful) = match snapshot.filter(|_| as_known) {
             Some((snapshot, index)) => {
-                let doubts = restore(&owner, &index, &floors, &snapshot, segments);
-                (index, doubts)
+                let is_doubtful = restore(&owner, &index, &floors, &snapshot, segments);
+                (index, is_doubtful)
             }
-            None => (rebuild(&owner, &floors, segments), 0),
+            None => (rebuild(&owner, &floors, segments), false),
         };
         if !self.engine.is_read_only() {
             // It would be stale after the first change.
             let _ = self.engine.disk.remove_file(&snapshot_path(&owner));
         }
         let core = KeyspaceCore::new(owner, index, floors);
-        (0..doubts).for_each(|_| core.doubts.raise());
+        if is_doubtful {
+            core.doubts.raise();
+        }
         let denied_here = |tombstone: &&Tombstone| tombstone.reach == Reach::Owner(core.owner.id);
         for tombstone in self.logs.tombstones().filter(denied_here) {
             core.denials.recall(tombstone);
@@ -81,15 +83,15 @@ impl Recovery<'_> {
     }
 }
 
-/// Takes up the segments by the ordinals that the snapshot's index knows them by. Gives how many slots had to
-/// stay that may be under the floor of their key.
+/// Takes up the segments by the ordinals that the snapshot's index knows them by. True if a slot had to stay
+/// that may be under the floor of its key.
 fn restore(
     owner: &Owner,
     index: &Index,
     floors: &Floors,
     snapshot: &Snapshot,
     segments: Vec<Taken>,
-) -> usize {
+) -> bool {
     let mut found: HashMap<u64, Arc<Segment>> =
         segments.into_iter().map(|taken| (taken.segment.number(), taken.segment)).collect();
     let place = |place: &SnapshotPlace| {
@@ -103,11 +105,11 @@ fn restore(
     owner.table.restore(first, &places);
     index.set_first_live(owner.table.read().first_live());
     // Whatever was invalidated after the snapshot was taken, or meanwhile, may still have its slot.
-    let mut doubts = 0;
+    let mut is_doubtful = false;
     for hash in floors.keys_above(snapshot.as_of) {
         let (before, change) = index.change(hash.fingerprint(), |location| {
             let is_hidden = location.map_or(Some(true), |l| is_hidden(owner, floors, hash, l));
-            doubts += usize::from(is_hidden.is_none());
+            is_doubtful |= is_hidden.is_none();
             if is_hidden == Some(true) { Change::Remove } else { Change::Keep }
         });
         let removed = before.filter(|_| change == Change::Remove);
@@ -115,7 +117,7 @@ fn restore(
         let segment = removed.and_then(|location| table.get(location.ordinal));
         segment.into_iter().for_each(|segment| segment.remove_live());
     }
-    doubts
+    is_doubtful
 }
 
 /// True if the record there has left, or does not lie above the floor of this key. Of one that cannot be read

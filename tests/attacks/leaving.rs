@@ -1,18 +1,18 @@
 //! What leaves by the failure of a call, or while the store is being closed: it must not be back when the
 //! power goes, nor take along what was durable.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
-use ebbtide::{FillWriter, Keyspace, KeyspaceOptions, Outcome, Retention, Store};
+use ebbtide::{FillWriter, Keyspace, KeyspaceOptions, Level, Outcome, Retention, Row, Store};
 
 use crate::fixture::{MODES, hours, open, quiet, try_open};
-use crate::hooked::{Call, HookedDisk};
-use crate::rig::{Rig, each_mode, images, seen};
+use crate::hooked::{Answer, Call, HookedDisk};
+use crate::rig::{Rig, access, each_mode, images, seen};
 
 /// The least capacity of segments of 4 KiB.
 const CAPACITY: u64 = 16 * 4096;
@@ -22,10 +22,6 @@ fn opened(rig: &Rig) -> (HookedDisk, FaultyDisk, Store) {
     let disk = FaultyDisk::new(Arc::new(hooked.clone()));
     let store = open(quiet(Store::builder("/data").disk(disk.clone()), &rig.clock), rig.mapped);
     (hooked, disk, store)
-}
-
-fn failed() -> io::Result<()> {
-    Err(ErrorKind::Other.into())
 }
 
 fn is_in(path: &Path, part: &str) -> bool {
@@ -43,11 +39,14 @@ fn in_pieces(images: &Keyspace, key: &str) -> FillWriter {
     writer
 }
 
-/// The directory that an evicted segment was in, or the trash, could not be synced. A second call fails
-/// too, so that the segment is still in the trash when room is needed again.
+/// The directory that an evicted segment was in, or the trash, could not be synced; whether another sync of it
+/// writes anything or not. A second call fails too, so that the segment is still in the trash when room is
+/// needed again.
 #[test]
-fn an_eviction_is_made_durable_before_the_next_one() {
-    for unsynced in ["/trash", "/images/"] {
+fn what_an_eviction_may_not_have_taken_is_hidden_before_the_next_one() {
+    let dirs = ["/trash", "/images/"];
+    let cases = dirs.into_iter().flat_map(|dir| [(dir, Answer::Do), (dir, Answer::Pretend)]);
+    for (unsynced, later) in cases {
         each_mode(|rig| {
             let (hooked, _, store) = opened(rig);
             let images = sized(&store, 64 << 20);
@@ -67,19 +66,20 @@ fn an_eviction_is_made_durable_before_the_next_one() {
                 }
                 let is_sync = call == Call::SyncDir && is_in(path, unsynced);
                 if is_sync && has_moved.load(Ordering::Relaxed) {
-                    if !has_failed.swap(true, Ordering::Relaxed) {
-                        return failed();
-                    }
+                    return match has_failed.swap(true, Ordering::Relaxed) {
+                        false => Answer::Fail,
+                        true => later,
+                    };
                 } else if call == Call::RemoveFile
                     && is_in(path, "/trash/")
                     && stays_in_trash.swap(false, Ordering::Relaxed)
                 {
-                    return failed();
+                    return Answer::Fail;
                 }
                 if has_failed.load(Ordering::Relaxed) {
                     noted.lock().unwrap().push(memory.fork());
                 }
-                Ok(())
+                Answer::Do
             });
             let sizes = [3000, 3000, 12_000, 3000, 12_000];
             let refused =
@@ -94,17 +94,87 @@ fn an_eviction_is_made_durable_before_the_next_one() {
                     // Its newer version has not left yet.
                     continue;
                 }
-                for seed in 0..4 {
-                    let store = then.cut(seed).open();
-                    assert_ne!(
-                        seen(&store, "key").as_deref(),
-                        Some("old"),
-                        "{unsynced}, {at}, {seed}"
-                    );
+                for seed in 0..8 {
+                    let seen = seen(&then.cut(seed).open(), "key");
+                    assert_ne!(seen.as_deref(), Some("old"), "{unsynced}, {later:?}, {at}, {seed}");
                 }
             }
         });
     }
+}
+
+/// Whoever stores a value makes room for it first, and may be overtaken by an invalidation meanwhile: what is
+/// written all the same, if anything is, has not left.
+#[test]
+fn a_receipt_does_not_say_that_what_is_still_to_be_written_has_left() {
+    const KEY: &str = "secret-key";
+    type Put = fn(&Keyspace, &[u8]);
+    let puts: [Put; 4] = [
+        |images, value| drop(images.fill(KEY).commit(value)),
+        |images, value| drop(images.insert(KEY, value)),
+        |images, value| drop(images.insert_batch([(KEY, value)])),
+        |images, value| {
+            let mut writer = images.fill(KEY).memory_limit_bytes(0).into_writer().unwrap();
+            writer.write_all(value).unwrap();
+            let _ = writer.commit();
+        },
+    ];
+    for put in puts {
+        each_mode(|rig| {
+            let mut value = b"secret-value".to_vec();
+            value.resize(45_000, 3);
+            let mut overtaken = 0;
+            for call in 1.. {
+                let rig = rig.with(MemoryDisk::new(1));
+                let (_, disk, store) = opened(&rig);
+                let images = sized(&store, CAPACITY);
+                for key in ["first", "second"] {
+                    images.insert(key, vec![1; 20_000]).unwrap();
+                }
+                store.sync().unwrap();
+                let receipt = Arc::new(Mutex::new(None));
+                let (invalidating, noted) = (images.clone(), Arc::clone(&receipt));
+                let at = disk.calls() + call;
+                disk.interrupt(at, move || {
+                    *noted.lock().unwrap() = Some(invalidating.invalidate(KEY).unwrap());
+                });
+                put(&images, &value);
+                if disk.calls() < at {
+                    break;
+                }
+                store.sync().unwrap();
+                let receipt = receipt.lock().unwrap().take().unwrap();
+                if images.get(KEY).unwrap().is_some() {
+                    // It is newer.
+                    continue;
+                }
+                let is_left = receipt.level() == Level::Unlinked;
+                assert!(!is_left || !rig.on_disk(b"secret-value"), "before call {call}");
+                overtaken += 1;
+            }
+            assert!(overtaken > 0);
+        });
+    }
+}
+
+/// Rows that wait in an appender may be older than an invalidation, and are written after it.
+#[test]
+fn a_receipt_does_not_say_that_rows_which_wait_have_left() {
+    each_mode(|rig| {
+        let store = rig.open();
+        let log = access(&store);
+        let mut rows = log.appender();
+        rows.append(Row::anonymous().tag("t").payload("secret-row")).unwrap();
+        let receipt = log.invalidate_tag("t").unwrap();
+        rows.flush().unwrap();
+        store.sync().unwrap();
+        assert!(rig.on_disk(b"secret-row"));
+        assert_eq!(receipt.level(), Level::Hidden);
+        rig.clock.advance(hours(18));
+        store.maintain().unwrap();
+        assert_eq!(receipt.level(), Level::Unlinked);
+        assert!(!rig.on_disk(b"secret-row"));
+    });
 }
 
 /// It had its name as a segment already when the directory that it came from could not be synced, so it was
@@ -120,7 +190,7 @@ fn a_refused_value_in_pieces_does_not_come_back_after_the_next_process() {
                 has_moved.store(true, Ordering::Relaxed);
             }
             let is_last = call == Call::SyncDir && path.ends_with("images");
-            if is_last && has_moved.load(Ordering::Relaxed) { failed() } else { Ok(()) }
+            if is_last && has_moved.load(Ordering::Relaxed) { Answer::Fail } else { Answer::Do }
         });
         assert!(writer.commit().is_err());
         let rig = rig.kill();
@@ -155,7 +225,7 @@ fn a_slot_that_could_not_be_looked_at_as_a_snapshot_was_taken_up_shows_nothing_i
             if is_written && is_first.swap(false, Ordering::Relaxed) {
                 let _ = images.invalidate("key").unwrap();
             }
-            Ok(())
+            Answer::Do
         });
         store.close().unwrap();
         hooked.clear();
@@ -198,7 +268,7 @@ fn what_is_invalidated_while_a_snapshot_is_taken_is_erased() {
                         let _ = images.invalidate(format!("key-{key}")).unwrap();
                     });
                 }
-                Ok(())
+                Answer::Do
             });
             store.close().unwrap();
             hooked.clear();
@@ -252,7 +322,7 @@ fn a_snapshot_names_nothing_that_is_still_being_synced() {
                     *noted.lock().unwrap() = Some(memory.fork());
                 });
             }
-            Ok(())
+            Answer::Do
         });
         store.close().unwrap();
         hooked.clear();
@@ -318,7 +388,7 @@ fn nothing_is_forgotten_of_a_segment_whose_leaving_is_not_durable_yet() {
                     leaving.store(true, Ordering::Relaxed);
                     wait_for(|| over.load(Ordering::Relaxed));
                 }
-                Ok(())
+                Answer::Do
             });
             let images = store.existing_keyspace("images").unwrap();
             let (evicting, is_begun) = mpsc::channel();

@@ -8,7 +8,7 @@ use ebbtide::disk::{Fault, FaultyDisk};
 use ebbtide::{Durability, Keyspace, LogOptions, Retention, Row, Store};
 
 use crate::fixture::{MODES, minutes, open, quiet};
-use crate::forgetful::ForgetfulDisk;
+use crate::hooked::HookedDisk;
 use crate::rig::{Rig, access, images, options, put, rows, seen};
 
 /// Power cuts tried each time, all of them leaving as little as may be left the first time.
@@ -249,10 +249,10 @@ fn a_keyspace_whose_making_failed_can_be_made_again() {
 #[test]
 fn a_bucket_whose_name_could_not_be_synced_is_made_anew() {
     let rig = Rig::new(false);
-    let disk = ForgetfulDisk::new(&rig.disk, "/data/keyspaces/images");
+    let disk = HookedDisk::new(&rig.disk);
     let store = open(quiet(Store::builder("/data").disk(disk.clone()), &rig.clock), false);
     let images = images(&store);
-    disk.fail_next_sync();
+    disk.forget_next_sync("/data/keyspaces/images");
     assert!(images.insert("a", "value").is_err());
     images.insert("a", "value").unwrap();
     store.sync().unwrap();

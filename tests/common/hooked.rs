@@ -1,8 +1,10 @@
 //! A disk on which something may be done, or go wrong, before chosen calls that name a file.
+#![allow(dead_code)]
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ebbtide::disk::{Access, Capabilities, DirEntry, Disk, DiskFile, LockOutcome, MemoryDisk};
@@ -10,13 +12,23 @@ use ebbtide::disk::{Access, Capabilities, DirEntry, Disk, DiskFile, LockOutcome,
 /// A call that is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
+    CreateDir,
     Create,
     Rename,
     RemoveFile,
     SyncDir,
 }
 
-type Hook = Arc<dyn Fn(Call, &Path) -> io::Result<()> + Send + Sync>;
+/// What becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Do,
+    Fail,
+    /// It says that it was done.
+    Pretend,
+}
+
+type Hook = Arc<dyn Fn(Call, &Path) -> Answer + Send + Sync>;
 
 /// A disk in memory with a hook. Clones are the same one.
 #[derive(Clone)]
@@ -36,11 +48,8 @@ impl HookedDisk {
         Self { memory: memory.clone(), hook: Arc::default() }
     }
 
-    /// From now on this is asked before each such call, which fails if it does.
-    pub(crate) fn before(
-        &self,
-        hook: impl Fn(Call, &Path) -> io::Result<()> + Send + Sync + 'static,
-    ) {
+    /// From now on this is asked before each such call.
+    pub(crate) fn before(&self, hook: impl Fn(Call, &Path) -> Answer + Send + Sync + 'static) {
         *self.hook.lock().unwrap() = Some(Arc::new(hook));
     }
 
@@ -49,15 +58,48 @@ impl HookedDisk {
         *self.hook.lock().unwrap() = None;
     }
 
-    fn ask(&self, call: Call, path: &Path) -> io::Result<()> {
+    /// The next sync of this directory fails, and what was to be written is taken for clean: later ones write
+    /// nothing, until another directory is made in it.
+    pub(crate) fn forget_next_sync(&self, dir: &'static str) {
+        let (has_failed, is_clean) = (AtomicBool::new(false), AtomicBool::new(false));
+        self.before(move |call, path| match call {
+            Call::CreateDir if path.parent() == Some(Path::new(dir)) => {
+                is_clean.store(false, Ordering::Relaxed);
+                Answer::Do
+            }
+            Call::SyncDir if path == Path::new(dir) => {
+                if !has_failed.swap(true, Ordering::Relaxed) {
+                    is_clean.store(true, Ordering::Relaxed);
+                    return Answer::Fail;
+                }
+                if is_clean.load(Ordering::Relaxed) { Answer::Pretend } else { Answer::Do }
+            }
+            _ => Answer::Do,
+        });
+    }
+
+    fn ask(&self, call: Call, path: &Path) -> Answer {
         let hook = self.hook.lock().unwrap().clone();
-        hook.map_or(Ok(()), |hook| hook(call, path))
+        hook.map_or(Answer::Do, |hook| hook(call, path))
+    }
+
+    fn hooked(
+        &self,
+        call: Call,
+        path: &Path,
+        run: impl FnOnce(&MemoryDisk) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.ask(call, path) {
+            Answer::Do => run(&self.memory),
+            Answer::Fail => Err(ErrorKind::TimedOut.into()),
+            Answer::Pretend => Ok(()),
+        }
     }
 }
 
 impl Disk for HookedDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.memory.create_dir(path)
+        self.hooked(Call::CreateDir, path, |memory| memory.create_dir(path))
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -69,18 +111,19 @@ impl Disk for HookedDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.ask(Call::Create, path)?;
-        self.memory.create(path)
+        // A file that is not there cannot be given.
+        match self.ask(Call::Create, path) {
+            Answer::Do => self.memory.create(path),
+            Answer::Fail | Answer::Pretend => Err(ErrorKind::TimedOut.into()),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.ask(Call::Rename, from)?;
-        self.memory.rename(from, to)
+        self.hooked(Call::Rename, from, |memory| memory.rename(from, to))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.ask(Call::RemoveFile, path)?;
-        self.memory.remove_file(path)
+        self.hooked(Call::RemoveFile, path, |memory| memory.remove_file(path))
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -88,8 +131,7 @@ impl Disk for HookedDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.ask(Call::SyncDir, path)?;
-        self.memory.sync_dir(path)
+        self.hooked(Call::SyncDir, path, |memory| memory.sync_dir(path))
     }
 
     fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
