@@ -3,12 +3,10 @@
 //! Without denials, asking costs one load.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 
-use crate::floors::PassThrough;
 use crate::format::tombstone::{Tombstone, TombstoneMode, TombstoneScope};
 use crate::hash::KeyedHash;
+use crate::keyed_map::KeyedMap;
 use crate::sync::RwLock;
 
 /// The denials of a keyspace, or of all keyspaces of a store.
@@ -24,7 +22,7 @@ struct Maps {
     tags: DenialMap,
 }
 
-type DenialMap = HashMap<KeyedHash, Denial, BuildHasherDefault<PassThrough>>;
+type DenialMap = KeyedMap<Denial>;
 
 #[derive(Debug, Default)]
 struct Denial {

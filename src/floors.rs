@@ -2,11 +2,11 @@
 //! with soft floors, stale.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::format::sidecar::tag_fingerprint;
 use crate::format::tombstone::{Tombstone, TombstoneMode, TombstoneScope};
 use crate::hash::KeyedHash;
+use crate::keyed_map::KeyedMap;
 use crate::planted::{Bug, is_planted};
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -44,31 +44,7 @@ struct Maps {
     soft_tags: FloorMap,
 }
 
-type FloorMap = HashMap<KeyedHash, Floor, BuildHasherDefault<PassThrough>>;
-
-/// Takes a keyed hash as it is.
-#[derive(Default)]
-pub(crate) struct PassThrough(u64);
-
-impl Hasher for PassThrough {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            self.0 ^= u64::from_le_bytes(word);
-        }
-    }
-
-    fn write_u128(&mut self, hash: u128) {
-        self.0 = hash as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
+type FloorMap = KeyedMap<Floor>;
 
 /// How many floors there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

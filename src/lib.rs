@@ -52,6 +52,7 @@ mod hash;
 mod index;
 mod invalidation;
 mod janitor;
+mod keyed_map;
 mod keyspace;
 mod ledger;
 mod log;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Modules at the top of `src`, lowest layer first. A module may name its own layer and those below.
 const LAYERS: &[&[&str]] = &[
-    &["error", "time", "hash", "retention", "sync", "parallel", "planted"],
+    &["error", "time", "hash", "keyed_map", "retention", "sync", "parallel", "planted"],
     &["format", "disk", "map", "process", "options"],
     &["segment", "twin_file", "sequence", "scrub"],
     &[

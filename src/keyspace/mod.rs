@@ -6,6 +6,7 @@
 //! that begin before their value is there; `fetch` and `flight` let one of several callers do the
 //! work for all.
 
+mod core;
 mod doubts;
 mod erase;
 mod explain;
@@ -21,9 +22,9 @@ mod tagged;
 pub(crate) mod upkeep;
 mod write;
 
-use crate::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
+pub(crate) use self::core::KeyspaceCore;
 pub use erase::Erase;
 pub use explain::{Explanation, Reason};
 pub use fetch::{Fetched, NewValue, Origin, TryGetError};
@@ -32,71 +33,16 @@ pub use iter::Iter;
 pub use read::Lookup;
 pub use stream::FillWriter;
 
-use crate::denials::Denials;
 use crate::error::Result;
-use crate::floors::Floors;
-use crate::index::{Index, Location};
 use crate::invalidation::Invalidation;
-use crate::owner::{Owned, Owner};
 use crate::receipt::Receipt;
-use crate::sync::Mutex;
-use crate::table::NearSegment;
 use crate::value::{Entry, Stat, Value};
-use doubts::Doubts;
-use flight::Flights;
-use write::{Active, Item};
+use write::Item;
 
 /// A keyspace of an open store. Clones are cheap and share it; all methods take `&self`.
 #[derive(Debug, Clone)]
 pub struct Keyspace {
     pub(crate) core: Arc<KeyspaceCore>,
-}
-
-/// What all handles of a keyspace share.
-#[derive(Debug)]
-pub(crate) struct KeyspaceCore {
-    pub(crate) owner: Owner,
-    pub(crate) index: Index,
-    pub(crate) floors: Floors,
-    /// What is denied here alone; what is denied in all keyspaces is the engine's.
-    pub(crate) denials: Denials,
-    /// Which of the writing process's tombstones a read-only store has taken over.
-    watched: AtomicU64,
-    active: Mutex<Option<Active>>,
-    /// Bytes that values being written take, or have been promised.
-    part_bytes: AtomicU64,
-    /// Slots that may name what their keys' floors hide.
-    pub(crate) doubts: Doubts,
-    flights: Flights,
-}
-
-impl Owned for KeyspaceCore {
-    fn owner(&self) -> &Owner {
-        &self.owner
-    }
-}
-
-impl KeyspaceCore {
-    /// A keyspace over an owner whose segments and floors recovery has filled in.
-    pub(crate) fn new(owner: Owner, index: Index, floors: Floors) -> Self {
-        Self {
-            owner,
-            index,
-            floors,
-            denials: Denials::default(),
-            watched: AtomicU64::new(0),
-            active: Mutex::new(None),
-            part_bytes: AtomicU64::new(0),
-            doubts: Doubts::default(),
-            flights: Flights::default(),
-        }
-    }
-
-    /// The segment and offset that a location names, unless the segment is gone.
-    fn resolve(&self, location: Location) -> Option<(NearSegment, u64)> {
-        let segment = self.owner.table.read().get(location.ordinal).cloned()?;
-        Some((segment, u64::from(location.position) * crate::format::record::ALIGN))
-    }
 }
 
 impl Keyspace {

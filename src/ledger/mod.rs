@@ -5,6 +5,7 @@
 //! drop back: it waits in memory, and what waits is found again by the next open. So is a drop of which
 //! nobody knows whether a power cut would take it back, since a sync of it failed.
 
+mod append;
 mod entry;
 mod found;
 mod proof;

@@ -3,6 +3,7 @@
 //! Files of fixed length, zeroed before use, hold every entry in two distant regions; a spare waits,
 //! so that an invalidation needs no space. Callers that arrive together share one `fdatasync`.
 
+mod current;
 mod found;
 mod position;
 mod regions;
@@ -10,7 +11,7 @@ mod regions;
 mod tests;
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,17 +21,17 @@ pub(crate) use found::{
     read_logs_beside, retain_following,
 };
 
-use crate::disk::{Access, Disk, DiskFile, write_all_at};
+use crate::disk::{Access, Disk};
 use crate::error::{Error, Result};
 use crate::format::state::MAX_LOG_NUMBER;
 use crate::format::tombstone::{
-    self, ENTRY_LEN, REGION_HEADER_LEN, Tombstone, TombstoneHeader, TombstoneMode, entries_in_file,
-    entries_of, hashes_in_file,
+    self, Tombstone, TombstoneHeader, TombstoneMode, entries_in_file, entries_of, hashes_in_file,
 };
 use crate::planted::{Bug, is_planted};
 use crate::spare::Spare;
 use crate::state::StateFile;
 use crate::sync::{Callers, Condvar, Gathering, Mutex, MutexGuard};
+use current::Current;
 pub(crate) use position::Position;
 use regions::OpenRegions;
 
@@ -67,18 +68,6 @@ struct Files {
     older: VecDeque<Older>,
     newest: u64,
     closed: bool,
-}
-
-/// The file being appended to.
-#[derive(Debug)]
-struct Current {
-    number: u64,
-    file: Arc<dyn DiskFile>,
-    header: TombstoneHeader,
-    next: usize,
-    max_floor: u64,
-    /// The denials in it, which outlive it.
-    denials: Vec<Tombstone>,
 }
 
 /// A file that is full, or was given up.
@@ -379,29 +368,5 @@ impl Queue {
         self.pending.push(tombstone);
         self.next_ticket += 1;
         self.next_ticket - 1
-    }
-}
-
-impl Current {
-    fn room(&self) -> usize {
-        entries_in_file(self.header.file_len).saturating_sub(self.next)
-    }
-
-    /// Puts entries at the current place of both regions and waits until they are durable.
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let within = REGION_HEADER_LEN + (self.next * ENTRY_LEN) as u64;
-        for region in [0, self.header.file_len / 2] {
-            write_all_at(&*self.file, &mut [IoSlice::new(bytes)], region + within)
-                .map_err(|e| e.source)?;
-        }
-        self.file.sync_data()
-    }
-
-    fn write_header(&self) -> io::Result<()> {
-        let bytes = self.header.encode();
-        for region in [0, self.header.file_len / 2] {
-            write_all_at(&*self.file, &mut [IoSlice::new(&bytes)], region).map_err(|e| e.source)?;
-        }
-        self.file.sync_data()
     }
 }

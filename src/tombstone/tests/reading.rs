@@ -1,6 +1,7 @@
 //! Logs as they are found.
 
 use super::*;
+use crate::format::tombstone::{ENTRY_LEN, REGION_HEADER_LEN};
 
 #[test]
 fn a_file_that_is_missing_among_those_expected_is_a_loss() {
