@@ -80,6 +80,14 @@ impl BlockBuilder {
         self.entries.push((offset as u32, (self.rows.len() - offset) as u32, time_ms));
     }
 
+    /// Without rows, and with the memory that these have taken.
+    pub(crate) fn cleared(mut self) -> Self {
+        self.entries.clear();
+        self.rows.clear();
+        self.tags.clear();
+        self
+    }
+
     /// Rows so far.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
@@ -103,7 +111,8 @@ impl BlockBuilder {
 
     /// The directory, its checksums bound to the block at this offset, and the rows.
     pub(crate) fn finish(&self, seed: &Seed, block_offset: u64) -> (Vec<u8>, &[u8]) {
-        let mut directory = vec![CODEC_PLAIN, 0, 0, 0];
+        let mut directory = Vec::with_capacity(self.directory_len());
+        directory.extend_from_slice(&[CODEC_PLAIN, 0, 0, 0]);
         directory.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
         for (offset, len, time_ms) in &self.entries {
             let bytes = slice(&self.rows, *offset + 4, *len - 4).unwrap_or_default();

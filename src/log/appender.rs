@@ -20,13 +20,15 @@ const _: () = assert!(BLOCK_BYTES / ROW_HEAD_LEN < MAX_ROWS, "a block may hold t
 pub struct Appender {
     log: Log,
     blocks: BTreeMap<Timestamp, PendingBlock>,
+    /// The memory of the last block that was written, for the next one.
+    written: BlockBuilder,
     /// When the first of the blocks will have waited for long enough, by the boot-time clock, or before.
     due_ms: u64,
 }
 
 impl Appender {
     pub(super) fn new(log: Log) -> Self {
-        Self { log, blocks: BTreeMap::new(), due_ms: u64::MAX }
+        Self { log, blocks: BTreeMap::new(), written: BlockBuilder::default(), due_ms: u64::MAX }
     }
 
     /// Takes a row, and writes blocks that are full or have waited for long. What is no longer kept of
@@ -52,7 +54,8 @@ impl Appender {
             self.write_or_give_up(bucket)?;
         }
         let core = &self.log.core;
-        let block = self.blocks.entry(bucket).or_insert_with(|| core.begin_block());
+        let begin = || core.begin_block(std::mem::take(&mut self.written));
+        let block = self.blocks.entry(bucket).or_insert_with(begin);
         self.due_ms = self.due_ms.min(core.due_ms(block));
         core.push(block, &place, &row);
         Ok(())
@@ -110,8 +113,10 @@ impl Appender {
     fn flush_bucket(&mut self, bucket: Timestamp) -> Result<()> {
         let Some(block) = self.blocks.get(&bucket) else { return Ok(()) };
         let written = self.log.core.write_block(bucket, block).map(|_| ());
-        if matches!(written, Ok(()) | Err(Error::Expired { .. })) {
-            self.blocks.remove(&bucket);
+        if matches!(written, Ok(()) | Err(Error::Expired { .. }))
+            && let Some(block) = self.blocks.remove(&bucket)
+        {
+            self.written = block.builder.cleared();
         }
         written
     }

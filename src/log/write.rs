@@ -60,16 +60,16 @@ impl LogCore {
     /// Appends one row as a block of its own.
     pub(super) fn append(&self, row: &Row) -> Result<RowId> {
         let place = self.place(row)?;
-        let mut block = self.begin_block();
+        let mut block = self.begin_block(BlockBuilder::default());
         self.push(&mut block, &place, row);
         let (segment, offset) = self.write_block(place.bucket, &block)?;
         Ok(RowId::new(segment, offset, 0))
     }
 
-    /// Begins a block: takes its number before its first row.
-    pub(super) fn begin_block(&self) -> PendingBlock {
+    /// Begins a block with an empty builder: takes its number before its first row.
+    pub(super) fn begin_block(&self, builder: BlockBuilder) -> PendingBlock {
         let ticket = self.owner.engine.sequence.begin();
-        let (builder, begun_ms) = (BlockBuilder::default(), self.owner.engine.clock.boot_ms());
+        let begun_ms = self.owner.engine.clock.boot_ms();
         PendingBlock { builder, ticket, keys: None, begun_ms }
     }
 
