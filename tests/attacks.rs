@@ -20,6 +20,8 @@ mod leaving;
 mod logs;
 #[path = "attacks/readers.rs"]
 mod readers;
+#[path = "attacks/receipts.rs"]
+mod receipts;
 #[path = "attacks/rig.rs"]
 mod rig;
 #[path = "attacks/scrubbing.rs"]

@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
-use ebbtide::{FillWriter, Keyspace, KeyspaceOptions, Level, Outcome, Retention, Row, Store};
+use ebbtide::{FillWriter, Keyspace, KeyspaceOptions, Outcome, Retention, Store};
 
 use crate::fixture::{MODES, hours, open, quiet, try_open};
 use crate::hooked::{Answer, Call, HookedDisk};
-use crate::rig::{Rig, access, each_mode, images, seen};
+use crate::rig::{Rig, each_mode, images, seen};
 
 /// The least capacity of segments of 4 KiB.
-const CAPACITY: u64 = 16 * 4096;
+pub(crate) const CAPACITY: u64 = 16 * 4096;
 
-fn opened(rig: &Rig) -> (HookedDisk, FaultyDisk, Store) {
+pub(crate) fn opened(rig: &Rig) -> (HookedDisk, FaultyDisk, Store) {
     let hooked = HookedDisk::new(&rig.disk);
     let disk = FaultyDisk::new(Arc::new(hooked.clone()));
     let store = open(quiet(Store::builder("/data").disk(disk.clone()), &rig.clock), rig.mapped);
@@ -28,7 +28,7 @@ fn is_in(path: &Path, part: &str) -> bool {
     path.to_str().is_some_and(|path| path.contains(part))
 }
 
-fn sized(store: &Store, capacity: u64) -> Keyspace {
+pub(crate) fn sized(store: &Store, capacity: u64) -> Keyspace {
     let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(4096);
     store.keyspace("images", options.capacity_bytes(capacity).erase_within(hours(480))).unwrap()
 }
@@ -101,80 +101,6 @@ fn what_an_eviction_may_not_have_taken_is_hidden_before_the_next_one() {
             }
         });
     }
-}
-
-/// Whoever stores a value makes room for it first, and may be overtaken by an invalidation meanwhile: what is
-/// written all the same, if anything is, has not left.
-#[test]
-fn a_receipt_does_not_say_that_what_is_still_to_be_written_has_left() {
-    const KEY: &str = "secret-key";
-    type Put = fn(&Keyspace, &[u8]);
-    let puts: [Put; 4] = [
-        |images, value| drop(images.fill(KEY).commit(value)),
-        |images, value| drop(images.insert(KEY, value)),
-        |images, value| drop(images.insert_batch([(KEY, value)])),
-        |images, value| {
-            let mut writer = images.fill(KEY).memory_limit_bytes(0).into_writer().unwrap();
-            writer.write_all(value).unwrap();
-            let _ = writer.commit();
-        },
-    ];
-    for put in puts {
-        each_mode(|rig| {
-            let mut value = b"secret-value".to_vec();
-            value.resize(45_000, 3);
-            let mut overtaken = 0;
-            for call in 1.. {
-                let rig = rig.with(MemoryDisk::new(1));
-                let (_, disk, store) = opened(&rig);
-                let images = sized(&store, CAPACITY);
-                for key in ["first", "second"] {
-                    images.insert(key, vec![1; 20_000]).unwrap();
-                }
-                store.sync().unwrap();
-                let receipt = Arc::new(Mutex::new(None));
-                let (invalidating, noted) = (images.clone(), Arc::clone(&receipt));
-                let at = disk.calls() + call;
-                disk.interrupt(at, move || {
-                    *noted.lock().unwrap() = Some(invalidating.invalidate(KEY).unwrap());
-                });
-                put(&images, &value);
-                if disk.calls() < at {
-                    break;
-                }
-                store.sync().unwrap();
-                let receipt = receipt.lock().unwrap().take().unwrap();
-                if images.get(KEY).unwrap().is_some() {
-                    // It is newer.
-                    continue;
-                }
-                let is_left = receipt.level() == Level::Unlinked;
-                assert!(!is_left || !rig.on_disk(b"secret-value"), "before call {call}");
-                overtaken += 1;
-            }
-            assert!(overtaken > 0);
-        });
-    }
-}
-
-/// Rows that wait in an appender may be older than an invalidation, and are written after it.
-#[test]
-fn a_receipt_does_not_say_that_rows_which_wait_have_left() {
-    each_mode(|rig| {
-        let store = rig.open();
-        let log = access(&store);
-        let mut rows = log.appender();
-        rows.append(Row::anonymous().tag("t").payload("secret-row")).unwrap();
-        let receipt = log.invalidate_tag("t").unwrap();
-        rows.flush().unwrap();
-        store.sync().unwrap();
-        assert!(rig.on_disk(b"secret-row"));
-        assert_eq!(receipt.level(), Level::Hidden);
-        rig.clock.advance(hours(18));
-        store.maintain().unwrap();
-        assert_eq!(receipt.level(), Level::Unlinked);
-        assert!(!rig.on_disk(b"secret-row"));
-    });
 }
 
 /// It had its name as a segment already when the directory that it came from could not be synced, so it was

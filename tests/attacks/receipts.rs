@@ -1,0 +1,85 @@
+//! What a receipt says of what is written after the invalidation that hides it.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use ebbtide::disk::MemoryDisk;
+use ebbtide::{Keyspace, Level, Row};
+
+use crate::fixture::hours;
+use crate::leaving::{CAPACITY, opened, sized};
+use crate::rig::{access, each_mode};
+
+/// Whoever stores a value makes room for it first, and may be overtaken by an invalidation meanwhile: what is
+/// written all the same, if anything is, has not left.
+#[test]
+fn a_receipt_does_not_say_that_what_is_still_to_be_written_has_left() {
+    const KEY: &str = "secret-key";
+    type Put = fn(&Keyspace, &[u8]);
+    let puts: [Put; 4] = [
+        |images, value| drop(images.fill(KEY).commit(value)),
+        |images, value| drop(images.insert(KEY, value)),
+        |images, value| drop(images.insert_batch([(KEY, value)])),
+        |images, value| {
+            let mut writer = images.fill(KEY).memory_limit_bytes(0).into_writer().unwrap();
+            writer.write_all(value).unwrap();
+            let _ = writer.commit();
+        },
+    ];
+    for put in puts {
+        each_mode(|rig| {
+            let mut value = b"secret-value".to_vec();
+            value.resize(45_000, 3);
+            let mut overtaken = 0;
+            for call in 1.. {
+                let rig = rig.with(MemoryDisk::new(1));
+                let (_, disk, store) = opened(&rig);
+                let images = sized(&store, CAPACITY);
+                for key in ["first", "second"] {
+                    images.insert(key, vec![1; 20_000]).unwrap();
+                }
+                store.sync().unwrap();
+                let receipt = Arc::new(Mutex::new(None));
+                let (invalidating, noted) = (images.clone(), Arc::clone(&receipt));
+                let at = disk.calls() + call;
+                disk.interrupt(at, move || {
+                    *noted.lock().unwrap() = Some(invalidating.invalidate(KEY).unwrap());
+                });
+                put(&images, &value);
+                if disk.calls() < at {
+                    break;
+                }
+                store.sync().unwrap();
+                let receipt = receipt.lock().unwrap().take().unwrap();
+                if images.get(KEY).unwrap().is_some() {
+                    // It is newer.
+                    continue;
+                }
+                let is_left = receipt.level() == Level::Unlinked;
+                assert!(!is_left || !rig.on_disk(b"secret-value"), "before call {call}");
+                overtaken += 1;
+            }
+            assert!(overtaken > 0);
+        });
+    }
+}
+
+/// Rows that wait in an appender may be older than an invalidation, and are written after it.
+#[test]
+fn a_receipt_does_not_say_that_rows_which_wait_have_left() {
+    each_mode(|rig| {
+        let store = rig.open();
+        let log = access(&store);
+        let mut rows = log.appender();
+        rows.append(Row::anonymous().tag("t").payload("secret-row")).unwrap();
+        let receipt = log.invalidate_tag("t").unwrap();
+        rows.flush().unwrap();
+        store.sync().unwrap();
+        assert!(rig.on_disk(b"secret-row"));
+        assert_eq!(receipt.level(), Level::Hidden);
+        rig.clock.advance(hours(18));
+        store.maintain().unwrap();
+        assert_eq!(receipt.level(), Level::Unlinked);
+        assert!(!rig.on_disk(b"secret-row"));
+    });
+}
