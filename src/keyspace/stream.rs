@@ -208,7 +208,7 @@ impl Drop for Spill {
     fn drop(&mut self) {
         if let Some(path) = self.part.leftover() {
             let Room { core, bytes, seq } = &self.room;
-            core.owner.give_up_part(*seq, path.to_owned(), *bytes);
+            core.owner.give_up_file(*seq, path.to_owned(), *bytes);
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The files of values that are, or were, being written in pieces.
+//! The files of values that are being written in pieces, and all that is to go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,9 +73,9 @@ impl Owner {
         self.parts.lock().under_way.remove(&seq);
     }
 
-    /// Removes the file of a value with this number, 0 if that is not known. If the system refuses,
+    /// Removes a file of nothing but a value with this number, 0 if that is not known. If the system refuses,
     /// the next scrub tries again, and until then it takes so many bytes of the capacity.
-    pub(crate) fn give_up_part(&self, seq: u64, path: PathBuf, bytes: u64) {
+    pub(crate) fn give_up_file(&self, seq: u64, path: PathBuf, bytes: u64) {
         let removed = self.engine.disk.remove_file(&path);
         let bytes = if removed.is_ok() { 0 } else { bytes };
         self.parts.lock().given_up.push(GivenUp { seq, path, bytes });
@@ -86,12 +86,12 @@ impl Owner {
         self.parts.lock().given_up.iter().map(|given_up| given_up.bytes).sum()
     }
 
-    /// Sees to it that the files of all values that were given up are gone, durably.
+    /// Sees to it that all files that were given up are gone, durably.
     ///
     /// # Errors
     ///
     /// The first one met; what stays is tried again.
-    pub(crate) fn clear_parts(&self) -> Result<()> {
+    pub(crate) fn clear_given_up(&self) -> Result<()> {
         let mut gone = self.parts.lock().given_up.clone();
         if gone.is_empty() {
             return Ok(());
@@ -104,14 +104,20 @@ impl Owner {
             }
             _ => true,
         });
-        if let Some(lowest) = gone.iter().map(|given_up| given_up.seq).min() {
-            if let Err(e) = self.engine.sync_dir(&self.dir) {
-                // Another sync may succeed without having written anything.
-                self.note_undurable(Some(lowest));
-                first_error.get_or_insert(e);
+        let dirs: BTreeSet<_> = gone.iter().filter_map(|given_up| given_up.path.parent()).collect();
+        for dir in dirs {
+            match self.engine.sync_dir(dir) {
+                // Its bucket has left since.
+                Err(e) if !e.is_not_found() => {
+                    // Another sync may succeed without having written anything.
+                    let there = gone.iter().filter(|given_up| given_up.path.parent() == Some(dir));
+                    self.note_undurable(there.map(|given_up| given_up.seq).min());
+                    first_error.get_or_insert(e);
+                }
+                _ => {}
             }
-            self.parts.lock().given_up.retain(|part| !gone.contains(part));
         }
+        self.parts.lock().given_up.retain(|given_up| !gone.contains(given_up));
         first_error.map_or(Ok(()), Err)
     }
 }

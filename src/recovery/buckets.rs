@@ -44,7 +44,7 @@ impl Recovery<'_> {
             for path in parts(owner.dir(), &entries) {
                 let file = disk.open(&path, Access::Read);
                 let bytes = file.and_then(|file| file.allocated_bytes()).unwrap_or(0);
-                owner.give_up_part(0, path, bytes);
+                owner.give_up_file(0, path, bytes);
             }
         }
         let dirs = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);

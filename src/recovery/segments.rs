@@ -1,7 +1,7 @@
 //! Taking up the segments of an owner, in the order of their numbers.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Recovery;
@@ -110,7 +110,7 @@ impl Recovery<'_> {
         loaded: LoadResult,
         found: &mut Found,
     ) -> Result<()> {
-        let Waiting { bucket, number, path, .. } = waiting;
+        let Waiting { bucket, number, path, allocated, .. } = waiting;
         if self.has_left(&path) {
             return Ok(());
         }
@@ -122,7 +122,7 @@ impl Recovery<'_> {
                 return Ok(());
             }
             Err(LoadError::Unborn) => {
-                self.remove_unborn(&path);
+                self.remove_unborn(owner, path, allocated);
                 return Ok(());
             }
             Err(LoadError::Version(_)) => {
@@ -149,7 +149,12 @@ impl Recovery<'_> {
         if loaded.verdict == Verdict::Sealed && loaded.file_len < loaded.extent.published {
             self.report.corrupt_records.push(path.clone());
         }
-        if let Some(taken) = self.take_up(path, loaded) {
+        let is_unborn =
+            matches!(loaded.verdict, Verdict::Open(_)) && loaded.listing.entries.is_empty();
+        if is_unborn {
+            self.remove_unborn(owner, path, allocated);
+        } else {
+            let taken = self.take_up(path, loaded);
             // Not every segment of a bucket may say by now that it leaves sooner.
             taken.segment.lower_deadline(bucket.deadline());
             found.segments.push(taken);
@@ -157,18 +162,11 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Makes an unsealed segment durable and seals it; one without records is removed.
-    fn take_up(&mut self, path: PathBuf, loaded: Loaded) -> Option<Taken> {
+    /// Makes an unsealed segment durable and seals it.
+    fn take_up(&mut self, path: PathBuf, loaded: Loaded) -> Taken {
         let disk = &*self.engine.disk;
         let sealed = loaded.verdict == Verdict::Sealed;
         let read_only = self.engine.is_read_only();
-        if !sealed
-            && loaded.listing.entries.is_empty()
-            && !matches!(loaded.verdict, Verdict::Lost(_))
-        {
-            self.remove_unborn(&path);
-            return None;
-        }
         let mut settled = sealed;
         if !sealed && !read_only {
             // No later sync would look at it again, so none may succeed.
@@ -188,14 +186,15 @@ impl Recovery<'_> {
         if let Some(file) = file.filter(|_| settled && !sealed) {
             write_walked_sidecar(disk, &segment, &*file, &loaded.listing.entries, extent);
         }
-        Some(Taken { segment: Arc::new(segment), listing: loaded.listing })
+        Taken { segment: Arc::new(segment), listing: loaded.listing }
     }
 
-    fn remove_unborn(&mut self, path: &Path) {
+    /// Removes a segment without records. What a power cut has torn may lie in it all the same.
+    fn remove_unborn(&self, owner: &Owner, path: PathBuf, allocated: u64) {
         if !self.engine.is_read_only() {
-            // If it stays, it is met again and removed by a later open.
-            let _ = self.engine.disk.remove_file(path);
-            let _ = self.engine.disk.remove_file(&sidecar_path(path));
+            // One that stays is met again and removed by a later open.
+            let _ = self.engine.disk.remove_file(&sidecar_path(&path));
+            owner.give_up_file(0, path, allocated);
         }
     }
 }

@@ -136,12 +136,14 @@ impl StoreCore {
         Ok(())
     }
 
-    /// Erases dead records where that is due, or everywhere, and what is left of values that were
-    /// being written in pieces.
+    /// Erases dead records where that is due, or everywhere, and removes the files that were given up.
     fn scrub(&self, now: Timestamp, wanted: bool) -> Result<()> {
         let mut first = FirstError::default();
         for core in self.keyspace_cores() {
-            first.note(core.owner.clear_parts());
+            first.note(core.owner.clear_given_up());
+        }
+        for core in self.log_cores() {
+            first.note(core.owner.clear_given_up());
         }
         // Nothing written since a failure is certain, so nothing is taken for replaced.
         if first.note(self.engine.check_writable()).is_none() {

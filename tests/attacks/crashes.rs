@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ebbtide::disk::{Disk, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{Durability, KeyspaceOptions, Outcome, Retention, Store};
 
-use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, quiet, seed};
+use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, quiet, seed, try_open};
 use crate::rig::{Rig, access, assert_sound, each_mode, images, options, put, row, seen};
 
 /// The machine goes on, and so does its page cache: what a failed sync left there is seen by the next
@@ -297,4 +297,37 @@ fn a_torn_end_stays_cut_off_though_the_sync_of_the_cut_failed() {
         assert!(!holds(&next.cut(0).disk, &segment), "call {call}");
     }
     assert!(cuts > 0, "no cut was lost");
+}
+
+/// A power cut has taken the beginning of the only record in its segment, and any call of the opening that
+/// removes it fails.
+#[test]
+fn what_a_power_cut_has_torn_does_not_outlast_a_scrub() {
+    const TORN: &[u8] = b"torn-value";
+    each_mode(|rig| {
+        let store = rig.open();
+        put(&images(&store), "key", "torn-value", &[]);
+        let rig = rig.kill();
+        drop(store);
+        rig.change(&rig.files(".seg")[0], |bytes| bytes[1024..1088].fill(0));
+        let mut stayed = 0;
+        for call in 1.. {
+            let rig = rig.kill();
+            let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
+            disk.inject(call, Fault::Error(ErrorKind::TimedOut));
+            let builder = quiet(Store::builder("/data").disk(disk.clone()), &rig.clock);
+            if let Ok(store) = try_open(builder, rig.mapped) {
+                disk.clear();
+                stayed += u32::from(rig.on_disk(TORN));
+                if store.scrub().is_ok() {
+                    assert!(!rig.on_disk(TORN), "call {call}");
+                    assert!(!rig.cut(0).on_disk(TORN), "call {call}: it is back");
+                }
+            }
+            if disk.calls() < call {
+                break;
+            }
+        }
+        assert!(stayed > 0, "no call removes it");
+    });
 }
