@@ -90,6 +90,8 @@ fn rig(sealed: bool, mapped: bool, punches: bool) -> Rig {
         appender.append(row(name, &tags)).unwrap();
     }
     drop(appender);
+    // What comes next says that this is durable.
+    store.sync().unwrap();
     access.append(row("dead-row-b", &["gnu"])).unwrap();
     access.append(row("live-row-c", &["sheep"])).unwrap();
     access.append(row("dead-row-c", &["rows"])).unwrap();
@@ -347,6 +349,36 @@ fn a_call_that_fails_is_made_up_for() {
     }
     println!("{failed} failed, {poisoned} poisoned");
     assert!(failed > 20 && poisoned > 0);
+}
+
+/// After a sync that failed, the page cache shows what is not on the disk. The next process erases once more
+/// whatever may not have been, also what reads as zeros.
+#[test]
+fn what_a_failed_sync_has_lost_is_erased_again() {
+    let mut choices = Random::new(seed("what_a_failed_sync_has_lost_is_erased_again"));
+    let mut lost = 0;
+    for (sealed, mapped) in SHAPES {
+        for call in Rig::calls(sealed, mapped, true) {
+            let what = format!("sealed {sealed}, mapped {mapped}, call {call}");
+            let rig = rig(sealed, mapped, true);
+            rig.disk.inject(call, Fault::SyncLost(ErrorKind::Other));
+            let _ = rig.store.scrub();
+            let disk = rig.memory.kill();
+            let cut = |choices: &mut Random| disk.fork().crash(&mut choices.choices());
+            lost += u32::from(rig.store.stats().poisoned.is_some());
+            let store = rig.reopen(&disk);
+            check_opened(&store, &what);
+            store.scrub().unwrap_or_else(|error| panic!("{what}: {error}"));
+            for _ in 0..4 {
+                let disk = cut(&mut choices);
+                assert_nothing_dead(&disk, &what);
+                check_opened(&rig.reopen(&disk), &what);
+            }
+            finish(&rig, &disk, &store, &what);
+        }
+    }
+    println!("{lost} syncs failed");
+    assert!(lost >= 8, "{lost}");
 }
 
 #[test]

@@ -26,6 +26,24 @@ struct LookedFor {
     now: Timestamp,
 }
 
+/// The rows of a block, as a pass finds them.
+#[derive(Debug, Default)]
+struct Rows {
+    dead: Vec<Doomed>,
+    /// Fingerprints of the tags that these carry.
+    died: Vec<u32>,
+    /// Those that were erased before, or look like it.
+    given_up: Vec<Doomed>,
+    /// Fingerprints of the tags that the others carry.
+    kept: Vec<u32>,
+}
+
+impl Rows {
+    fn carry(&self, fingerprint: u32) -> bool {
+        self.kept.contains(&fingerprint) || self.died.contains(&fingerprint)
+    }
+}
+
 impl LogCore {
     /// Erases dead rows if that is due, or wanted now, and whatever has waited for readers.
     ///
@@ -76,17 +94,22 @@ impl LogCore {
                 found_all = false;
                 continue;
             }
-            let before = batch.doomed.len();
-            let Some(kept) = self.look_at_rows(segment, entry, &mut batch, *certain)? else {
+            let Some(mut rows) = self.look_at_rows(segment, entry, *certain)? else {
                 found_all &= !self.owner.has(segment);
                 continue;
             };
+            // A stop may have come before it was noted what has been overwritten. Its zeros may be in the page
+            // cache alone, if their sync failed.
             let mut listed = listing.tags.iter().filter(|tag| tag.entry == at);
-            // Also if nothing is dead: a stop may have come before this was noted.
-            if batch.doomed.len() > before || listed.any(|tag| !kept.contains(&tag.fingerprint)) {
-                let position = entry.position;
-                batch.remains.push(Remains { position, whole_record: false, tags: kept });
+            if listed.any(|tag| !rows.carry(tag.fingerprint)) {
+                rows.dead.append(&mut rows.given_up);
+                rows.dead.sort_unstable();
+            } else if rows.dead.is_empty() {
+                continue;
             }
+            batch.doomed.append(&mut rows.dead);
+            let position = entry.position;
+            batch.remains.push(Remains { position, whole_record: false, tags: rows.kept });
         }
         if !batch.remains.is_empty() {
             segment.begin_erase(batch, *now);
@@ -97,17 +120,15 @@ impl LogCore {
         Ok(found_all)
     }
 
-    /// Adds the dead rows of a block; gives the fingerprints of the tags that the others carry,
-    /// nothing if the block cannot be read.
+    /// What has become of the rows of a block; nothing if the block cannot be read.
     fn look_at_rows(
         &self,
         segment: &Segment,
         entry: &SidecarEntry,
-        batch: &mut Batch,
         certain: u64,
-    ) -> Result<Option<Vec<u32>>> {
+    ) -> Result<Option<Rows>> {
         let Some(block) = self.block(segment.number(), entry.offset())? else { return Ok(None) };
-        let mut kept = Vec::new();
+        let mut rows = Rows::default();
         for row in &block.entries {
             let start = block.value_start + u64::from(row.offset);
             let end = start + u64::from(row.len);
@@ -119,25 +140,26 @@ impl LogCore {
                 Err(Damage::Failed(error)) => return Err(error),
                 Err(_) => continue,
             };
-            let is_dead = match row.decode(&bytes, &segment.seed, block.offset) {
+            let doomed = Doomed { state_at: start, start: start + STATE_LEN, end };
+            match row.decode(&bytes, &segment.seed, block.offset) {
                 Ok(Some(body)) => {
+                    let tags = body.tags.iter().map(|tag| tag_fingerprint(*tag));
                     let floor = self.floors.of_tags(&body.tags, block.seq);
-                    let is_dead = floor.is_some_and(|floor| floor < certain);
-                    if !is_dead {
-                        kept.extend(body.tags.iter().map(|tag| tag_fingerprint(*tag)));
+                    if floor.is_some_and(|floor| floor < certain) {
+                        rows.died.extend(tags);
+                        rows.dead.push(doomed);
+                    } else {
+                        rows.kept.extend(tags);
                     }
-                    is_dead
                 }
                 // A stop may have come between its state word and the rest.
-                Ok(None) => is_unfinished(&bytes),
+                Ok(None) if is_unfinished(&bytes) => rows.dead.push(doomed),
+                Ok(None) => rows.given_up.push(doomed),
                 // Nobody gets it, and what it was about cannot be told.
-                Err(_) => true,
-            };
-            if is_dead {
-                batch.doomed.push(Doomed { state_at: start, start: start + STATE_LEN, end });
+                Err(_) => rows.dead.push(doomed),
             }
         }
-        Ok(Some(kept))
+        Ok(Some(rows))
     }
 
     /// The blocks of a segment, also of one that is appended to.

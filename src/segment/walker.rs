@@ -9,7 +9,7 @@ use std::io;
 use crate::disk::{DiskFile, read_full_at};
 use crate::format::checksum::Seed;
 use crate::format::record::{ALIGN, HEAD_LEN, Prefix, RecordHead, RecordKind};
-use crate::format::rows::{RowBody, decode_directory, is_unfinished};
+use crate::format::rows::{RowBody, decode_directory};
 use crate::format::segment_header::HEADER_LEN;
 use crate::format::sidecar::UNFINISHED_ROWS;
 use crate::format::{Parsed, Unreadable, is_zeros};
@@ -142,7 +142,7 @@ impl<S: Source> Walker<S> {
             RecordKind::Blob => self.check_value(found, prefix.value_hash),
             RecordKind::Rows => {
                 let mut checked = Ok(());
-                self.for_each_row(found, &mut |body, _| {
+                self.for_each_row(found, &mut |body| {
                     checked = checked.and(body.map(|_| ()));
                 })?;
                 Ok(checked)
@@ -182,7 +182,7 @@ impl<S: Source> Walker<S> {
         Ok(if is_same { Ok(()) } else { Err(Unreadable::Damaged("checksum of a value")) })
     }
 
-    /// Shows the rows of a block: what each says, and its bytes.
+    /// Shows what each row of a block says.
     fn for_each_row(&self, found: &Found, show: &mut ShowRow<'_>) -> io::Result<()> {
         let entries = self.prefix(found)?.and_then(|(prefix, bytes)| {
             decode_directory(bytes.get(prefix.metadata).unwrap_or_default())
@@ -190,18 +190,18 @@ impl<S: Source> Walker<S> {
         let entries = match entries {
             Ok(entries) => entries,
             Err(unreadable) => {
-                show(Err(unreadable), &[]);
+                show(Err(unreadable));
                 return Ok(());
             }
         };
         let value_start = found.offset + found.head.value_start() as u64;
         for entry in entries {
             if entry.end() > found.head.value_len as u64 {
-                show(Err(Unreadable::Damaged("place of a row")), &[]);
+                show(Err(Unreadable::Damaged("place of a row")));
                 continue;
             }
             let row = self.at(value_start + u64::from(entry.offset), entry.len as usize)?;
-            show(entry.decode(&row, &self.seed, found.offset), &row);
+            show(entry.decode(&row, &self.seed, found.offset));
         }
         Ok(())
     }
@@ -217,9 +217,10 @@ impl<S: Source> Walker<S> {
             return Ok(self.prefix(found)?.map(|(prefix, _)| prefix.tags).unwrap_or_default());
         }
         let mut tags = Vec::new();
-        self.for_each_row(found, &mut |body, row| match body {
+        self.for_each_row(found, &mut |body| match body {
             Ok(Some(body)) => tags.extend_from_slice(&body.tags),
-            Ok(None) if is_unfinished(row) => tags.push(KeyedHash(UNFINISHED_ROWS.into())),
+            // Its zeros may be in the page cache alone.
+            Ok(None) => tags.push(KeyedHash(UNFINISHED_ROWS.into())),
             _ => {}
         })?;
         Ok(tags)
@@ -270,5 +271,5 @@ impl<S: Source> Walker<S> {
     }
 }
 
-/// Takes what a row says, nothing if it has been erased, and its bytes.
-type ShowRow<'a> = dyn FnMut(Parsed<Option<RowBody<'_>>>, &[u8]) + 'a;
+/// Takes what a row says, nothing if it has been erased.
+type ShowRow<'a> = dyn FnMut(Parsed<Option<RowBody<'_>>>) + 'a;
