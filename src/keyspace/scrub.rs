@@ -4,6 +4,8 @@
 //! floor of a tag or of everything hides is looked for by the tags that the sidecars list, and its
 //! slot is taken away first.
 
+use std::collections::BTreeSet;
+
 use super::KeyspaceCore;
 use crate::error::Result;
 use crate::floors::SharedFloors;
@@ -110,7 +112,7 @@ impl KeyspaceCore {
             let start = offset + HEAD_LEN as u64;
             batch.doomed.push(Doomed { state_at: offset + STATE_OFFSET, start, end: entry.end() });
             let position = entry.position;
-            batch.remains.push(Remains { position, whole_record: true, tags: Vec::new() });
+            batch.remains.push(Remains { position, whole_record: true, tags: BTreeSet::new() });
         }
         if !batch.doomed.is_empty() {
             segment.begin_erase(batch, now);

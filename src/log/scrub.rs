@@ -31,11 +31,11 @@ struct LookedFor {
 struct Rows {
     dead: Vec<Doomed>,
     /// Fingerprints of the tags that these carry.
-    died: Vec<u32>,
+    died: BTreeSet<u32>,
     /// Those that were erased before, or look like it.
     given_up: Vec<Doomed>,
     /// Fingerprints of the tags that the others carry.
-    kept: Vec<u32>,
+    kept: BTreeSet<u32>,
 }
 
 impl Rows {

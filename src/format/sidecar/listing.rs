@@ -1,6 +1,6 @@
 //! What a sidecar lists: records and their tags.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::{Body, SidecarEntry};
 use crate::format::record::MAX_TAGS;
@@ -97,5 +97,5 @@ pub(crate) struct Remains {
     /// True if all of its body is gone; false if rows of a block are.
     pub(crate) whole_record: bool,
     /// Fingerprints of the tags that rows still carry.
-    pub(crate) tags: Vec<u32>,
+    pub(crate) tags: BTreeSet<u32>,
 }

@@ -95,7 +95,7 @@ fn of_what_was_scrubbed_no_tag_is_left_and_the_length_stays() {
     let before = encode(&header, &listing);
     let positions = listing.entries.iter().map(|entry| entry.position).step_by(2);
     let remains: Vec<Remains> = positions
-        .map(|position| Remains { position, whole_record: true, tags: Vec::new() })
+        .map(|position| Remains { position, whole_record: true, tags: [].into() })
         .collect();
     listing.note_scrubbed(&remains);
     let named = |tag: &&SidecarTag| tag.entry != u32::MAX;
@@ -185,11 +185,11 @@ fn a_tag_is_listed_once_a_record_and_leaves_with_the_rows_that_carry_it() {
     };
     assert_eq!(listed(&listing), [(1, 0), (2, 0), (1, 1)]);
     assert_eq!((listing.entries[1].offset(), listing.entries[1].end()), (1104, 1184));
-    let remains = [Remains { position: 128, whole_record: false, tags: vec![2] }];
+    let remains = [Remains { position: 128, whole_record: false, tags: [2].into() }];
     listing.note_scrubbed(&remains);
     assert_eq!(listed(&listing), [(0, u32::MAX), (2, 0), (1, 1)]);
     assert_eq!(listing.scrubbed(), 0);
-    let remains = [Remains { position: 138, whole_record: true, tags: vec![] }];
+    let remains = [Remains { position: 138, whole_record: true, tags: [].into() }];
     listing.note_scrubbed(&remains);
     assert_eq!(listed(&listing), [(0, u32::MAX), (2, 0), (0, u32::MAX)]);
     assert_eq!(listing.scrubbed(), 1);
