@@ -25,6 +25,13 @@ struct Inner {
 }
 
 impl Inner {
+    fn take(&mut self, count: u64, time: Option<Time>) -> u64 {
+        let seq = self.next;
+        self.next += count;
+        self.open.push_back((seq, time.map(Time::over_ms)));
+        seq
+    }
+
     /// Up to when a number counts, if it still does.
     fn limit_of(&mut self, seq: u64) -> Option<&mut Option<u64>> {
         let at = self.open.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
@@ -72,9 +79,10 @@ impl Sequence {
 
     /// Takes the next number for an invalidation, which is under way until it is durable.
     pub(crate) fn begin_invalidation(self: &Arc<Self>) -> Ticket {
-        let ticket = self.begin();
-        self.inner.lock().invalidations.insert(ticket.seq);
-        ticket
+        let mut inner = self.inner.lock();
+        let seq = inner.take(1, None);
+        inner.invalidations.insert(seq);
+        Ticket { seq, time: None, sequence: Arc::clone(self) }
     }
 
     /// All invalidations with a lower number are durable, or have failed.
@@ -84,10 +92,7 @@ impl Sequence {
     }
 
     fn take(self: &Arc<Self>, count: u64, time: Option<Time>) -> Ticket {
-        let mut inner = self.inner.lock();
-        let seq = inner.next;
-        inner.next += count;
-        inner.open.push_back((seq, time.map(Time::over_ms)));
+        let seq = self.inner.lock().take(count, time);
         Ticket { seq, time, sequence: Arc::clone(self) }
     }
 

@@ -381,6 +381,57 @@ fn what_a_failed_sync_has_lost_is_erased_again() {
     assert!(lost >= 8, "{lost}");
 }
 
+/// A row carries two tags, and the second is invalidated in the middle of the pass that is to erase what the
+/// first hides.
+#[test]
+fn a_pass_that_left_a_row_to_a_later_invalidation_is_not_complete() {
+    for (sealed, mapped) in SHAPES {
+        let mut late = 0;
+        let calls = Rig::calls(sealed, mapped, true);
+        for call in 1..=calls.end() - calls.start() {
+            let rig = rig(sealed, mapped, true);
+            let access = access(&rig.store);
+            access.append(row("dead-row-d", &["cat", "late"])).unwrap();
+            let receipt = access.invalidate_tag("cat").unwrap();
+            rig.disk.interrupt(rig.disk.calls() + call, move || {
+                let _ = access.invalidate_tag("late").unwrap();
+            });
+            rig.store.scrub().unwrap();
+            let is_there = files(&rig.memory).iter().any(|(_, bytes)| holds(bytes, b"dead-row-d"));
+            late += u32::from(is_there);
+            let what = format!("sealed {sealed}, mapped {mapped}, call {call}");
+            assert!(!is_there || receipt.level() < Level::Scrubbed, "{what}");
+            rig.store.scrub().unwrap();
+            assert_nothing_dead(&rig.memory, &what);
+        }
+        assert!(late > 0, "sealed {sealed}, mapped {mapped}: no pass was overtaken");
+    }
+}
+
+/// What rots before a process ends is listed by the walk of the next one, which cannot tell its tags.
+#[test]
+fn a_row_that_rotted_before_its_segment_was_walked_is_erased() {
+    for mapped in MODES {
+        let rig = rig(false, mapped, true);
+        let access = access(&rig.store);
+        access.append(row("dead-row-d", &["rotten"])).unwrap();
+        rig.store.sync().unwrap();
+        access.append(row("live-row-e", &[])).unwrap();
+        rig.store.sync().unwrap();
+        let disk = rig.memory.kill();
+        let (path, mut bytes) =
+            files(&disk).into_iter().find(|(_, bytes)| holds(bytes, b"dead-row-d")).unwrap();
+        let at = bytes.windows(10).position(|window| window == b"dead-row-d").unwrap();
+        bytes[at - 1] ^= 1;
+        disk.write_file(&path, &bytes).unwrap();
+        let store = rig.reopen(&disk);
+        let receipt = store.existing_log("access").unwrap().invalidate_tag("rotten").unwrap();
+        store.scrub().unwrap();
+        let is_there = files(&disk).iter().any(|(_, bytes)| holds(bytes, b"dead-row-d"));
+        assert!(!is_there, "mapped {mapped}: {:?}", receipt.level());
+    }
+}
+
 #[test]
 fn a_full_disk_is_scrubbed_and_gives_space_back() {
     for (sealed, mapped) in SHAPES {

@@ -95,8 +95,9 @@ impl KeyspaceCore {
         let expired = self.owner.expired(now);
         for bucket in &expired {
             let mut active = self.active.lock();
-            if active.as_ref().is_some_and(|active| active.bucket == bucket.start) {
-                active.take();
+            if let Some(active) = active.take_if(|active| active.bucket == bucket.start) {
+                // It leaves from there with the bucket, which may have to stay.
+                self.owner.seal_later(active.writer);
             }
             let dropped = self.owner.drop_bucket(bucket, None);
             self.free_slots();

@@ -36,6 +36,8 @@ struct Rows {
     given_up: Vec<Doomed>,
     /// Fingerprints of the tags that the others carry.
     kept: BTreeSet<u32>,
+    /// One of these is hidden, by an invalidation that is not known to be durable.
+    missed: bool,
 }
 
 impl Rows {
@@ -98,6 +100,7 @@ impl LogCore {
                 found_all &= !self.owner.has(segment);
                 continue;
             };
+            found_all &= !rows.missed;
             // A stop may have come before it was noted what has been overwritten. Its zeros may be in the page
             // cache alone, if their sync failed.
             let mut listed = listing.tags.iter().filter(|tag| tag.entry == at);
@@ -149,6 +152,8 @@ impl LogCore {
                         rows.died.extend(tags);
                         rows.dead.push(doomed);
                     } else {
+                        // An earlier one may hide it too, which counts on this pass.
+                        rows.missed |= floor.is_some();
                         rows.kept.extend(tags);
                     }
                 }

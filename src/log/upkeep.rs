@@ -61,12 +61,16 @@ impl LogCore {
     /// Drops the buckets whose deadline has passed. The caller has made the engine time durable.
     pub(crate) fn drop_expired(&self, now: Timestamp) -> Result<usize> {
         let expired = self.owner.expired(now);
+        let mut dropped = Ok(());
         for bucket in &expired {
             let mut writers = self.writers.lock();
-            writers.remove(&bucket.start);
-            self.owner.drop_bucket(bucket, None)?;
+            if let Some(writer) = writers.remove(&bucket.start) {
+                // It leaves from there with the bucket, which may have to stay.
+                self.owner.seal_later(writer);
+            }
+            dropped = dropped.and(self.owner.drop_bucket(bucket, None));
         }
-        Ok(expired.len())
+        dropped.map(|()| expired.len())
     }
 
     /// All blocks of rows in live buckets, with the numbers of their segments.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Owner;
 use crate::bucket::Bucket;
-use crate::disk::{Access, Disk, EntryKind, write_all_at};
+use crate::disk::{Access, EntryKind, write_all_at};
 use crate::engine::count;
 use crate::error::{Error, Result};
 use crate::format::ledger::How;
@@ -187,7 +187,7 @@ impl Owner {
                 continue;
             }
             for segment in segments {
-                all_written = all_written.and(write_deadline(&*self.engine.disk, &segment));
+                all_written = all_written.and(self.write_deadline(&segment));
             }
         }
         all_written.and(self.give_up_unmade(|bucket| bucket.start >= to))
@@ -205,16 +205,17 @@ impl Owner {
         let start_ms = bucket.start.as_millis();
         self.segments().filter(move |segment| segment.header.bucket_start_ms == start_ms)
     }
-}
 
-/// Writes the deadline of a segment down, also if its header says it already: it may be there only because
-/// an earlier process wrote it and ended before it was durable.
-fn write_deadline(disk: &dyn Disk, segment: &Segment) -> Result<()> {
-    let path = segment.path();
-    let file = disk.open(path, Access::ReadWrite).map_err(|e| Error::io("open", path, e))?;
-    let cap = segment.header.encode_cap(segment.deadline().as_millis());
-    let write = || write_all_at(&*file, &mut [IoSlice::new(&cap)], CAP_OFFSET);
-    // A half of it would make the whole segment one that cannot be read.
-    write().or_else(|_| write()).map_err(|e| Error::io("write", path, e.source))?;
-    file.sync_data().map_err(|e| Error::io("sync", path, e))
+    /// Writes the deadline of a segment down, also if its header says it already: it may be there only
+    /// because an earlier process wrote it and ended before it was durable. If the sync fails writing is
+    /// poisoned: records of the segment that were not durable yet may be lost with it.
+    fn write_deadline(&self, segment: &Segment) -> Result<()> {
+        let (disk, path) = (&*self.engine.disk, segment.path());
+        let file = disk.open(path, Access::ReadWrite).map_err(|e| Error::io("open", path, e))?;
+        let cap = segment.header.encode_cap(segment.deadline().as_millis());
+        let write = || write_all_at(&*file, &mut [IoSlice::new(&cap)], CAP_OFFSET);
+        // A half of it would make the whole segment one that cannot be read.
+        write().or_else(|_| write()).map_err(|e| Error::io("write", path, e.source))?;
+        file.sync_data().map_err(|e| self.engine.poison(Error::io("sync", path, e)))
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Owner;
@@ -16,6 +16,8 @@ pub(super) struct Parts {
     under_way: BTreeMap<u64, Option<PathBuf>>,
     /// Those whose files are to go, and have not durably gone.
     given_up: Vec<GivenUp>,
+    /// Directories out of which an earlier process may have removed such files, not durably.
+    unsynced: BTreeSet<PathBuf>,
 }
 
 /// A file that is to go.
@@ -33,6 +35,7 @@ impl Parts {
     pub(super) fn may_hold(&self, seq: u64) -> bool {
         self.under_way.first_key_value().is_some_and(|(first, _)| *first <= seq)
             || self.given_up.iter().any(|given_up| given_up.seq <= seq)
+            || !self.unsynced.is_empty()
     }
 }
 
@@ -81,6 +84,11 @@ impl Owner {
         self.parts.lock().given_up.push(GivenUp { seq, path, bytes });
     }
 
+    /// Notes that an earlier process may have removed files from there, not durably.
+    pub(crate) fn note_unsynced(&self, dir: &Path) {
+        self.parts.lock().unsynced.insert(dir.to_owned());
+    }
+
     /// What files that the system refused to remove take of the capacity.
     pub(crate) fn given_up_bytes(&self) -> u64 {
         self.parts.lock().given_up.iter().map(|given_up| given_up.bytes).sum()
@@ -92,10 +100,13 @@ impl Owner {
     ///
     /// The first one met; what stays is tried again.
     pub(crate) fn clear_given_up(&self) -> Result<()> {
-        let mut gone = self.parts.lock().given_up.clone();
-        if gone.is_empty() {
-            return Ok(());
-        }
+        let (mut gone, unsynced) = {
+            let parts = self.parts.lock();
+            if parts.given_up.is_empty() && parts.unsynced.is_empty() {
+                return Ok(());
+            }
+            (parts.given_up.clone(), parts.unsynced.clone())
+        };
         let mut first_error = None;
         gone.retain(|GivenUp { path, .. }| match self.engine.disk.remove_file(path) {
             Err(e) if e.kind() != ErrorKind::NotFound => {
@@ -104,20 +115,27 @@ impl Owner {
             }
             _ => true,
         });
-        let dirs: BTreeSet<_> = gone.iter().filter_map(|given_up| given_up.path.parent()).collect();
-        for dir in dirs {
+        let mut dirs: BTreeMap<&Path, u64> =
+            unsynced.iter().map(|dir| (dir.as_path(), 0)).collect();
+        for GivenUp { seq, path, .. } in &gone {
+            let Some(dir) = path.parent() else { continue };
+            let lowest = dirs.entry(dir).or_insert(*seq);
+            *lowest = (*lowest).min(*seq);
+        }
+        for (dir, lowest_seq) in dirs {
             match self.engine.sync_dir(dir) {
                 // Its bucket has left since.
                 Err(e) if !e.is_not_found() => {
                     // Another sync may succeed without having written anything.
-                    let there = gone.iter().filter(|given_up| given_up.path.parent() == Some(dir));
-                    self.note_undurable(there.map(|given_up| given_up.seq).min());
+                    self.note_undurable(Some(lowest_seq));
                     first_error.get_or_insert(e);
                 }
                 _ => {}
             }
         }
-        self.parts.lock().given_up.retain(|given_up| !gone.contains(given_up));
+        let mut parts = self.parts.lock();
+        parts.given_up.retain(|given_up| !gone.contains(given_up));
+        parts.unsynced.retain(|dir| !unsynced.contains(dir));
         first_error.map_or(Ok(()), Err)
     }
 }

@@ -24,12 +24,14 @@ impl Owner {
         let _turn = self.sealing_turn.lock();
         loop {
             // The list is free while a file is synced, so that appending is not held up.
-            let Some(writer) = self.sealing.lock().pop() else { return Ok(()) };
+            let Some(writer) = self.sealing.lock().pop() else { break };
             if self.table.read().by_number(writer.segment().number()).is_none() {
                 continue;
             }
             writer.seal(&*self.engine.disk).map_err(|e| self.engine.poison(e))?;
         }
+        // Another thread may have taken one out that it could not seal.
+        self.engine.check_writable().map(|_| ())
     }
 
     /// Waits for whoever seals, and gives up what is not sealed: the store has been closed.

@@ -42,8 +42,7 @@ impl Recovery<'_> {
         let entries = disk.read_dir(owner.dir()).map_err(|e| Error::io("list", owner.dir(), e))?;
         if owner.kind == RecordKind::Blob && !self.engine.is_read_only() {
             for path in parts(owner.dir(), &entries) {
-                let file = disk.open(&path, Access::Read);
-                let bytes = file.and_then(|file| file.allocated_bytes()).unwrap_or(0);
+                let bytes = self.allocated(&path);
                 owner.give_up_file(0, path, bytes);
             }
         }
@@ -77,14 +76,14 @@ impl Recovery<'_> {
             // What left from here may be back after a power cut, and nothing would hide it any more. Where
             // there is a segment that is as old, what hides things is kept until it leaves too.
             self.engine.sync_dir(bucket.dir())?;
+        } else if !self.engine.is_read_only() {
+            owner.note_unsynced(bucket.dir());
         }
         if !self.engine.is_read_only() {
-            for entry in &listing {
-                let of = segment_of(&entry.name);
-                if of.is_some_and(|number| numbers.binary_search(&number).is_err()) {
-                    // The process ended while its segment was evicted. One that stays is met again.
-                    let _ = disk.remove_file(&bucket.dir().join(&entry.name));
-                }
+            for entry in listing.iter().filter(|entry| is_left_over(entry, &numbers)) {
+                let path = bucket.dir().join(&entry.name);
+                let bytes = self.allocated(&path);
+                owner.give_up_file(0, path, bytes);
             }
         }
         let mut lens = Vec::new();
@@ -122,6 +121,12 @@ impl Recovery<'_> {
         self.engine.is_read_only()
             && disk.open(path, Access::Read).is_err_and(is_missing)
             && disk.read_dir(path).is_err_and(is_missing)
+    }
+
+    /// The space that a file takes.
+    fn allocated(&self, path: &Path) -> u64 {
+        let file = self.engine.disk.open(path, Access::Read);
+        file.and_then(|file| file.allocated_bytes()).unwrap_or(0)
     }
 
     /// What a segment file says of itself, its length, and how much of it takes space.
@@ -197,6 +202,8 @@ impl Recovery<'_> {
         }
         let disk = &*self.engine.disk;
         let now = self.engine.trusted_now();
+        // What left from here may be back after a power cut, and the ledger be told that it is gone.
+        self.engine.sync_dir(owner_dir)?;
         let entries = disk.read_dir(owner_dir).map_err(|e| Error::io("list", owner_dir, e))?;
         for path in parts(owner_dir, &entries) {
             // One that stays is met again by the next open.
@@ -267,10 +274,18 @@ fn parts(owner_dir: &Path, entries: &[DirEntry]) -> impl Iterator<Item = PathBuf
     files.map(|entry| owner_dir.join(&entry.name))
 }
 
-/// The number of the segment whose sidecar has this name, or is being written under it.
-fn segment_of(name: &str) -> Option<u64> {
-    let stem = name.strip_suffix(".idx").or_else(|| name.strip_suffix(".tmp"))?;
-    parse_segment_name(&format!("{stem}.seg"))
+/// True if this file is one that a process left which ended: a sidecar that was being written, and may hold
+/// anything after a power cut, or one whose segment was being evicted.
+fn is_left_over(entry: &DirEntry, numbers: &[u64]) -> bool {
+    let of = |stem: &str| parse_segment_name(&format!("{stem}.seg"));
+    let is_one = match entry.name.rsplit_once('.') {
+        Some((stem, "tmp")) => of(stem).is_some(),
+        Some((stem, "idx")) => {
+            of(stem).is_some_and(|number| numbers.binary_search(&number).is_err())
+        }
+        _ => false,
+    };
+    entry.kind == EntryKind::File && is_one
 }
 
 /// How many records the sidecar of a segment says there are.

@@ -157,6 +157,8 @@ impl Recovery<'_> {
             let taken = self.take_up(path, loaded);
             // Not every segment of a bucket may say by now that it leaves sooner.
             taken.segment.lower_deadline(bucket.deadline());
+            // Nor could each be asked when the bucket was met.
+            bucket.lower_deadline(taken.segment.deadline());
             found.segments.push(taken);
         }
         Ok(())

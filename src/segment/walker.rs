@@ -219,9 +219,8 @@ impl<S: Source> Walker<S> {
         let mut tags = Vec::new();
         self.for_each_row(found, &mut |body| match body {
             Ok(Some(body)) => tags.extend_from_slice(&body.tags),
-            // Its zeros may be in the page cache alone.
-            Ok(None) => tags.push(KeyedHash(UNFINISHED_ROWS.into())),
-            _ => {}
+            // Its zeros may be in the page cache alone; or it is damaged, and nothing tells its tags either.
+            Ok(None) | Err(_) => tags.push(KeyedHash(UNFINISHED_ROWS.into())),
         })?;
         Ok(tags)
     }

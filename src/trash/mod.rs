@@ -48,6 +48,9 @@ struct Inner {
     /// Buckets of which readers held segments, by their instance: how many, and how many bytes.
     held: BTreeMap<u64, (TrashedBucket, u64, u64)>,
     events: Vec<TrashEvent>,
+    /// Owners of what was unlinked without a sync that can be believed, and through which pass it had been
+    /// scrubbed.
+    unsynced: Vec<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -198,12 +201,12 @@ impl Inner {
         Some(item)
     }
 
-    /// Through which pass each thing had been scrubbed that is not unlinked yet and may be the
-    /// owner's.
+    /// Through which pass each thing had been scrubbed that is not durably unlinked yet and may be
+    /// the owner's.
     fn of_owner(&self, owner_id: u64) -> impl Iterator<Item = u64> {
         let waiting = self.waiting.iter().map(|item| (item.owner_id, item.scrubbed_through));
         let under_way = self.under_way.iter().map(|item| (item.owner_id, item.scrubbed_through));
-        let all = waiting.chain(under_way);
+        let all = waiting.chain(under_way).chain(self.unsynced.iter().copied());
         all.filter(move |(id, _)| *id == owner_id || *id == 0).map(|(_, through)| through)
     }
 

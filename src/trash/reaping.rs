@@ -93,7 +93,11 @@ impl Trash {
         for segment in std::mem::take(&mut item.segments) {
             self.inner.lock().keep_if_pinned(item, segment);
         }
-        self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
+        self.disk.sync_dir(&self.dir).map_err(|e| {
+            // Another sync may succeed without having written anything.
+            self.inner.lock().unsynced.push((item.owner_id, item.scrubbed_through));
+            Error::io("sync", &self.dir, e)
+        })?;
         Ok(true)
     }
 

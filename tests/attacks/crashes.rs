@@ -331,3 +331,55 @@ fn what_a_power_cut_has_torn_does_not_outlast_a_scrub() {
         assert!(stayed > 0, "no call removes it");
     });
 }
+
+/// It lies beside a segment that is whole, and the process that removed it ended before its scrub.
+#[test]
+fn what_an_earlier_process_removed_does_not_outlast_a_scrub() {
+    const TORN: &[u8] = b"torn-value";
+    each_mode(|rig| {
+        let store = rig.open();
+        put(&images(&store), "whole", "value", &[]);
+        store.close().unwrap();
+        drop(store);
+        let store = rig.open();
+        put(&images(&store), "key", "torn-value", &[]);
+        let rig = rig.kill();
+        drop(store);
+        let torn = rig.files(".seg").into_iter().find(|path| rig.find(path, TORN).is_some());
+        rig.change(&torn.unwrap(), |bytes| bytes[1024..1088].fill(0));
+        for closes in [false, true] {
+            let rig = rig.kill();
+            let store = rig.open();
+            if closes {
+                store.close().unwrap();
+            }
+            let next = rig.kill();
+            assert!(!next.on_disk(TORN) && next.cut(0).on_disk(TORN), "removed, not durably");
+            next.open().scrub().unwrap();
+            assert!(!next.cut(0).on_disk(TORN), "it is back, closed: {closes}");
+        }
+    });
+}
+
+/// A power cut while a sidecar was being written leaves anything in its file, which the next process has no
+/// use for.
+#[test]
+fn a_sidecar_that_was_being_written_does_not_outlast_a_scrub() {
+    const STALE: &[u8] = b"bytes of another file";
+    each_mode(|rig| {
+        let store = rig.open();
+        put(&images(&store), "key", "value", &[]);
+        row(&access(&store), "row", &[]);
+        store.close().unwrap();
+        drop(store);
+        for segment in rig.files(".seg") {
+            rig.disk.write_file(&segment.with_extension("tmp"), STALE).unwrap();
+        }
+        assert!(rig.on_disk(STALE));
+        let store = rig.open();
+        store.scrub().unwrap();
+        assert!(!rig.on_disk(STALE));
+        assert!(!rig.cut(0).on_disk(STALE), "it is back");
+        assert_eq!(seen(&store, "key").as_deref(), Some("value"));
+    });
+}

@@ -1,15 +1,19 @@
 //! Logs: keys that are destroyed, buckets of one name, and pseudonyms at the turn of a day.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use ebbtide::disk::Fault;
 use ebbtide::{
     Clock, Error, KeyspaceOptions, Log, LogOptions, Pseudonym, Retention, Row, RowId, Store,
 };
 
 use crate::fixture::{MODES, clock, hours, minutes, open, quiet};
-use crate::rig::{Rig, access, assert_sound, each_mode, images, put, rows, stopped_at_each_call};
+use crate::rig::{
+    Rig, access, assert_sound, each_mode, images, put, row, rows, stopped_at_each_call,
+};
 
 const VISITOR: &str = "198.18.0.77";
 
@@ -235,4 +239,36 @@ fn a_link_in_place_of_a_bucket_leads_nowhere() {
     fs::remove_file(&bucket).unwrap();
     log.append(Row::anonymous().payload("row")).unwrap();
     assert!(bucket.join("pseudonym.keys").exists());
+}
+
+/// The bucket of one hour cannot be moved, and that of the next is past its time too.
+#[test]
+fn a_bucket_that_cannot_be_dropped_keeps_no_later_one() {
+    for mapped in MODES {
+        let mut stayed = 0;
+        for call in 1.. {
+            let rig = Rig::new(mapped);
+            let (disk, store) = rig.open_faulty();
+            let log = access(&store);
+            for hour in ["first", "second"] {
+                row(&log, hour, &[]);
+                rig.clock.advance(hours(1));
+            }
+            rig.clock.advance(hours(17));
+            let reached = disk.calls() + call;
+            disk.inject(reached, Fault::Error(ErrorKind::TimedOut));
+            let dropped = store.drop_expired();
+            let segments = rig.files(".seg");
+            let left = segments.iter().filter(|path| path.starts_with("/data/logs")).count();
+            match dropped {
+                Ok(_) => assert_eq!(left, 0, "call {call}"),
+                Err(_) => stayed += u32::from(left == 1),
+            }
+            if disk.calls() < reached {
+                break;
+            }
+        }
+        // Where either of them cannot be moved.
+        assert_eq!(stayed, 2);
+    }
 }

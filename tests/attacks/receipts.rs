@@ -4,11 +4,12 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use ebbtide::disk::MemoryDisk;
-use ebbtide::{Keyspace, Level, Row};
+use ebbtide::{Keyspace, Level, Row, Store};
 
-use crate::fixture::hours;
+use crate::fixture::{hours, open, quiet};
+use crate::hooked::HookedDisk;
 use crate::leaving::{CAPACITY, opened, sized};
-use crate::rig::{access, each_mode};
+use crate::rig::{access, each_mode, row};
 
 /// Whoever stores a value makes room for it first, and may be overtaken by an invalidation meanwhile: what is
 /// written all the same, if anything is, has not left.
@@ -81,5 +82,30 @@ fn a_receipt_does_not_say_that_rows_which_wait_have_left() {
         store.maintain().unwrap();
         assert_eq!(receipt.level(), Level::Unlinked);
         assert!(!rig.on_disk(b"secret-row"));
+    });
+}
+
+/// The directory of the trash cannot be synced once something has been unlinked in it; a second sync may succeed
+/// without having written anything.
+#[test]
+fn a_receipt_does_not_say_that_what_a_failed_sync_unlinked_has_left() {
+    each_mode(|rig| {
+        let rig = rig.with(MemoryDisk::new(1));
+        let disk = HookedDisk::new(&rig.disk);
+        let builder = quiet(Store::builder("/data").disk(disk.clone()), &rig.clock);
+        let store = open(builder, rig.mapped);
+        let log = access(&store);
+        row(&log, "secret-row", &["t"]);
+        store.sync().unwrap();
+        let receipt = log.invalidate_tag("t").unwrap();
+        rig.clock.advance(hours(18));
+        store.drop_expired().unwrap();
+        disk.forget_next_sync("/data/trash");
+        store.maintain().unwrap_err();
+        store.maintain().unwrap();
+        assert!(!rig.on_disk(b"secret-row") && rig.cut(0).on_disk(b"secret-row"));
+        assert!(receipt.level() < Level::Unlinked, "{:?}", receipt.level());
+        let next = rig.kill().open();
+        next.maintain().unwrap();
     });
 }

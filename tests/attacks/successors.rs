@@ -1,13 +1,14 @@
 //! A process ends in the middle of something, the next one builds upon what it finds, and then the power
 //! goes: what the first had not made durable, the second has to.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use ebbtide::disk::{Fault, FaultyDisk};
-use ebbtide::{Durability, Keyspace, LogOptions, Retention, Row, Store};
+use ebbtide::{Durability, Keyspace, LedgerKind, LogOptions, Retention, Row, Store};
 
-use crate::fixture::{MODES, minutes, open, quiet};
+use crate::fixture::{MODES, hours, minutes, open, quiet};
 use crate::hooked::HookedDisk;
 use crate::rig::{Rig, access, images, options, put, rows, seen};
 
@@ -257,4 +258,38 @@ fn a_bucket_whose_name_could_not_be_synced_is_made_anew() {
     images.insert("a", "value").unwrap();
     store.sync().unwrap();
     assert_eq!(seen(&rig.cut(0).open(), "a").as_deref(), Some("value"));
+}
+
+/// The options of a keyspace are lost, and the process that drops its bucket ends at any call: the next one tells
+/// the ledger of it once it is durable.
+#[test]
+fn the_drop_of_a_bucket_without_an_owner_is_told_once_it_is_durable() {
+    let told = Cell::new(0);
+    each_call(|rig, call, what| {
+        let store = rig.open();
+        images(&store).insert("a", "value").unwrap();
+        store.close().unwrap();
+        drop(store);
+        rig.change(&rig.files("KEYSPACE")[0], |bytes| bytes.fill(0));
+        rig.clock.advance(hours(18));
+        let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
+        let reached = ends_at(&disk, call, || {
+            let builder = quiet(Store::builder("/data").disk(disk.clone()), &rig.clock);
+            drop(builder.open());
+        });
+        let next = rig.kill();
+        let store = next.open();
+        let cut = next.cut(0);
+        let is_dropped = |kind| matches!(kind, LedgerKind::BucketDropped(_));
+        if cut.look().ledger().unwrap().iter().any(|entry| is_dropped(entry.kind)) {
+            let segments = cut.files(".seg");
+            let in_place: Vec<_> =
+                segments.iter().filter(|path| !path.starts_with("/data/trash")).collect();
+            assert!(in_place.is_empty(), "{what}: {in_place:?}");
+            told.set(told.get() + 1);
+        }
+        drop(store);
+        reached
+    });
+    assert!(told.get() > 0);
 }

@@ -165,7 +165,8 @@ fn a_correction_counts_for_what_was_born_before_it() {
         let result = store.reset_clock();
         let is_met = disk.calls() >= fails;
         disk.clear();
-        if result.is_err() && store.now() == NOW {
+        let goes_on = store.stats().poisoned.is_none();
+        if result.is_err() && store.now() == NOW && goes_on {
             bench.pass_days(1);
             images(&store).insert("late", value_of("late")).unwrap();
             store.sync().unwrap();
