@@ -76,10 +76,10 @@ impl Recovery<'_> {
             // What left from here may be back after a power cut, and nothing would hide it any more. Where
             // there is a segment that is as old, what hides things is kept until it leaves too.
             self.engine.sync_dir(bucket.dir())?;
-        } else if !self.engine.is_read_only() {
-            owner.note_unsynced(bucket.dir());
         }
         if !self.engine.is_read_only() {
+            // Nor is what is removed or replaced from here on, and a scrub must not say that it is.
+            owner.note_unsynced(bucket.dir());
             for entry in listing.iter().filter(|entry| is_left_over(entry, &numbers)) {
                 let path = bucket.dir().join(&entry.name);
                 let bytes = self.allocated(&path);
