@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Recovery;
+use super::segments::belongs;
 use crate::bucket::Bucket;
 use crate::disk::{Access, DirEntry, Disk, EntryKind, read_full_at};
 use crate::error::{Error, Result};
@@ -90,7 +91,9 @@ impl Recovery<'_> {
         for number in &numbers {
             let stated = self.stated(&bucket.dir().join(segment_name(*number)));
             lens.push(stated.map_or((0, 0), |(_, len, allocated)| (len, allocated)));
-            if let Some((header, ..)) = stated {
+            // A power cut while one was being born may leave the header of another in its file.
+            let own = stated.filter(|(header, ..)| belongs(header, owner, &bucket, *number));
+            if let Some((header, ..)) = own {
                 bucket.lower_deadline(Timestamp::from_millis(header.deadline_ms));
             }
         }

@@ -225,7 +225,8 @@ fn write_walked_sidecar(
     });
 }
 
-fn belongs(header: &SegmentHeader, owner: &Owner, bucket: &Bucket, number: u64) -> bool {
+/// True if a header is that of the segment which its file's name and place say.
+pub(super) fn belongs(header: &SegmentHeader, owner: &Owner, bucket: &Bucket, number: u64) -> bool {
     header.store_id == owner.engine.store_id
         && header.owner_id == owner.id
         && header.kind == owner.kind

@@ -147,6 +147,27 @@ fn a_sidecar_without_its_segment_leaves_at_open() {
     assert_eq!(get(&store, "cat"), Some(value_of("cat")));
 }
 
+/// The header of a segment that was being born holds what another file held: what is in its bucket leaves by its
+/// own time.
+#[test]
+fn a_header_of_another_segment_brings_no_deadline_forward() {
+    let bench = Bench::closed_with(["early"]);
+    let header = bench.disk.read_file(&bench.files("seg")[0]).unwrap()[..1024].to_vec();
+    bench.pass_days(3);
+    let store = bench.open();
+    images(&store).insert("late", value_of("late")).unwrap();
+    store.close().unwrap();
+    drop(store);
+    let late = bench.files("seg").pop().unwrap();
+    let unborn = late.with_file_name("00000002000000ff.seg");
+    bench.disk.write_file(&unborn, &header).unwrap();
+    let store = bench.open();
+    let stats = store.stats();
+    let mut kept = stats.keyspaces[0].buckets.iter().map(|b| b.deadline.since(b.start));
+    let window = Duration::from_secs(24 * 3600 * u64::from(DAYS));
+    assert!(kept.all(|kept| kept == window), "{stats:?}");
+}
+
 /// The process ended before all that was born in a wrong future says when it leaves. What is born after the
 /// clock was set right leaves by its own time.
 #[test]
