@@ -422,6 +422,48 @@ fn a_pass_that_left_a_row_to_a_later_invalidation_is_not_complete() {
     }
 }
 
+/// Of two rows of a block one is left to a later invalidation, and the zeros over the other are lost: the next
+/// process cannot tell, so both are erased together.
+#[test]
+fn a_block_with_a_row_that_is_left_is_not_begun() {
+    let prepared = |mapped| {
+        let rig = rig(false, mapped, true);
+        let access = access(&rig.store);
+        let mut appender = access.appender();
+        for (name, tags) in [("dead-row-d", vec!["first"]), ("dead-row-e", vec!["first", "late"])] {
+            appender.append(row(name, &tags)).unwrap();
+        }
+        drop(appender);
+        rig.clock.advance(hours(2));
+        rig.store.maintain().unwrap();
+        let _ = access.invalidate_tag("first").unwrap();
+        (rig, access)
+    };
+    for mapped in MODES {
+        let (rig, _) = prepared(mapped);
+        let first = rig.disk.calls();
+        rig.store.scrub().unwrap();
+        let count = rig.disk.calls() - first;
+        let mut lost = 0;
+        for late in (1..count).step_by(2) {
+            for sync in late + 1..count + 3 {
+                let (rig, access) = prepared(mapped);
+                let first = rig.disk.calls();
+                rig.disk.interrupt(first + late, move || {
+                    drop(access.invalidate_tag("late"));
+                });
+                rig.disk.inject(first + sync, Fault::SyncLost(ErrorKind::Other));
+                lost += u32::from(rig.store.scrub().is_err());
+                let disk = rig.memory.kill();
+                rig.reopen(&disk).scrub().unwrap();
+                let what = format!("mapped {mapped}, late at {late}, sync lost from {sync}");
+                assert_nothing_dead(&disk.fork().crash(&mut |_: u32| 0), &what);
+            }
+        }
+        assert!(lost > 0);
+    }
+}
+
 /// What rots before a process ends is listed by the walk of the next one, which cannot tell its tags.
 #[test]
 fn a_row_that_rotted_before_its_segment_was_walked_is_erased() {

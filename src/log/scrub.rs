@@ -36,7 +36,8 @@ struct Rows {
     given_up: Vec<Doomed>,
     /// Fingerprints of the tags that the others carry.
     kept: BTreeSet<u32>,
-    /// One of these is hidden, by an invalidation that is not known to be durable.
+    /// One of these is hidden, by an invalidation that is not known to be durable. An earlier one may hide it
+    /// too, which counts on this pass.
     missed: bool,
 }
 
@@ -100,7 +101,11 @@ impl LogCore {
                 found_all &= !self.owner.has(segment);
                 continue;
             };
-            found_all &= !rows.missed;
+            if rows.missed {
+                // All that a tag hides in a block is noted together, or what a stop leaves could not be told.
+                found_all = false;
+                continue;
+            }
             // A stop may have come before it was noted what has been overwritten. Its zeros may be in the page
             // cache alone, if their sync failed.
             let mut listed = listing.tags.iter().filter(|tag| tag.entry == at);
@@ -152,7 +157,6 @@ impl LogCore {
                         rows.died.extend(tags);
                         rows.dead.push(doomed);
                     } else {
-                        // An earlier one may hide it too, which counts on this pass.
                         rows.missed |= floor.is_some();
                         rows.kept.extend(tags);
                     }

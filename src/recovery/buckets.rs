@@ -234,8 +234,11 @@ impl Recovery<'_> {
                 deadline: Timestamp::default(),
             });
         }
-        let stated = segments.filter_map(|file| self.stated(&path.join(&file.name)));
-        let header = stated.map(|(header, ..)| header).min_by_key(|header| header.deadline_ms)?;
+        let own = segments.filter_map(|file| {
+            let (header, ..) = self.stated(&path.join(&file.name))?;
+            (parse_segment_name(&file.name) == Some(header.number)).then_some(header)
+        });
+        let header = own.min_by_key(|header| header.deadline_ms)?;
         Some(LedgerBucket {
             owner_id: header.owner_id,
             start: Timestamp::from_millis(header.bucket_start_ms),

@@ -48,9 +48,9 @@ struct Inner {
     /// Buckets of which readers held segments, by their instance: how many, and how many bytes.
     held: BTreeMap<u64, (TrashedBucket, u64, u64)>,
     events: Vec<TrashEvent>,
-    /// Owners of what was unlinked without a sync that can be believed, and through which pass it had been
-    /// scrubbed.
-    unsynced: Vec<(u64, u64)>,
+    /// Owners of what was unlinked without a sync that can be believed, each with the earliest pass through
+    /// which it had been scrubbed.
+    unsynced: BTreeMap<u64, u64>,
 }
 
 #[derive(Debug)]
@@ -206,7 +206,8 @@ impl Inner {
     fn of_owner(&self, owner_id: u64) -> impl Iterator<Item = u64> {
         let waiting = self.waiting.iter().map(|item| (item.owner_id, item.scrubbed_through));
         let under_way = self.under_way.iter().map(|item| (item.owner_id, item.scrubbed_through));
-        let all = waiting.chain(under_way).chain(self.unsynced.iter().copied());
+        let unsynced = self.unsynced.iter().map(|(id, through)| (*id, *through));
+        let all = waiting.chain(under_way).chain(unsynced);
         all.filter(move |(id, _)| *id == owner_id || *id == 0).map(|(_, through)| through)
     }
 

@@ -95,7 +95,9 @@ impl Trash {
         }
         self.disk.sync_dir(&self.dir).map_err(|e| {
             // Another sync may succeed without having written anything.
-            self.inner.lock().unsynced.push((item.owner_id, item.scrubbed_through));
+            let mut inner = self.inner.lock();
+            let through = inner.unsynced.entry(item.owner_id).or_insert(u64::MAX);
+            *through = item.scrubbed_through.min(*through);
             Error::io("sync", &self.dir, e)
         })?;
         Ok(true)

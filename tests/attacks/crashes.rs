@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ebbtide::disk::{Disk, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{Durability, KeyspaceOptions, Outcome, Retention, Store};
 
-use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, quiet, seed, try_open};
+use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, quiet, seed};
 use crate::rig::{Rig, access, assert_sound, each_mode, images, options, put, row, seen};
 
 /// The machine goes on, and so does its page cache: what a failed sync left there is seen by the next
@@ -311,23 +311,13 @@ fn what_a_power_cut_has_torn_does_not_outlast_a_scrub() {
         drop(store);
         rig.change(&rig.files(".seg")[0], |bytes| bytes[1024..1088].fill(0));
         let mut stayed = 0;
-        for call in 1.. {
-            let rig = rig.kill();
-            let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
-            disk.inject(call, Fault::Error(ErrorKind::TimedOut));
-            let builder = quiet(Store::builder("/data").disk(disk.clone()), &rig.clock);
-            if let Ok(store) = try_open(builder, rig.mapped) {
-                disk.clear();
-                stayed += u32::from(rig.on_disk(TORN));
-                if store.scrub().is_ok() {
-                    assert!(!rig.on_disk(TORN), "call {call}");
-                    assert!(!rig.cut(0).on_disk(TORN), "call {call}: it is back");
-                }
+        rig.each_faulty_opening(|rig, store, call| {
+            stayed += u32::from(rig.on_disk(TORN));
+            if store.scrub().is_ok() {
+                assert!(!rig.on_disk(TORN), "call {call}");
+                assert!(!rig.cut(0).on_disk(TORN), "call {call}: it is back");
             }
-            if disk.calls() < call {
-                break;
-            }
-        }
+        });
         assert!(stayed > 0, "no call removes it");
     });
 }

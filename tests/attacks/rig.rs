@@ -11,7 +11,7 @@ use ebbtide::{
     Row, Store,
 };
 
-use crate::fixture::{MODES, Random, clock, on_memory, open, quiet};
+use crate::fixture::{MODES, Random, clock, on_memory, open, quiet, try_open};
 
 /// Power cuts tried each time, all of them leaving as little as may be left the first time.
 const CUTS: u64 = 4;
@@ -49,6 +49,29 @@ impl Rig {
         let disk = FaultyDisk::new(Arc::new(self.disk.clone()));
         let builder = quiet(Store::builder("/data").disk(disk.clone()), &self.clock);
         (disk, open(builder, self.mapped))
+    }
+
+    /// Opens the store as it is again and again, each time with another call that fails once, and shows each that
+    /// opens all the same; gives how many did.
+    pub(crate) fn each_faulty_opening(&self, mut show: impl FnMut(&Self, &Store, u64)) -> u32 {
+        let mut opened = 0;
+        for call in 1.. {
+            let rig = self.kill();
+            let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
+            disk.inject(call, Fault::Error(ErrorKind::TimedOut));
+            let builder = quiet(Store::builder("/data").disk(disk.clone()), &rig.clock);
+            let store = try_open(builder, rig.mapped);
+            let is_over = disk.calls() < call;
+            disk.clear();
+            if let Ok(store) = store {
+                show(&rig, &store, call);
+                opened += 1;
+            }
+            if is_over {
+                return opened;
+            }
+        }
+        opened
     }
 
     pub(crate) fn look(&self) -> Store {

@@ -1,13 +1,12 @@
 //! Clocks that step, stand still, or were wrong from the beginning.
 
 use std::io::ErrorKind;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ebbtide::disk::{Fault, FaultyDisk};
 use ebbtide::{Clock, Keyspace, KeyspaceOptions, Outcome, Retention, Row, Store, Timestamp};
 
-use crate::fixture::{START, hours, minutes, quiet, try_open};
+use crate::fixture::{START, hours, minutes};
 use crate::rig::{
     Rig, access, assert_sound, each_mode, images, put, rows, seen, stopped_at_each_call,
 };
@@ -259,31 +258,48 @@ fn an_error_while_2099_is_corrected_loses_nothing() {
     }
 }
 
+/// Lets each call that `act` makes fail in turn, and shows what comes of it once none fails any more.
+fn with_each_call_failing<T>(
+    fault: Fault,
+    prepare: impl Fn() -> (Rig, FaultyDisk, Store),
+    act: impl Fn(&Store) -> T,
+    mut show: impl FnMut(&Rig, &Store, T, u64),
+) {
+    for call in 1.. {
+        let (rig, disk, store) = prepare();
+        let reached = disk.calls() + call;
+        disk.inject(reached, fault);
+        let result = act(&store);
+        let is_over = disk.calls() < reached;
+        disk.clear();
+        show(&rig, &store, result, call);
+        if is_over {
+            break;
+        }
+    }
+}
+
 /// The header of a segment is written while its records are not durable yet. If that sync is lost they are too,
 /// and no later one may say that they are safe.
 #[test]
 fn a_lost_sync_while_2099_is_corrected_is_not_made_up_for_by_another() {
     for mapped in crate::fixture::MODES {
         let mut lost = 0;
-        for call in 1.. {
+        let prepare = || {
             let rig = Rig::new(mapped);
             rig.clock.set_wall(YEAR_2099);
             let (disk, store) = rig.open_faulty();
             write(&store, "future");
             rig.clock.set_wall(START);
-            let reached = disk.calls() + call;
-            disk.inject(reached, Fault::SyncLost(ErrorKind::TimedOut));
-            let failed = store.reset_clock().is_err();
-            let is_over = disk.calls() < reached;
-            disk.clear();
-            lost += u32::from(failed);
+            (rig, disk, store)
+        };
+        let fault = Fault::SyncLost(ErrorKind::TimedOut);
+        with_each_call_failing(fault, prepare, Store::reset_clock, |rig, store, result, call| {
+            lost += u32::from(result.is_err());
             if store.sync().is_ok() {
                 assert!(is_seen(&rig.cut(0).open(), "future"), "call {call}");
             }
-            if is_over {
-                break;
-            }
-        }
+        });
         assert!(lost > 1, "{lost}");
     }
 }
@@ -292,32 +308,28 @@ fn a_lost_sync_while_2099_is_corrected_is_not_made_up_for_by_another() {
 /// has to be.
 #[test]
 fn a_drop_that_failed_in_2099_leaves_what_is_to_be_synced() {
+    let there = |store: &Store| (seen(store, "present"), rows(&access(store)));
     for mapped in crate::fixture::MODES {
         let mut stayed = 0;
-        for call in 1.. {
+        let prepare = || {
             let rig = Rig::new(mapped);
             let (disk, store) = rig.open_faulty();
             write(&store, "present");
             rig.clock.set_wall(YEAR_2099);
             store.confirm_clock().unwrap();
-            let reached = disk.calls() + call;
-            disk.inject(reached, Fault::Error(ErrorKind::TimedOut));
-            let _ = store.drop_expired();
-            let is_over = disk.calls() < reached;
-            disk.clear();
+            (rig, disk, store)
+        };
+        let fault = Fault::Error(ErrorKind::TimedOut);
+        with_each_call_failing(fault, prepare, Store::drop_expired, |rig, store, _, call| {
             rig.clock.set_wall(START);
-            let there = |store: &Store| (seen(store, "present"), rows(&access(store)));
             if store.reset_clock().is_ok() && store.sync().is_ok() {
-                let what = there(&store);
+                let what = there(store);
                 assert_eq!(there(&rig.cut(0).open()), what, "call {call}");
                 store.close().unwrap();
                 assert_eq!(there(&rig.cut(0).open()), what, "call {call}, closed");
                 stayed += u32::from(what.0.is_some());
             }
-            if is_over {
-                break;
-            }
-        }
+        });
         assert!(stayed > 0);
     }
 }
@@ -329,20 +341,9 @@ fn a_header_that_could_not_be_read_puts_no_deadline_off() {
         let (rig, _disk, store) = in_a_wrong_future(mapped);
         store.reset_clock().unwrap();
         drop(store);
-        let mut opened = 0;
-        for call in 1.. {
-            let rig = rig.kill();
-            let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
-            disk.inject(call, Fault::Error(ErrorKind::TimedOut));
-            let builder = quiet(Store::builder("/data").disk(disk.clone()), &rig.clock);
-            if let Ok(store) = try_open(builder, mapped) {
-                assert_corrected(&store, &format!("call {call}"));
-                opened += 1;
-            }
-            if disk.calls() < call {
-                break;
-            }
-        }
+        let opened = rig.each_faulty_opening(|_, store, call| {
+            assert_corrected(store, &format!("call {call}"));
+        });
         assert!(opened > 5, "{opened}");
     }
 }

@@ -166,6 +166,18 @@ fn a_header_of_another_segment_brings_no_deadline_forward() {
     let mut kept = stats.keyspaces[0].buckets.iter().map(|b| b.deadline.since(b.start));
     let window = Duration::from_secs(24 * 3600 * u64::from(DAYS));
     assert!(kept.all(|kept| kept == window), "{stats:?}");
+    store.close().unwrap();
+    drop((kept, store));
+    // Nor does it where nothing else tells whose they are.
+    bench.change(Path::new("/data/keyspaces/images/KEYSPACE"), |bytes| bytes.fill(0xee));
+    bench.disk.write_file(&unborn, &header).unwrap();
+    bench.pass_days(DAYS - 2);
+    drop(bench.open());
+    assert!(bench.has(&late), "it left as early as another");
+    assert_eq!(
+        bench.files("seg").iter().filter(|path| !path.starts_with("/data/trash")).count(),
+        2
+    );
 }
 
 /// The process ended before all that was born in a wrong future says when it leaves. What is born after the
