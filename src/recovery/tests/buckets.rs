@@ -1,11 +1,10 @@
 //! Buckets as they are found: past their time, without their keys, or gone meanwhile.
 
-use std::io::ErrorKind;
-
 use super::*;
-use crate::disk::{Fault, FaultyDisk};
-use crate::error::Error;
+use crate::disk::Access;
 use crate::pseudonym::KEYS_FILE;
+use crate::segment::load::read_header;
+use crate::trash::trash_name;
 use crate::{DropCause, LedgerKind};
 
 /// The bytes of a bucket past its time are in nobody's way once the store is open, and the ledger says how
@@ -130,6 +129,49 @@ fn keys_without_rows_and_an_owner_leave_at_open() {
     assert_eq!(records.collect::<Vec<_>>(), [Some(1)], "the rows said whose they were");
 }
 
+/// The process before may have ended between the two syncs of an eviction: what it moved from here must not be
+/// back once it is gone from the trash.
+#[test]
+fn a_bucket_whose_owner_has_something_in_the_trash_is_synced() {
+    for (evicts, is_its_own) in [(false, false), (true, false), (true, true)] {
+        let bench = Bench::closed_with(["cat"]);
+        let segment = bench.files("seg").remove(0);
+        let header = bench.disk.open(&segment, Access::Read).unwrap();
+        let own = read_header(&*header, &segment).unwrap().owner_id;
+        if evicts {
+            let owner_id = if is_its_own { own } else { own + 1 };
+            let evicted = Path::new("/data/trash").join(trash_name(owner_id, "segment", 0xff));
+            bench.disk.write_file(&evicted, b"what was evicted").unwrap();
+        }
+        let needed = needed_syncs(&bench, false);
+        assert_eq!(needed.contains(segment.parent().unwrap()), is_its_own, "{evicts}");
+        assert_eq!(needed_syncs(&bench, true), BTreeSet::new());
+    }
+}
+
+/// The process before may have ended while it made keys: who writes makes them durable before anything is said
+/// under them.
+#[test]
+fn keys_without_rows_are_synced() {
+    for has_rows in [false, true] {
+        let bench = Bench::new();
+        let store = bench.open();
+        let log = visits(&store);
+        let visitor = log.pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+        if has_rows {
+            let _ = log.append(Row::new(visitor).payload("row")).unwrap();
+        }
+        drop(log);
+        store.close().unwrap();
+        drop(store);
+        let keys = bench.files("keys").remove(0);
+        let bucket = keys.parent().unwrap().to_owned();
+        let needed = needed_syncs(&bench, false);
+        assert_eq!([needed.contains(&keys), needed.contains(&bucket)], [!has_rows; 2]);
+        assert_eq!(needed_syncs(&bench, true), BTreeSet::new());
+    }
+}
+
 /// A process ended while it evicted: nothing but the sidecar of a segment is left, or one that was begun.
 #[test]
 fn a_sidecar_without_its_segment_leaves_at_open() {
@@ -188,7 +230,7 @@ fn a_correction_counts_for_what_was_born_before_it() {
     for call in 1.. {
         let bench = Bench::new();
         bench.pass_days(100);
-        let disk = FaultyDisk::new(std::sync::Arc::new(bench.disk.clone()));
+        let disk = FaultyDisk::new(Arc::new(bench.disk.clone()));
         let store = bench.on(Store::builder("/data").disk(disk.clone())).open().unwrap();
         images(&store).insert("early", value_of("early")).unwrap();
         store.sync().unwrap();
@@ -253,7 +295,7 @@ fn what_leaves_while_somebody_looks_is_no_damage() {
         bench.pass_days(1);
         images(&store).insert("dog", value_of("dog")).unwrap();
         store.sync().unwrap();
-        let disk = FaultyDisk::new(std::sync::Arc::new(bench.disk.clone()));
+        let disk = FaultyDisk::new(Arc::new(bench.disk.clone()));
         let clock = bench.clock.clone();
         let writer = store.clone();
         disk.interrupt(call, move || {
@@ -290,7 +332,7 @@ fn segments_are_taken_up_one_after_the_other() {
         if !known {
             bench.disk.remove_file(Path::new(INDEX)).unwrap();
         }
-        let disk = FaultyDisk::new(std::sync::Arc::new(bench.disk.fork()));
+        let disk = FaultyDisk::new(Arc::new(bench.disk.fork()));
         disk.limit_descriptors(70);
         let builder = bench.on(Store::builder("/data").disk(disk.clone()));
         let store = builder.open_with(true).unwrap();

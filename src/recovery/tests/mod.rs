@@ -5,10 +5,14 @@ mod index;
 mod owners;
 mod segments;
 
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::disk::{Disk, MemoryDisk};
+use crate::disk::{Disk, Fault, FaultyDisk, MemoryDisk};
+use crate::error::Error;
 use crate::time::ManualClock;
 use crate::{
     Keyspace, KeyspaceOptions, Log, LogOptions, RecoveryReport, Result, Retention, Row, Store,
@@ -137,4 +141,22 @@ fn report(corrupt: &[&Path], torn: &[&Path], unknown: &[&Path]) -> RecoveryRepor
         torn_tails: owned(torn),
         unknown_versions: owned(unknown),
     }
+}
+
+/// The files and directories that an opening syncs, as far as it fails if they cannot be.
+fn needed_syncs(bench: &Bench, is_read_only: bool) -> BTreeSet<PathBuf> {
+    let mut needed = BTreeSet::new();
+    for call in 1.. {
+        let disk = FaultyDisk::new(Arc::new(bench.disk.fork()));
+        disk.inject(call, Fault::Error(ErrorKind::TimedOut));
+        let builder = bench.on(Store::builder("/data").disk(disk.clone()));
+        let opened = if is_read_only { builder.open_read_only() } else { builder.open() };
+        if let Err(Error::Io { operation: "sync", path, .. }) = opened {
+            needed.insert(path);
+        }
+        if disk.calls() < call {
+            break;
+        }
+    }
+    needed
 }

@@ -1,11 +1,7 @@
 //! Owners and what stands in their manifests.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::Scope;
-use crate::disk::{Fault, FaultyDisk};
-use crate::error::Error;
 use crate::format::manifest::{KEYSPACE_MAGIC, OwnerManifest};
 use crate::format::twin;
 
@@ -105,7 +101,7 @@ fn what_cannot_be_read_now_is_not_taken_for_missing() {
     let mut refused = 0;
     for call in 1.. {
         let disk = FaultyDisk::new(Arc::new(bench.disk.fork()));
-        disk.inject(call, Fault::Error(std::io::ErrorKind::TimedOut));
+        disk.inject(call, Fault::Error(ErrorKind::TimedOut));
         let builder = || bench.on(Store::builder("/data").disk(disk.clone()));
         match builder().open() {
             Ok(store) if disk.calls() < call => {
