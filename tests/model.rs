@@ -95,6 +95,7 @@ fn time() -> impl Strategy<Value = Op> {
         1 => (0_u32..3 * 86_400).prop_map(Op::Advance),
         1 => (-3000_i32..3000).prop_map(Op::SetWall),
         1 => Just(Op::ConfirmClock),
+        1 => Just(Op::ResetClock),
     ]
 }
 

@@ -401,22 +401,28 @@ fn rows_behind_others_that_are_no_longer_kept_are_written() {
 
 #[test]
 fn a_bucket_of_a_wrong_future_is_not_written_to_once_its_time_comes() {
-    for mapped in MODES {
+    // Also where nothing has been written since, and where that bucket is past its time by then.
+    let cases = MODES
+        .into_iter()
+        .flat_map(|mapped| [(mapped, 5, true), (mapped, 5, false), (mapped, 17, false)]);
+    for (mapped, ahead, writes_meanwhile) in cases {
         let (disk, clock) = (MemoryDisk::new(1), clock());
         let store = open(on_memory(&disk, &clock), mapped);
         let images = images(&store);
         let right = clock.wall();
-        clock.set_wall(right + hours(5));
+        clock.set_wall(right + hours(ahead));
         store.confirm_clock().unwrap();
         images.insert("key", b"from a wrong future").unwrap();
         clock.set_wall(right);
         store.reset_clock().unwrap();
-        images.insert("key", b"older").unwrap();
         let lowered = images.stat("key").unwrap().unwrap().gone_at();
-        clock.advance(hours(5));
+        if writes_meanwhile {
+            images.insert("key", b"older").unwrap();
+        }
+        clock.advance(hours(ahead));
         images.insert("key", b"newest").unwrap();
         let gone_at = images.stat("key").unwrap().unwrap().gone_at();
-        assert_eq!(gone_at, lowered + hours(5), "it lives as long as any other");
+        assert_eq!(gone_at, lowered + hours(ahead), "it lives as long as any other");
         clock.advance(lowered.since(clock.wall()));
         store.maintain().unwrap();
         store.close().unwrap();
@@ -424,7 +430,7 @@ fn a_bucket_of_a_wrong_future_is_not_written_to_once_its_time_comes() {
         let images = store.existing_keyspace("images").unwrap();
         assert_eq!(images.get("key").unwrap().as_deref(), Some(&b"newest"[..]));
         assert!(store.recovery_report().is_clean());
-        clock.advance(hours(5));
+        clock.advance(gone_at.since(clock.wall()));
         assert!(!images.contains("key").unwrap());
     }
 }

@@ -320,8 +320,11 @@ impl KeyspaceCore {
         record_len: u64,
     ) -> Result<&'a mut Active> {
         let window = self.owner.window;
+        let present = window.bucket_start(now);
         let fits = |active: &Active| {
-            window.bucket_start(active.bucket) == window.bucket_start(now)
+            window.bucket_start(active.bucket) == present
+                // Else it was in a future that was wrong, and leaves before what is written now has to.
+                && active.writer.segment().deadline() == window.deadline(present)
                 && active.writer.fits(record_len)
         };
         if !active.as_ref().is_some_and(fits) {

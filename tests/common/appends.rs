@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ebbtide::{Error, Row, Timestamp};
 
 use super::MINUTE;
-use super::model::{deadline, tag_bytes};
+use super::due::Due;
+use super::model::tag_bytes;
 use super::ops::{KEYSPACES, bits};
 use super::rows::{RowModel, payload};
 use super::world::World;
@@ -16,12 +17,12 @@ impl World {
         let now = self.now();
         let ago = u64::from(minutes_ago.unsigned_abs()) * MINUTE;
         let at = if minutes_ago < 0 { now + ago } else { now - ago };
-        let expired = deadline(at.min(now)) <= now;
+        let expired = Due::of(at.min(now)).latest <= now;
         let Some(subject) = self.subject(ip, at, expired) else { return };
         let number = self.model.next_row;
         self.model.next_row += 1;
         let bucket = subject.map_or(at.min(now), |subject| subject.period().as_millis());
-        let model = RowModel::new(number, at.min(now), subject, deadline(bucket));
+        let model = RowModel::new(number, at.min(now), subject, Due::of(bucket));
         let model = RowModel { len, tags, ..model };
         let row = tagged_row(subject, tags);
         let row = row.at(Timestamp::from_millis(at)).payload(payload(number, len));
@@ -55,8 +56,7 @@ impl World {
         }
         let pseudonym = self.written(result, KEYSPACES, "pseudonym")?;
         assert!(!expired, "a pseudonym for {at} was too late");
-        let gone = deadline(pseudonym.period().as_millis());
-        self.model.rows.pseudonym(ip, pseudonym, gone);
+        self.model.rows.pseudonym(ip, pseudonym);
         Some(Some(pseudonym))
     }
 
@@ -90,7 +90,7 @@ impl World {
     ) -> (RowModel, Row) {
         let (now, number) = (self.now(), self.model.next_row);
         self.model.next_row += 1;
-        let model = RowModel::new(number, now, subject, deadline(now));
+        let model = RowModel::new(number, now, subject, Due::of(now));
         (
             RowModel { len: 20, tags, ..model },
             tagged_row(subject, tags).payload(payload(number, 20)),
@@ -104,14 +104,14 @@ impl World {
         let mut appender = self.opened_mut().appender.take().unwrap_or_else(|| log.appender());
         for _ in 0..count {
             let (model, row) = self.row_of_now(subject, tags);
-            let (number, deadline) = (model.number, model.deadline);
+            let number = model.number;
             self.model.rows.failed(model);
             match appender.append(row) {
                 // Of rows that were taken before.
                 Err(Error::Expired { .. }) if !self.opened().taken.is_empty() => {}
                 result => {
                     if self.written(result, KEYSPACES, "append").is_some() {
-                        self.opened_mut().taken.push((number, deadline));
+                        self.opened_mut().taken.push(number);
                     }
                 }
             }
@@ -132,8 +132,8 @@ impl World {
         if self.written(result, KEYSPACES, "flush").is_some() {
             assert_eq!(appender.buffered(), 0);
             let now = self.now();
-            for (number, deadline) in std::mem::take(&mut self.opened_mut().taken) {
-                if now < deadline {
+            for number in std::mem::take(&mut self.opened_mut().taken) {
+                if now < self.model.rows.due(number).earliest {
                     self.model.rows.flushed(number);
                 }
             }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use ebbtide::{Clock, Durability, Error, Fill, Outcome, Timestamp};
 
 use super::MINUTE;
+use super::due::Due;
 use super::keys::{Is, Version};
-use super::model::{deadline, key_bytes, metadata, tag_bytes};
+use super::model::{key_bytes, metadata, tag_bytes};
 use super::ops::{Key, Op, bits};
 use super::world::World;
 
@@ -38,8 +39,8 @@ impl OpenFill {
 
 impl World {
     pub(super) fn version(&self, id: u32, seq: u64) -> Version {
-        let deadline = deadline(self.now());
-        Version { id, seq, tags: 0, deadline, expires: None, durable: false, acked: true }
+        let due = Due::of(self.now());
+        Version { id, seq, tags: 0, due, expires: None, durable: false, acked: true }
     }
 
     /// Takes the result of a write that may be denied; `None` if it was.

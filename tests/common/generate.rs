@@ -152,9 +152,10 @@ fn forgetful(random: &mut Random) -> Op {
 }
 
 fn restless(random: &mut Random) -> Op {
-    match random.below(10) {
+    match random.below(11) {
         0..2 => Op::SetWall(random.below(6000) as i32 - 3000),
         2 => Op::ConfirmClock,
+        10 => Op::ResetClock,
         3..6 => Op::Advance(random.below(20 * 3600) as u32),
         6..8 => Op::Maintain,
         _ => Op::Append {

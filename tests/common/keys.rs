@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use super::due::{Due, Reset};
 use super::ops::{KEYS, TAGS, bits};
 
 /// A version of a key's value.
@@ -15,7 +16,7 @@ pub(crate) struct Version {
     pub(crate) id: u32,
     pub(crate) seq: u64,
     pub(crate) tags: u8,
-    pub(crate) deadline: u64,
+    pub(crate) due: Due,
     pub(crate) expires: Option<u64>,
     /// A sync that covers it was acknowledged.
     pub(crate) durable: bool,
@@ -145,11 +146,11 @@ impl KeyModel {
     fn sight(&self, key: u8, version: &Version, moment: Moment) -> Sight {
         let doubtful = version.seq <= self.doubtful_floor;
         let hidden = if self.is_floored(key, version.tags, version.seq)
-            || moment.now >= version.deadline
+            || moment.now >= version.due.latest
             || version.expires.is_some_and(|at| moment.now >= at)
         {
             Is::Yes
-        } else if moment.suspect || doubtful {
+        } else if moment.suspect || doubtful || moment.now >= version.due.earliest {
             Is::Maybe
         } else {
             Is::No
@@ -204,6 +205,13 @@ impl KeyModel {
         let doubtful = seq <= self.doubtful_floor
             || state.history.iter().any(|version| !version.acked && version.seq > seq);
         (!doubtful).then_some(false)
+    }
+
+    /// The clock was set, or perhaps.
+    pub(crate) fn clock_reset(&mut self, reset: Reset) {
+        for version in self.keys.iter_mut().flat_map(|state| &mut state.history) {
+            version.due.correct(reset);
+        }
     }
 
     /// Everything acknowledged so far is durable.

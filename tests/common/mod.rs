@@ -2,8 +2,8 @@
 //! and plain models in memory that say which answers are right.
 //!
 //! `ops` is what may be done, `world` does it to a store on a disk in memory: `fills` and `appends` store,
-//! `forget` forgets and looks for `traces`, `reads` asks the `model`, which is made of `keys`, `rows` and
-//! `denials`, about every answer.
+//! `forget` forgets and looks for `traces`, `reads` asks the `model`, which is made of `keys`, `rows`,
+//! `denials` and what is `due` when, about every answer.
 //! `crashes` and `rot` take a world through workloads from `generate` that end badly, `exhaustive` through
 //! all short ones.
 
@@ -12,6 +12,7 @@
 pub(crate) mod appends;
 pub(crate) mod crashes;
 pub(crate) mod denials;
+pub(crate) mod due;
 pub(crate) mod everything;
 pub(crate) mod exhaustive;
 pub(crate) mod fills;

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::denials::DenialsModel;
+use super::due::Reset;
 use super::keys::{KeyModel, Version};
 use super::ops::{KEYSPACES, Key};
 use super::random::Random;
 use super::rows::RowsModel;
 use super::traces::{Stamp, Trace};
-use super::{WIDTH, WINDOW};
 
 /// A value that was handed to the store.
 #[derive(Debug, Clone)]
@@ -68,6 +68,12 @@ impl Model {
         self.rows.crashed();
     }
 
+    /// The clock was set, or perhaps.
+    pub(super) fn clock_reset(&mut self, reset: Reset) {
+        self.spaces.iter_mut().for_each(|space| space.clock_reset(reset));
+        self.rows.clock_reset(reset);
+    }
+
     pub(super) fn synced(&mut self) {
         self.spaces.iter_mut().for_each(KeyModel::synced);
         self.rows.synced();
@@ -117,8 +123,4 @@ pub(super) fn tag_bytes(tag: u8) -> String {
 
 pub(super) fn space_name(space: u8) -> String {
     format!("space-{space}")
-}
-
-pub(super) fn deadline(bucket: u64) -> u64 {
-    bucket / WIDTH * WIDTH + WINDOW
 }

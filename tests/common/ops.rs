@@ -81,6 +81,7 @@ pub(crate) enum Op {
     /// The wall clock is set, by minutes.
     SetWall(i32),
     ConfirmClock,
+    ResetClock,
     Reopen,
     /// Closes, and the machine is off for so many minutes.
     Reboot(u16),

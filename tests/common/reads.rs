@@ -32,8 +32,9 @@ impl World {
                 let version = model.version(key.key, id).expect("checked");
                 assert!(stat.sequence() >= version.seq, "{stat:?} of {version:?}");
                 assert!(stat.sequence() <= self.model.highest_seq.max(version.seq) + 64);
-                let gone_at = version.deadline.min(version.expires.unwrap_or(u64::MAX));
-                assert_eq!(stat.gone_at().as_millis(), gone_at, "{version:?}");
+                let expires = version.expires.unwrap_or(u64::MAX);
+                let due = version.due.earliest.min(expires)..=version.due.latest.min(expires);
+                assert!(due.contains(&stat.gone_at().as_millis()), "{stat:?} of {version:?}");
             }
         }
         Some(answer.id())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ebbtide::{LogRow, Pseudonym, RowId, Timestamp};
 
+use super::due::{Due, Reset};
 use super::keys::{Is, Moment};
 use super::ops::bits;
 use super::traces::{Stamp, Trace};
@@ -22,7 +23,7 @@ pub(crate) struct RowModel {
     pub(crate) id: Option<RowId>,
     pub(crate) time: u64,
     pub(crate) subject: Option<[u8; 16]>,
-    pub(crate) deadline: u64,
+    pub(crate) due: Due,
     pub(crate) len: u16,
     pub(crate) tags: u8,
     pub(crate) durable: bool,
@@ -33,11 +34,11 @@ pub(crate) struct RowModel {
 
 impl RowModel {
     /// A row that was handed to the log.
-    pub(crate) fn new(number: u32, time: u64, subject: Option<Pseudonym>, deadline: u64) -> Self {
+    pub(crate) fn new(number: u32, time: u64, subject: Option<Pseudonym>, due: Due) -> Self {
         let subject = subject.map(|subject| subject.id());
         let (durable, presence) = (false, Presence::Doubtful);
         let (id, len, tags, hidden) = (None, 0, 0, Is::No);
-        Self { number, id, time, subject, deadline, len, tags, durable, presence, hidden }
+        Self { number, id, time, subject, due, len, tags, durable, presence, hidden }
     }
 }
 
@@ -53,8 +54,8 @@ pub(crate) fn payload(number: u32, len: u16) -> Vec<u8> {
 pub(crate) struct RowsModel {
     rows: BTreeMap<u32, RowModel>,
     ids: BTreeMap<RowId, u32>,
-    /// The pseudonym of an address in a period, and when that ends.
-    pseudonyms: BTreeMap<(u8, u64), ([u8; 16], u64)>,
+    /// The pseudonym of an address in a period.
+    pseudonyms: BTreeMap<(u8, u64), [u8; 16]>,
 }
 
 impl RowsModel {
@@ -93,10 +94,10 @@ impl RowsModel {
     }
 
     /// An address has one pseudonym as long as the bucket lives.
-    pub(crate) fn pseudonym(&mut self, ip: u8, pseudonym: Pseudonym, deadline: u64) {
+    pub(crate) fn pseudonym(&mut self, ip: u8, pseudonym: Pseudonym) {
         let place = (ip, pseudonym.period().as_millis());
-        let known = self.pseudonyms.entry(place).or_insert((pseudonym.id(), deadline));
-        assert_eq!(known.0, pseudonym.id(), "address {ip} has two pseudonyms in {place:?}");
+        let known = self.pseudonyms.entry(place).or_insert(pseudonym.id());
+        assert_eq!(*known, pseudonym.id(), "address {ip} has two pseudonyms in {place:?}");
     }
 
     pub(crate) fn synced(&mut self) {
@@ -128,7 +129,7 @@ impl RowsModel {
                     row.id = row.id.or(Some(*id));
                 }
                 Some(_) => panic!("a row that was gone is back: {row:?}"),
-                None if moment.now < row.deadline && !moment.suspect => {
+                None if moment.now < row.due.earliest && !moment.suspect => {
                     match (row.presence, row.hidden) {
                         // What hides it may be found next time only.
                         (_, Is::Maybe) if !durable => {}
@@ -170,7 +171,7 @@ impl RowsModel {
         assert_eq!(row.subject().map(|subject| subject.id()), known.subject, "{known:?}");
         assert!(known.presence != Presence::Gone, "a row that was gone is back: {known:?}");
         assert!(known.hidden != Is::Yes, "a row that was invalidated is back: {known:?}");
-        assert!(moment.now < known.deadline, "{known:?} is past its time at {moment:?}");
+        assert!(moment.now < known.due.latest, "{known:?} is past its time at {moment:?}");
         if let Some(id) = known.id {
             assert_eq!(row.id(), id, "{known:?}");
         }
@@ -192,10 +193,24 @@ impl RowsModel {
         }
     }
 
-    /// Forgets what is past its time for good.
-    pub(crate) fn forget_expired(&mut self, now: u64) {
-        self.pseudonyms.retain(|_, (_, deadline)| *deadline > now);
-        self.rows.retain(|_, row| row.deadline > now);
+    /// The clock was set, or perhaps. Buckets without rows leave at once, and those that have left
+    /// come again.
+    pub(crate) fn clock_reset(&mut self, reset: Reset) {
+        self.rows.values_mut().for_each(|row| row.due.correct(reset));
+        self.pseudonyms
+            .retain(|(_, period), _| *period < reset.to && Due::of(*period).earliest > reset.from);
+    }
+
+    /// The clock was set, or perhaps, while a row waited to be written: it goes to the bucket of when it was taken
+    /// by the time since, or is gone with its pseudonym.
+    pub(crate) fn waited(&mut self, number: u32) {
+        let row = self.rows.get_mut(&number).expect("a row that was taken");
+        row.due.at_any_time();
+    }
+
+    /// When a row leaves.
+    pub(crate) fn due(&self, number: u32) -> Due {
+        self.rows.get(&number).expect("a row that was taken").due
     }
 }
 
@@ -203,7 +218,7 @@ impl RowModel {
     fn must_be_there(&self, moment: Moment) -> bool {
         self.presence == Presence::Certain
             && self.hidden == Is::No
-            && moment.now < self.deadline
+            && moment.now < self.due.earliest
             && !moment.suspect
     }
 }

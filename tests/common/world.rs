@@ -12,6 +12,7 @@ use ebbtide::{
     Retention, Store, Timestamp, Value,
 };
 
+use super::due::Reset;
 use super::fills::OpenFill;
 use super::keys::Moment;
 use super::model::{Model, space_name};
@@ -39,8 +40,8 @@ pub(super) struct Opened {
     pub(super) log: Log,
     pub(super) fills: Vec<OpenFill>,
     pub(super) appender: Option<Appender>,
-    /// The rows it was given since it was last flushed, with their deadlines.
-    pub(super) taken: Vec<(u32, u64)>,
+    /// The rows it was given since it was last flushed.
+    pub(super) taken: Vec<u32>,
 }
 
 /// A store under test, open or not.
@@ -266,6 +267,7 @@ impl World {
             Op::ConfirmClock => {
                 self.good(self.store().confirm_clock(), "confirm the clock");
             }
+            Op::ResetClock => self.reset_clock(),
             Op::Append { ip, minutes_ago, len, tags } => {
                 self.append(*ip, *minutes_ago, *len, *tags);
             }
@@ -347,6 +349,19 @@ impl World {
         let there = self.segments();
         let back = there.intersection(&self.model.left).next();
         assert_eq!(back, None, "it had left, and is back");
+    }
+
+    fn reset_clock(&mut self) {
+        let (from, to) = (self.now(), self.clock.wall().as_millis());
+        let certain = self.good(self.store().reset_clock(), "reset the clock").is_some();
+        self.model.clock_reset(Reset { from, to, certain });
+        for number in self.opened().taken.clone() {
+            self.model.rows.waited(number);
+        }
+        if certain {
+            assert_eq!(self.now(), to);
+        }
+        self.last_now = self.now();
     }
 
     pub(super) fn maintain(&mut self) {
