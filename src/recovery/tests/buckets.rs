@@ -189,6 +189,32 @@ fn a_sidecar_without_its_segment_leaves_at_open() {
     assert_eq!(get(&store, "cat"), Some(value_of("cat")));
 }
 
+/// What the system does not let go of at open takes of the capacity.
+#[test]
+fn what_is_left_over_and_cannot_be_removed_is_counted() {
+    let bench = Bench::closed_with(["cat"]);
+    let used = |store: &Store| store.stats().keyspaces[0].used_bytes;
+    let without = used(&Bench { disk: bench.disk.fork(), clock: bench.clock.clone() }.open());
+    let bucket = bench.files("seg")[0].parent().unwrap().to_owned();
+    let begun = bucket.join("00000001000000ff.tmp");
+    let strays = [Path::new(IMAGES).join("0000000100000009.part"), begun];
+    strays.iter().for_each(|path| bench.disk.write_file(path, &[7; 8192]).unwrap());
+    let mut stayed = 0;
+    for call in 1.. {
+        let disk = FaultyDisk::new(Arc::new(bench.disk.fork()));
+        disk.inject(call, Fault::Error(ErrorKind::TimedOut));
+        let opened = bench.on(Store::builder("/data").disk(disk.clone())).open();
+        if disk.calls() < call {
+            break;
+        }
+        let Ok(store) = opened else { continue };
+        let left = strays.iter().filter(|path| disk.open(path, Access::Read).is_ok()).count();
+        assert_eq!(used(&store), without + 8192 * left as u64, "call {call}");
+        stayed += left;
+    }
+    assert_eq!(stayed, strays.len());
+}
+
 /// The header of a segment that was being born holds what another file held: what is in its bucket leaves by its
 /// own time.
 #[test]

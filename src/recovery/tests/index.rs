@@ -144,6 +144,31 @@ fn tombstones_of_after_an_index_count_in_it() {
     }
 }
 
+/// One of which that could not be found out at open is looked for by the next scrub.
+#[test]
+fn a_tombstone_that_could_not_be_compared_with_an_index_is_not_forgotten() {
+    let bench = Bench::closed_with(keys(20));
+    let later = Bench { disk: bench.disk.fork(), clock: bench.clock.clone() };
+    images(&later.open()).invalidate("3").unwrap();
+    let log = &later.tombstone_logs()[0];
+    bench.disk.write_file(log, &later.disk.read_file(log).unwrap()).unwrap();
+    let mut put_off = 0;
+    for call in 1.. {
+        let disk = FaultyDisk::new(Arc::new(bench.disk.fork()));
+        disk.inject(call, Fault::Error(ErrorKind::TimedOut));
+        let opened = bench.on(Store::builder("/data").disk(disk.clone())).open();
+        if disk.calls() < call {
+            break;
+        }
+        let Ok(store) = opened else { continue };
+        assert_eq!(get(&store, "3"), None, "call {call}");
+        put_off += u32::from(key_count(&store) > 19);
+        store.scrub().unwrap();
+        assert_eq!(key_count(&store), 19, "call {call}");
+    }
+    assert!(put_off > 0);
+}
+
 /// A number under way keeps back what the index is known to hold: a key that was invalidated and stored
 /// again since is asked for its number.
 #[test]

@@ -88,6 +88,29 @@ fn a_file_that_is_not_as_it_was_written_is_a_loss() {
 }
 
 #[test]
+fn what_is_not_whole_is_told_with_its_file() {
+    let bench = Bench::new();
+    bench.commit(5);
+    bench.found().check_whole().unwrap();
+    bench.change(1, Vec::clear);
+    let checked = bench.found().check_whole();
+    let path = Path::new(DIR).join(log_name(1));
+    assert!(matches!(checked, Err(Error::Corrupt { path: told, .. }) if told == path));
+}
+
+#[test]
+fn where_no_file_is_left_one_may_be_missing_if_one_was_seen() {
+    let bench = Bench::new();
+    let none = bench.found();
+    let at_first = none.position();
+    assert!(!at_first.is_forgotten(&none));
+    bench.commit(1);
+    let later = bench.found();
+    assert!(!at_first.is_forgotten(&later), "the first file is there");
+    assert!(later.position().is_forgotten(&none));
+}
+
+#[test]
 fn a_file_of_another_version_is_left_alone() {
     let bench = Bench::new();
     bench.commit(1);
