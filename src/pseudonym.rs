@@ -82,9 +82,13 @@ impl KeyRing {
     /// Makes a bucket's first key and writes it down, durably but for the directory entry.
     pub(crate) fn create(disk: &dyn Disk, bucket_dir: &Path) -> Result<Self> {
         let path = bucket_dir.join(KEYS_FILE);
-        let mut key = [0; 32];
-        disk.fill_random(&mut key).map_err(|e| Error::io("read randomness for", &path, e))?;
-        let ring = Self { keys: vec![NumberedKey { number: 1, key }] };
+        let (mut key, mut number) = ([0; 32], [0; 4]);
+        disk.fill_random(&mut key)
+            .and_then(|()| disk.fill_random(&mut number))
+            .map_err(|e| Error::io("read randomness for", &path, e))?;
+        // A bucket of the same start may have left in a future that was wrong: its pseudonyms are others.
+        let number = u32::from_le_bytes(number);
+        let ring = Self { keys: vec![NumberedKey { number, key }] };
         TwinFile::create(disk, &path, keys::MAGIC, &keys::encode(&ring.keys))?;
         Ok(ring)
     }

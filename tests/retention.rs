@@ -435,6 +435,31 @@ fn a_bucket_of_a_wrong_future_is_not_written_to_once_its_time_comes() {
     }
 }
 
+/// Its bucket left with that future. The one that is there when its time comes starts at the same moment.
+#[test]
+fn a_pseudonym_of_a_wrong_future_is_not_taken_once_its_time_comes() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&disk, &clock), mapped);
+        let log = access(&store);
+        let pseudonym = || log.pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+        let right = clock.wall();
+        clock.set_wall(right + hours(5));
+        store.confirm_clock().unwrap();
+        let of_future = pseudonym();
+        clock.set_wall(right);
+        store.reset_clock().unwrap();
+        clock.advance(hours(5));
+        let present = pseudonym();
+        assert_eq!(present.period(), of_future.period());
+        assert_ne!(present, of_future);
+        let refused = log.append(Row::new(of_future).payload("of the future"));
+        assert!(matches!(refused, Err(Error::Expired { .. })), "{refused:?}");
+        let _ = log.append(Row::new(present).payload("of now")).unwrap();
+        assert_eq!(log.scan(..).unwrap().count(), 1);
+    }
+}
+
 #[test]
 fn a_closed_store_forgets_when_it_is_opened() {
     for mapped in MODES {
