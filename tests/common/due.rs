@@ -33,7 +33,7 @@ impl Due {
     /// may have left.
     pub(crate) fn correct(&mut self, reset: Reset) {
         if self.earliest <= reset.from {
-            self.at_any_time();
+            self.earliest = 0;
         }
         if self.bucket < reset.to {
             return;
@@ -45,8 +45,10 @@ impl Due {
         }
     }
 
-    /// It may leave at any moment up to its deadline.
-    pub(crate) fn at_any_time(&mut self) {
+    /// The clock was set, or perhaps, before it was written: it goes to the bucket of when it was taken by the time
+    /// since, which nobody knows from outside, or is gone with its pseudonym.
+    pub(crate) fn wait(&mut self) {
+        self.bucket = 0;
         self.earliest = 0;
     }
 }

@@ -68,10 +68,10 @@ impl Model {
         self.rows.crashed();
     }
 
-    /// The clock was set, or perhaps.
-    pub(super) fn clock_reset(&mut self, reset: Reset) {
+    /// The clock was set, or perhaps, while these rows waited to be written.
+    pub(super) fn clock_reset(&mut self, reset: Reset, waiting: &[u32]) {
         self.spaces.iter_mut().for_each(|space| space.clock_reset(reset));
-        self.rows.clock_reset(reset);
+        self.rows.clock_reset(reset, waiting);
     }
 
     pub(super) fn synced(&mut self) {

@@ -193,19 +193,18 @@ impl RowsModel {
         }
     }
 
-    /// The clock was set, or perhaps. Buckets without rows leave at once, and those that have left
+    /// The clock was set, or perhaps, while these rows waited to be written. Buckets without rows leave at once, and those that have left
     /// come again.
-    pub(crate) fn clock_reset(&mut self, reset: Reset) {
-        self.rows.values_mut().for_each(|row| row.due.correct(reset));
+    pub(crate) fn clock_reset(&mut self, reset: Reset, waiting: &[u32]) {
+        for row in self.rows.values_mut() {
+            if waiting.contains(&row.number) {
+                row.due.wait();
+            } else {
+                row.due.correct(reset);
+            }
+        }
         self.pseudonyms
             .retain(|(_, period), _| *period < reset.to && Due::of(*period).earliest > reset.from);
-    }
-
-    /// The clock was set, or perhaps, while a row waited to be written: it goes to the bucket of when it was taken
-    /// by the time since, or is gone with its pseudonym.
-    pub(crate) fn waited(&mut self, number: u32) {
-        let row = self.rows.get_mut(&number).expect("a row that was taken");
-        row.due.at_any_time();
     }
 
     /// When a row leaves.

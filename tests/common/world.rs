@@ -354,10 +354,8 @@ impl World {
     fn reset_clock(&mut self) {
         let (from, to) = (self.now(), self.clock.wall().as_millis());
         let certain = self.good(self.store().reset_clock(), "reset the clock").is_some();
-        self.model.clock_reset(Reset { from, to, certain });
-        for number in self.opened().taken.clone() {
-            self.model.rows.waited(number);
-        }
+        let waiting = self.opened().taken.clone();
+        self.model.clock_reset(Reset { from, to, certain }, &waiting);
         if certain {
             assert_eq!(self.now(), to);
         }
