@@ -193,8 +193,8 @@ impl RowsModel {
         }
     }
 
-    /// The clock was set, or perhaps, while these rows waited to be written. Buckets without rows leave at once, and those that have left
-    /// come again.
+    /// The clock was set, or perhaps, while these rows waited to be written. Buckets without rows leave at once,
+    /// and those that have left come again.
     pub(crate) fn clock_reset(&mut self, reset: Reset, waiting: &[u32]) {
         for row in self.rows.values_mut() {
             if waiting.contains(&row.number) {

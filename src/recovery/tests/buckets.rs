@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::disk::Access;
-use crate::pseudonym::KEYS_FILE;
 use crate::segment::load::read_header;
 use crate::trash::trash_name;
 use crate::{DropCause, LedgerKind};
@@ -59,17 +58,8 @@ fn a_bucket_without_its_keys_leaves() {
         Keys { what: "torn", change: tear, has_rows: false },
     ];
     for Keys { what, change, has_rows } in cases {
-        let bench = Bench::new();
-        let store = bench.open();
-        let log = visits(&store);
-        let visitor = log.pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
-        if has_rows {
-            let _ = log.append(Row::new(visitor).payload("row")).unwrap();
-        }
-        drop(log);
-        store.close().unwrap();
-        let mut paths = bench.disk.all_files();
-        paths.retain(|path| path.ends_with(KEYS_FILE));
+        let (bench, visitor) = closed_with_visitor(has_rows);
+        let paths = bench.files("keys");
         let bucket = paths[0].parent().unwrap();
         change(&bench, &paths[0]);
 
@@ -84,7 +74,7 @@ fn a_bucket_without_its_keys_leaves() {
         assert_eq!(*store.recovery_report(), report(told, &[], &[]), "{what}, {has_rows}");
         assert_eq!(rows(&store), expected, "{what}, {has_rows}");
         assert_eq!(bench.disk.read_dir(bucket).is_ok(), stays, "{what}, {has_rows}");
-        let later = visits(&store).pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+        let later = visits(&store).pseudonym(VISITOR, store.now()).unwrap();
         assert_eq!(later == visitor, stays, "{what}, {has_rows}");
     }
 }
@@ -94,11 +84,10 @@ fn a_bucket_without_its_keys_leaves() {
 fn keys_without_rows_and_an_owner_leave_at_open() {
     let bench = Bench::new();
     let store = bench.open();
-    let visitor = [198, 51, 100, 7].into();
-    visits(&store).pseudonym(visitor, store.now()).unwrap();
+    visits(&store).pseudonym(VISITOR, store.now()).unwrap();
     bench.pass_days(1);
     let log = visits(&store);
-    let known = log.pseudonym(visitor, store.now()).unwrap();
+    let known = log.pseudonym(VISITOR, store.now()).unwrap();
     let _ = log.append(Row::new(known).payload("row")).unwrap();
     drop(log);
     store.close().unwrap();
@@ -143,9 +132,9 @@ fn a_bucket_whose_owner_has_something_in_the_trash_is_synced() {
             let evicted = Path::new("/data/trash").join(trash_name(owner_id, "segment", 0xff));
             bench.disk.write_file(&evicted, b"what was evicted").unwrap();
         }
-        let needed = needed_syncs(&bench, false);
+        let needed = needed_syncs(&bench, StoreBuilder::open);
         assert_eq!(needed.contains(segment.parent().unwrap()), is_its_own, "{evicts}");
-        assert_eq!(needed_syncs(&bench, true), BTreeSet::new());
+        assert_eq!(needed_syncs(&bench, StoreBuilder::open_read_only), BTreeSet::new());
     }
 }
 
@@ -154,21 +143,12 @@ fn a_bucket_whose_owner_has_something_in_the_trash_is_synced() {
 #[test]
 fn keys_without_rows_are_synced() {
     for has_rows in [false, true] {
-        let bench = Bench::new();
-        let store = bench.open();
-        let log = visits(&store);
-        let visitor = log.pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
-        if has_rows {
-            let _ = log.append(Row::new(visitor).payload("row")).unwrap();
-        }
-        drop(log);
-        store.close().unwrap();
-        drop(store);
+        let (bench, _) = closed_with_visitor(has_rows);
         let keys = bench.files("keys").remove(0);
         let bucket = keys.parent().unwrap().to_owned();
-        let needed = needed_syncs(&bench, false);
+        let needed = needed_syncs(&bench, StoreBuilder::open);
         assert_eq!([needed.contains(&keys), needed.contains(&bucket)], [!has_rows; 2]);
-        assert_eq!(needed_syncs(&bench, true), BTreeSet::new());
+        assert_eq!(needed_syncs(&bench, StoreBuilder::open_read_only), BTreeSet::new());
     }
 }
 
@@ -200,18 +180,12 @@ fn what_is_left_over_and_cannot_be_removed_is_counted() {
     let strays = [Path::new(IMAGES).join("0000000100000009.part"), begun];
     strays.iter().for_each(|path| bench.disk.write_file(path, &[7; 8192]).unwrap());
     let mut stayed = 0;
-    for call in 1.. {
-        let disk = FaultyDisk::new(Arc::new(bench.disk.fork()));
-        disk.inject(call, Fault::Error(ErrorKind::TimedOut));
-        let opened = bench.on(Store::builder("/data").disk(disk.clone())).open();
-        if disk.calls() < call {
-            break;
-        }
-        let Ok(store) = opened else { continue };
+    each_faulty_opening(&bench, StoreBuilder::open, |opened, disk, call| {
+        let Ok(store) = opened else { return };
         let left = strays.iter().filter(|path| disk.open(path, Access::Read).is_ok()).count();
         assert_eq!(used(&store), without + 8192 * left as u64, "call {call}");
         stayed += left;
-    }
+    });
     assert_eq!(stayed, strays.len());
 }
 
@@ -289,15 +263,8 @@ fn a_correction_counts_for_what_was_born_before_it() {
 
 #[test]
 fn keys_of_another_version_are_refused_and_left_alone() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let log = visits(&store);
-    let visitor = log.pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
-    let _ = log.append(Row::new(visitor).payload("row")).unwrap();
-    drop(log);
-    store.close().unwrap();
-    let mut paths = bench.disk.all_files();
-    paths.retain(|path| path.ends_with(KEYS_FILE));
+    let (bench, _) = closed_with_visitor(true);
+    let paths = bench.files("keys");
     let version = crate::format::version_word(crate::format::VERSION + 1).to_le_bytes();
     bench.change(&paths[0], |bytes| {
         bytes[8..12].copy_from_slice(&version);
@@ -315,7 +282,7 @@ fn what_leaves_while_somebody_looks_is_no_damage() {
         let store = bench.open();
         images(&store).insert("cat", value_of("cat")).unwrap();
         let log = visits(&store);
-        let visitor = log.pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+        let visitor = log.pseudonym(VISITOR, store.now()).unwrap();
         let _ = log.append(Row::new(visitor).payload("row")).unwrap();
         drop(log);
         bench.pass_days(1);

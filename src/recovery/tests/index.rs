@@ -153,19 +153,13 @@ fn a_tombstone_that_could_not_be_compared_with_an_index_is_not_forgotten() {
     let log = &later.tombstone_logs()[0];
     bench.disk.write_file(log, &later.disk.read_file(log).unwrap()).unwrap();
     let mut put_off = 0;
-    for call in 1.. {
-        let disk = FaultyDisk::new(Arc::new(bench.disk.fork()));
-        disk.inject(call, Fault::Error(ErrorKind::TimedOut));
-        let opened = bench.on(Store::builder("/data").disk(disk.clone())).open();
-        if disk.calls() < call {
-            break;
-        }
-        let Ok(store) = opened else { continue };
+    each_faulty_opening(&bench, StoreBuilder::open, |opened, _, call| {
+        let Ok(store) = opened else { return };
         assert_eq!(get(&store, "3"), None, "call {call}");
         put_off += u32::from(key_count(&store) > 19);
         store.scrub().unwrap();
         assert_eq!(key_count(&store), 19, "call {call}");
-    }
+    });
     assert!(put_off > 0);
 }
 

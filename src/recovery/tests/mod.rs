@@ -7,6 +7,7 @@ mod segments;
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +16,13 @@ use crate::disk::{Disk, Fault, FaultyDisk, MemoryDisk};
 use crate::error::Error;
 use crate::time::ManualClock;
 use crate::{
-    Keyspace, KeyspaceOptions, Log, LogOptions, RecoveryReport, Result, Retention, Row, Store,
-    StoreBuilder, Timestamp,
+    Keyspace, KeyspaceOptions, Log, LogOptions, Pseudonym, RecoveryReport, Result, Retention, Row,
+    Store, StoreBuilder, Timestamp,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_267_800_000);
 const DAYS: u32 = 30;
+const VISITOR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 const IMAGES: &str = "/data/keyspaces/images";
 const INDEX: &str = "/data/keyspaces/images/INDEX";
 const MANIFEST: &str = "/data/keyspaces/images/KEYSPACE";
@@ -143,20 +145,44 @@ fn report(corrupt: &[&Path], torn: &[&Path], unknown: &[&Path]) -> RecoveryRepor
     }
 }
 
-/// The files and directories that an opening syncs, as far as it fails if they cannot be.
-fn needed_syncs(bench: &Bench, is_read_only: bool) -> BTreeSet<PathBuf> {
-    let mut needed = BTreeSet::new();
+/// Opens copies of a store, each with another call that fails, until none does any more.
+fn each_faulty_opening(
+    bench: &Bench,
+    open: impl Fn(StoreBuilder) -> Result<Store>,
+    mut look: impl FnMut(Result<Store>, &FaultyDisk, u64),
+) {
     for call in 1.. {
         let disk = FaultyDisk::new(Arc::new(bench.disk.fork()));
         disk.inject(call, Fault::Error(ErrorKind::TimedOut));
-        let builder = bench.on(Store::builder("/data").disk(disk.clone()));
-        let opened = if is_read_only { builder.open_read_only() } else { builder.open() };
-        if let Err(Error::Io { operation: "sync", path, .. }) = opened {
-            needed.insert(path);
-        }
+        let opened = open(bench.on(Store::builder("/data").disk(disk.clone())));
         if disk.calls() < call {
             break;
         }
+        look(opened, &disk, call);
     }
+}
+
+/// The files and directories that an opening syncs, as far as it fails if they cannot be.
+fn needed_syncs(bench: &Bench, open: impl Fn(StoreBuilder) -> Result<Store>) -> BTreeSet<PathBuf> {
+    let mut needed = BTreeSet::new();
+    each_faulty_opening(bench, open, |opened, _, _| {
+        if let Err(Error::Io { operation: "sync", path, .. }) = opened {
+            needed.insert(path);
+        }
+    });
     needed
+}
+
+/// A store that is closed, with a pseudonym for a visitor and perhaps a row about it.
+fn closed_with_visitor(has_row: bool) -> (Bench, Pseudonym) {
+    let bench = Bench::new();
+    let store = bench.open();
+    let log = visits(&store);
+    let visitor = log.pseudonym(VISITOR, store.now()).unwrap();
+    if has_row {
+        let _ = log.append(Row::new(visitor).payload("row")).unwrap();
+    }
+    drop(log);
+    store.close().unwrap();
+    (bench, visitor)
 }
