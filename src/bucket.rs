@@ -20,6 +20,9 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
+    /// The deadline of one that has left, and is still there or back: over whatever the time is.
+    pub(crate) const CONDEMNED: Timestamp = Timestamp::from_millis(0);
+
     /// The bucket that starts at this moment, in its owner's directory.
     pub(crate) fn new(owner_dir: &Path, window: Window, start: Timestamp) -> Self {
         Self {

@@ -26,6 +26,8 @@ mod receipts;
 mod rig;
 #[path = "attacks/scrubbing.rs"]
 mod scrubbing;
+#[path = "attacks/set_back.rs"]
+mod set_back;
 #[path = "attacks/snapshots.rs"]
 mod snapshots;
 #[path = "attacks/successors.rs"]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::found::{BucketId, FoundLedger, OpenBucket, Tally};
 use super::scan::Head;
 use super::{DropNote, LedgerParts};
+use crate::bucket::Bucket;
 use crate::disk::{Access, DiskFile, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::ledger::{EntryFields, EntryKind, LedgerMark, Turn, genesis, offset_of};
@@ -158,7 +159,11 @@ impl Writer {
     }
 
     pub(super) fn queue_drop(&mut self, at: Timestamp, note: DropNote) {
-        let fields = note.entry(at);
+        let mut fields = note.entry(at);
+        if note.bucket.deadline == Bucket::CONDEMNED {
+            let open = self.open.get(&note.bucket.id());
+            fields.deadline_ms = open.map_or(fields.at_ms, |open| open.deadline_ms);
+        }
         self.queue.push(Queued { fields, unsynced: note.unsynced });
     }
 

@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Owner;
 use crate::bucket::Bucket;
-use crate::disk::{Access, EntryKind, write_all_at};
+use crate::disk::{Access, DiskFile, EntryKind, write_all_at};
 use crate::engine::count;
 use crate::error::{Error, Result};
 use crate::format::ledger::How;
-use crate::format::segment_header::CAP_OFFSET;
+use crate::format::segment_header::{CAP_OFFSET, SegmentHeader};
 use crate::ledger::{Counts, DropNote};
 use crate::planted::{Bug, is_planted};
 use crate::segment::Segment;
+use crate::segment::load::{LoadError, read_header};
+use crate::segment::writer::parse_segment_name;
 use crate::time::Timestamp;
 use crate::trash::{TrashItem, trash_name};
 
@@ -68,6 +71,7 @@ impl Owner {
         let dirs = [side.trash.dir().to_owned(), self.dir.clone()];
         let mut to_sync = dirs.iter().filter(|_| !is_planted(Bug::DropNotSynced));
         let synced = to_sync.try_for_each(|dir| self.engine.sync_dir(dir));
+        let synced = synced.or_else(|error| self.condemn(&to).and(Err(error)));
         let (owner_id, segments) = (self.id, gone);
         side.trash.push(match counts {
             Some(_) => TrashItem::unread(&*self.engine.disk, to, EntryKind::Directory, owner_id),
@@ -82,6 +86,27 @@ impl Owner {
             side.ledger.bucket_dropped(self.engine.trusted_now(), note);
         }
         synced.inspect_err(|_| self.note_undurable(min_seq))
+    }
+
+    /// Lets the segments of a bucket say that they have left, durably: one that could not be moved away, or is back
+    /// after a power cut, must not be valid again if the clock is set back, and bring back what newer ones that have
+    /// left hid.
+    pub(crate) fn condemn(&self, dir: &Path) -> Result<()> {
+        let disk = &*self.engine.disk;
+        let listing = disk.read_dir(dir).map_err(|e| Error::io("list", dir, e))?;
+        let segments = listing.iter().filter(|entry| parse_segment_name(&entry.name).is_some());
+        for path in segments.map(|entry| dir.join(&entry.name)) {
+            let file = disk.open(&path, Access::ReadWrite);
+            let file = file.map_err(|e| Error::io("open", &path, e))?;
+            match read_header(&*file, &path) {
+                Ok(header) => write_cap(&*file, &path, &header, Bucket::CONDEMNED)?,
+                Err(LoadError::Failed(error)) => return Err(error),
+                // Nothing in it is ever served.
+                Err(_) => continue,
+            }
+            file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
+        }
+        Ok(())
     }
 
     /// Removes the directories of a keyspace's buckets that hold no segment any more and that nothing
@@ -212,10 +237,20 @@ impl Owner {
     fn write_deadline(&self, segment: &Segment) -> Result<()> {
         let (disk, path) = (&*self.engine.disk, segment.path());
         let file = disk.open(path, Access::ReadWrite).map_err(|e| Error::io("open", path, e))?;
-        let cap = segment.header.encode_cap(segment.deadline().as_millis());
-        let write = || write_all_at(&*file, &mut [IoSlice::new(&cap)], CAP_OFFSET);
-        // A half of it would make the whole segment one that cannot be read.
-        write().or_else(|_| write()).map_err(|e| Error::io("write", path, e.source))?;
+        write_cap(&*file, path, &segment.header, segment.deadline())?;
         file.sync_data().map_err(|e| self.engine.poison(Error::io("sync", path, e)))
     }
+}
+
+/// Lets a segment file say this deadline.
+fn write_cap(
+    file: &dyn DiskFile,
+    path: &Path,
+    header: &SegmentHeader,
+    deadline: Timestamp,
+) -> Result<()> {
+    let cap = header.encode_cap(deadline.as_millis());
+    let write = || write_all_at(file, &mut [IoSlice::new(&cap)], CAP_OFFSET);
+    // A half of it would make the whole segment one that cannot be read.
+    write().or_else(|_| write()).map_err(|e| Error::io("write", path, e.source))
 }

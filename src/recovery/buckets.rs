@@ -97,10 +97,15 @@ impl Recovery<'_> {
                 bucket.lower_deadline(Timestamp::from_millis(header.deadline_ms));
             }
         }
-        let correction = self.engine.correction();
-        if let Some(to) = correction.filter(|c| numbers.first().is_none_or(|n| *n < c.next_number))
-        {
-            bucket.correct(owner.window, Timestamp::from_millis(to.to_ms));
+        if let Some(correction) = self.engine.correction() {
+            // One without segments does not say when it was born. If its time has come, it stays no longer than others.
+            let is_older = match numbers.first() {
+                Some(number) => *number < correction.next_number,
+                None => bucket.start > now,
+            };
+            if is_older {
+                bucket.correct(owner.window, Timestamp::from_millis(correction.to_ms));
+            }
         }
         let keyless = owner.kind == RecordKind::Rows && !self.read_keys(&bucket, &numbers)?;
         if bucket.deadline() <= now || keyless {
@@ -163,8 +168,8 @@ impl Recovery<'_> {
         }
     }
 
-    /// Drops a bucket that was found past its time, or condemned. If that fails it is tried again by
-    /// upkeep, and no tombstone is forgotten meanwhile.
+    /// Drops a bucket that was found past its time, or without the keys it must have. If that fails it is tried
+    /// again by upkeep, and no tombstone is forgotten meanwhile.
     fn leave(&mut self, owner: &Owner, bucket: Bucket) -> Result<()> {
         if self.engine.is_read_only() {
             return Ok(());
@@ -175,7 +180,11 @@ impl Recovery<'_> {
         owner.buckets.write().insert(bucket.start, Arc::clone(&bucket));
         if owner.drop_bucket(&bucket, Some(counts)).is_err() {
             owner.note_undurable(Some(0));
-            bucket.lower_deadline(self.engine.trusted_now());
+            // It was not read, and newer ones leave before it.
+            if owner.buckets.read().contains_key(&bucket.start) {
+                bucket.lower_deadline(Bucket::CONDEMNED);
+                owner.condemn(bucket.dir())?;
+            }
         }
         Ok(())
     }

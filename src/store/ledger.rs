@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{Store, StoreCore};
+use crate::bucket::Bucket;
 use crate::error::Result;
 use crate::format::ledger::ChainedEntry;
 use crate::ledger::{
@@ -170,7 +172,10 @@ impl StoreCore {
     fn live_buckets(&self) -> Vec<LiveBucket> {
         let mut live = Vec::new();
         let mut add = |owner: &Owner| {
-            for bucket in owner.buckets.read().values() {
+            let buckets = owner.buckets.read();
+            // When one was due that is condemned its birth says.
+            let of_now = |bucket: &&Arc<Bucket>| bucket.deadline() != Bucket::CONDEMNED;
+            for bucket in buckets.values().filter(of_now) {
                 let id = (owner.id, bucket.start.as_millis());
                 live.push(LiveBucket { id, deadline: bucket.deadline() });
             }

@@ -49,7 +49,7 @@ pub(crate) struct Corner {
 }
 
 /// All of them.
-pub(crate) const CORNERS: [Corner; 11] = [
+pub(crate) const CORNERS: [Corner; 12] = [
     Corner { name: "a dump", work: dump, ..PLAIN },
     Corner {
         name: "a clock set right",
@@ -81,6 +81,13 @@ pub(crate) const CORNERS: [Corner; 11] = [
         name: "a keyspace made again",
         prepare: empty,
         work: make_again,
+        after: &AFTER,
+        ..PLAIN
+    },
+    Corner {
+        name: "a clock set back after a drop",
+        prepare: two_versions,
+        work: drop_and_set_back,
         after: &AFTER,
         ..PLAIN
     },
@@ -262,6 +269,30 @@ fn reset(scene: &Scene) -> Result<()> {
     let store = scene.open("/data")?;
     scene.begin();
     store.reset_clock()
+}
+
+/// A value that was replaced five hours later.
+fn two_versions() -> (MemoryDisk, ManualClock) {
+    let (disk, clock) = empty();
+    let store = open(on_memory(&disk, &clock), false);
+    images(&store).unwrap().insert(name(0), "an older version").unwrap();
+    clock.advance(hours(5));
+    images(&store).unwrap().insert(name(0), value(0)).unwrap();
+    store.close().unwrap();
+    drop(store);
+    (disk, clock)
+}
+
+/// Both versions leave, and then the time is one at which both would be there.
+fn drop_and_set_back(scene: &Scene) -> Result<()> {
+    let store = scene.open("/data")?;
+    scene.clock.advance(hours(17));
+    scene.begin();
+    let dropped = store.drop_expired();
+    let again = store.drop_expired();
+    scene.clock.set_wall(START + hours(6));
+    let set = store.reset_clock();
+    dropped.and(again).and(set)
 }
 
 fn check_reset(_: &Scene, _: &MemoryDisk, store: &Store) {

@@ -261,6 +261,46 @@ fn a_correction_counts_for_what_was_born_before_it() {
     assert!(corrected > 0);
 }
 
+/// A correction of the time has not come to its end. Of buckets that hold nothing but keys, one whose time has come
+/// may have been made since; one whose time is still to come is of the wrong future.
+#[test]
+fn keys_alone_leave_with_a_correction_unless_their_time_has_come() {
+    let (mut stayed, mut left) = (0, 0);
+    for call in 1.. {
+        let bench = Bench::new();
+        bench.pass_days(100);
+        let disk = FaultyDisk::new(Arc::new(bench.disk.clone()));
+        let store = bench.on(Store::builder("/data").disk(disk.clone())).open().unwrap();
+        let log = visits(&store);
+        let _ = log.pseudonym(VISITOR, store.now()).unwrap();
+        bench.clock.set_wall(NOW);
+        let fails = disk.calls() + call;
+        disk.inject(fails, Fault::Error(ErrorKind::TimedOut));
+        let result = store.reset_clock();
+        let is_met = disk.calls() >= fails;
+        disk.clear();
+        if result.is_err() && store.now() == NOW && store.stats().poisoned.is_none() {
+            // The first moment of a day.
+            let day_ms = 24 * 3_600_000;
+            bench.clock.advance(Duration::from_millis(day_ms - NOW.as_millis() % day_ms));
+            let given = log.pseudonym(VISITOR, store.now()).unwrap();
+            drop(log);
+            let bench = bench.killed(store);
+            left += bench.files("keys").len() - 1;
+            let store = bench.open();
+            store.maintain().unwrap();
+            let again = visits(&store).pseudonym(VISITOR, store.now()).unwrap();
+            assert_eq!(again, given, "call {call}");
+            assert_eq!(bench.files("keys").len(), 1, "call {call}");
+            stayed += 1;
+        }
+        if !is_met {
+            break;
+        }
+    }
+    assert!(stayed > 0 && left > 0, "{stayed}, {left}");
+}
+
 #[test]
 fn keys_of_another_version_are_refused_and_left_alone() {
     let (bench, _) = closed_with_visitor(true);
