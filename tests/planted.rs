@@ -162,7 +162,7 @@ finds! {
     finds_a_slice_beyond_what_is_durable: SliceBeyondDurable, mixed, [Whole];
     finds_a_sync_that_was_tried_again: SyncRetried, sync_that_is_lost, [Durable];
     finds_a_walk_that_looks_for_the_next_record: ResyncedByMagic, rot::run, [Gone];
-    finds_a_checksum_without_salt: ChecksumUnsalted, mixed, [Gone, Whole, Sound];
+    finds_a_checksum_without_salt: ChecksumUnsalted, forgetful, [Gone, Whole, Sound];
     finds_a_log_that_goes_on_behind_a_torn_end: AppendedAfterTornTail, forgetful, [Gone, Sound];
     finds_a_length_that_was_believed_unchecked: LengthBeforeChecksum, rot::run, [Gone, Whole];
     finds_one_page_too_many: PageEndOffByOne, neighbours_of_the_erased, [Whole];

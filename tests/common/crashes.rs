@@ -30,7 +30,8 @@ pub(crate) fn config(random: &mut Random) -> Config {
 pub(crate) fn check_state(world: World, random: &mut Random) {
     // What is written from here on is on top of it.
     let more = if random.once_in(2) { 3 } else { 0 };
-    let ops = generate::ops(random, Mood::Mixed, more);
+    let mood = Mood::any(random);
+    let ops = generate::ops(random, mood, more);
     let mut power_cut = random.once_in(2).then(|| random.choices());
     check_and_go_on(
         world,
@@ -87,11 +88,10 @@ fn cut(world: &World, random: &mut Random, depth: u32, states: &AtomicU64) {
     }
 }
 
-/// What goes wrong in a life: mostly the power at some call, else a call and then nothing more until
-/// the life ends.
+/// What goes wrong in a life: the power at some call, or mostly that call alone, and the life goes on.
 fn fault(random: &mut Random) -> Fault {
     match random.below(12) {
-        0 => Fault::Error(ErrorKind::TimedOut),
+        0 | 6..9 => Fault::Error(ErrorKind::TimedOut),
         1 => Fault::Error(ErrorKind::StorageFull),
         2 => Fault::Torn(ErrorKind::StorageFull),
         3 => Fault::Short,

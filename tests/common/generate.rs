@@ -152,12 +152,15 @@ fn forgetful(random: &mut Random) -> Op {
 }
 
 fn restless(random: &mut Random) -> Op {
-    match random.below(11) {
+    match random.below(16) {
         0..2 => Op::SetWall(random.below(6000) as i32 - 3000),
         2 => Op::ConfirmClock,
-        10 => Op::ResetClock,
-        3..6 => Op::Advance(random.below(20 * 3600) as u32),
-        6..8 => Op::Maintain,
+        3..6 => Op::ResetClock,
+        6..9 => Op::Advance(random.below(20 * 3600) as u32),
+        9..11 => Op::Maintain,
+        11 => Op::Scrub,
+        12 => Op::Insert(key(random), len(random)),
+        13 => Op::Reopen,
         _ => Op::Append {
             ip: random.below(4) as u8,
             minutes_ago: 0,

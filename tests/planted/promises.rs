@@ -33,6 +33,7 @@ impl Promise {
             ],
             Self::Whole => &[
                 "wrong bytes",
+                "the value of another key",
                 "a held value changed",
                 "bytes changed that are held",
                 "what was stored is not whole",
