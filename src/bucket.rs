@@ -20,7 +20,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// The deadline of one that has left, and is still there or back: over whatever the time is.
+    /// The deadline of one that has left, and may still be there, or be back: over whatever the time is.
     pub(crate) const CONDEMNED: Timestamp = Timestamp::from_millis(0);
 
     /// The bucket that starts at this moment, in its owner's directory.
@@ -47,6 +47,11 @@ impl Bucket {
     /// Brings the deadline forward; it is never put off.
     pub(crate) fn lower_deadline(&self, deadline: Timestamp) {
         self.deadline_ms.fetch_min(deadline.as_millis(), Ordering::AcqRel);
+    }
+
+    /// True if it has left, and is still there.
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.deadline() == Self::CONDEMNED
     }
 
     /// Brings the deadline forward if the bucket lies in a future that was wrong: the time was set to

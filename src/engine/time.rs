@@ -100,9 +100,10 @@ impl Engine {
     /// Takes the wall clock's word, durably, together with the note that deadlines are to be brought
     /// forward, and gives the new time. After an error it is as before.
     pub(crate) fn begin_correction(&self) -> Result<Timestamp> {
-        self.settle_time();
+        let (wall, boot) = self.clocks();
+        self.change_time(|time| time.update(wall, boot, self.sequence.last()));
         let mut time = self.time.read().clone();
-        time.reset(self.next_number());
+        time.reset(wall, self.next_number());
         let saved = time.saved().clone();
         let to = Timestamp::from_millis(saved.engine_ms);
         if let Err(error) = self.write_side()?.state.update(|state| state.time = saved) {

@@ -160,6 +160,7 @@ impl Writer {
 
     pub(super) fn queue_drop(&mut self, at: Timestamp, note: DropNote) {
         let mut fields = note.entry(at);
+        // When it was due, its birth says.
         if note.bucket.deadline == Bucket::CONDEMNED {
             let open = self.open.get(&note.bucket.id());
             fields.deadline_ms = open.map_or(fields.at_ms, |open| open.deadline_ms);

@@ -88,9 +88,9 @@ impl Owner {
         synced.inspect_err(|_| self.note_undurable(min_seq))
     }
 
-    /// Lets the segments of a bucket say that they have left, durably: one that could not be moved away, or is back
-    /// after a power cut, must not be valid again if the clock is set back, and bring back what newer ones that have
-    /// left hid.
+    /// Lets the segments in the directory of a bucket say that they have left, durably. It may stay there, or be back
+    /// after a power cut; if the clock has been set back by then, it must not be valid again, without the newer
+    /// buckets that hid what is in it.
     pub(crate) fn condemn(&self, dir: &Path) -> Result<()> {
         let disk = &*self.engine.disk;
         let listing = disk.read_dir(dir).map_err(|e| Error::io("list", dir, e))?;

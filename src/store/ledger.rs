@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::{Store, StoreCore};
-use crate::bucket::Bucket;
 use crate::error::Result;
 use crate::format::ledger::ChainedEntry;
 use crate::ledger::{
@@ -173,9 +171,8 @@ impl StoreCore {
         let mut live = Vec::new();
         let mut add = |owner: &Owner| {
             let buckets = owner.buckets.read();
-            // When one was due that is condemned its birth says.
-            let of_now = |bucket: &&Arc<Bucket>| bucket.deadline() != Bucket::CONDEMNED;
-            for bucket in buckets.values().filter(of_now) {
+            // When one was due that is condemned, its birth says.
+            for bucket in buckets.values().filter(|bucket| !bucket.is_condemned()) {
                 let id = (owner.id, bucket.start.as_millis());
                 live.push(LiveBucket { id, deadline: bucket.deadline() });
             }

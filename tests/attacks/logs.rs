@@ -13,6 +13,7 @@ use ebbtide::{
 use crate::fixture::{MODES, clock, hours, minutes, open, quiet};
 use crate::rig::{
     Rig, access, assert_sound, each_mode, images, put, row, rows, stopped_at_each_call,
+    with_each_call_failing,
 };
 
 const VISITOR: &str = "198.18.0.77";
@@ -246,28 +247,25 @@ fn a_link_in_place_of_a_bucket_leads_nowhere() {
 fn a_bucket_that_cannot_be_dropped_keeps_no_later_one() {
     for mapped in MODES {
         let mut stayed = 0;
-        for call in 1.. {
+        let prepare = || {
             let rig = Rig::new(mapped);
             let (disk, store) = rig.open_faulty();
-            let log = access(&store);
             for hour in ["first", "second"] {
-                row(&log, hour, &[]);
+                row(&access(&store), hour, &[]);
                 rig.clock.advance(hours(1));
             }
             rig.clock.advance(hours(17));
-            let reached = disk.calls() + call;
-            disk.inject(reached, Fault::Error(ErrorKind::TimedOut));
-            let dropped = store.drop_expired();
+            (rig, disk, store)
+        };
+        let fault = Fault::Error(ErrorKind::TimedOut);
+        with_each_call_failing(fault, prepare, Store::drop_expired, |rig, _, dropped, call| {
             let segments = rig.files(".seg");
             let left = segments.iter().filter(|path| path.starts_with("/data/logs")).count();
             match dropped {
                 Ok(_) => assert_eq!(left, 0, "call {call}"),
                 Err(_) => stayed += u32::from(left == 1),
             }
-            if disk.calls() < reached {
-                break;
-            }
-        }
+        });
         // Where either of them cannot be moved.
         assert_eq!(stayed, 2);
     }

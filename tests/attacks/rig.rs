@@ -166,6 +166,27 @@ pub(crate) fn stopped_at_each_call(
     }
 }
 
+/// Lets each call that `act` makes fail in turn, and shows what comes of it once none fails any more.
+pub(crate) fn with_each_call_failing<T>(
+    fault: Fault,
+    prepare: impl Fn() -> (Rig, FaultyDisk, Store),
+    act: impl Fn(&Store) -> T,
+    mut show: impl FnMut(&Rig, &Store, T, u64),
+) {
+    for call in 1.. {
+        let (rig, disk, store) = prepare();
+        let reached = disk.calls() + call;
+        disk.inject(reached, fault);
+        let result = act(&store);
+        let is_over = disk.calls() < reached;
+        disk.clear();
+        show(&rig, &store, result, call);
+        if is_over {
+            break;
+        }
+    }
+}
+
 pub(crate) fn options() -> KeyspaceOptions {
     KeyspaceOptions::new(Retention::hours(16)).segment_bytes(8192)
 }

@@ -9,6 +9,7 @@ use ebbtide::{Clock, Keyspace, KeyspaceOptions, Outcome, Retention, Row, Store, 
 use crate::fixture::{START, hours, minutes};
 use crate::rig::{
     Rig, access, assert_sound, each_mode, images, put, rows, seen, stopped_at_each_call,
+    with_each_call_failing,
 };
 
 const YEAR_2099: Timestamp = Timestamp::from_millis(4_070_908_800_000);
@@ -176,7 +177,7 @@ fn a_power_cut_while_2099_is_corrected_keeps_nothing_longer() {
 
 /// No bucket of a store that has been set right stays longer than from then on.
 #[track_caller]
-fn assert_corrected(store: &Store, what: &str) {
+pub(crate) fn assert_corrected(store: &Store, what: &str) {
     let stats = store.stats();
     let of_keyspaces = stats.keyspaces.iter().flat_map(|keyspace| &keyspace.buckets);
     let mut buckets = of_keyspaces.chain(stats.logs.iter().flat_map(|log| &log.buckets));
@@ -254,27 +255,6 @@ fn an_error_while_2099_is_corrected_loses_nothing() {
                     break;
                 }
             }
-        }
-    }
-}
-
-/// Lets each call that `act` makes fail in turn, and shows what comes of it once none fails any more.
-fn with_each_call_failing<T>(
-    fault: Fault,
-    prepare: impl Fn() -> (Rig, FaultyDisk, Store),
-    act: impl Fn(&Store) -> T,
-    mut show: impl FnMut(&Rig, &Store, T, u64),
-) {
-    for call in 1.. {
-        let (rig, disk, store) = prepare();
-        let reached = disk.calls() + call;
-        disk.inject(reached, fault);
-        let result = act(&store);
-        let is_over = disk.calls() < reached;
-        disk.clear();
-        show(&rig, &store, result, call);
-        if is_over {
-            break;
         }
     }
 }

@@ -222,57 +222,19 @@ fn a_header_of_another_segment_brings_no_deadline_forward() {
     );
 }
 
-/// The process ended before all that was born in a wrong future says when it leaves. What is born after the
-/// clock was set right leaves by its own time.
-#[test]
-fn a_correction_counts_for_what_was_born_before_it() {
-    let mut corrected = 0;
+/// Sets the clock right after a life in a wrong future, each time with another call that fails, and shows the
+/// stores whose time is right and which have not come to the end of that.
+fn each_unfinished_correction<T>(
+    live: impl Fn(&Store) -> T,
+    mut show: impl FnMut(Bench, Store, T, &str),
+) {
+    let mut shown = 0;
     for call in 1.. {
         let bench = Bench::new();
         bench.pass_days(100);
         let disk = FaultyDisk::new(Arc::new(bench.disk.clone()));
         let store = bench.on(Store::builder("/data").disk(disk.clone())).open().unwrap();
-        images(&store).insert("early", value_of("early")).unwrap();
-        store.sync().unwrap();
-        bench.clock.set_wall(NOW);
-        let fails = disk.calls() + call;
-        disk.inject(fails, Fault::Error(ErrorKind::TimedOut));
-        let result = store.reset_clock();
-        let is_met = disk.calls() >= fails;
-        disk.clear();
-        let goes_on = store.stats().poisoned.is_none();
-        if result.is_err() && store.now() == NOW && goes_on {
-            bench.pass_days(1);
-            images(&store).insert("late", value_of("late")).unwrap();
-            store.sync().unwrap();
-            let bench = bench.killed(store);
-            let looking = bench.builder().open_read_only().unwrap();
-            let stats = looking.stats();
-            let [late, early] = &stats.keyspaces[0].buckets[..] else { panic!("{stats:?}") };
-            let window = Duration::from_secs(24 * 3600 * u64::from(DAYS));
-            assert_eq!(late.deadline, late.start + window, "call {call}");
-            assert!(early.deadline <= NOW + window, "call {call}");
-            corrected += 1;
-        }
-        if !is_met {
-            break;
-        }
-    }
-    assert!(corrected > 0);
-}
-
-/// A correction of the time has not come to its end. Of buckets that hold nothing but keys, one whose time has come
-/// may have been made since; one whose time is still to come is of the wrong future.
-#[test]
-fn keys_alone_leave_with_a_correction_unless_their_time_has_come() {
-    let (mut stayed, mut left) = (0, 0);
-    for call in 1.. {
-        let bench = Bench::new();
-        bench.pass_days(100);
-        let disk = FaultyDisk::new(Arc::new(bench.disk.clone()));
-        let store = bench.on(Store::builder("/data").disk(disk.clone())).open().unwrap();
-        let log = visits(&store);
-        let _ = log.pseudonym(VISITOR, store.now()).unwrap();
+        let lived = live(&store);
         bench.clock.set_wall(NOW);
         let fails = disk.calls() + call;
         disk.inject(fails, Fault::Error(ErrorKind::TimedOut));
@@ -280,25 +242,63 @@ fn keys_alone_leave_with_a_correction_unless_their_time_has_come() {
         let is_met = disk.calls() >= fails;
         disk.clear();
         if result.is_err() && store.now() == NOW && store.stats().poisoned.is_none() {
-            // The first moment of a day.
-            let day_ms = 24 * 3_600_000;
-            bench.clock.advance(Duration::from_millis(day_ms - NOW.as_millis() % day_ms));
-            let given = log.pseudonym(VISITOR, store.now()).unwrap();
-            drop(log);
-            let bench = bench.killed(store);
-            left += bench.files("keys").len() - 1;
-            let store = bench.open();
-            store.maintain().unwrap();
-            let again = visits(&store).pseudonym(VISITOR, store.now()).unwrap();
-            assert_eq!(again, given, "call {call}");
-            assert_eq!(bench.files("keys").len(), 1, "call {call}");
-            stayed += 1;
+            show(bench, store, lived, &format!("call {call}"));
+            shown += 1;
         }
         if !is_met {
             break;
         }
     }
-    assert!(stayed > 0 && left > 0, "{stayed}, {left}");
+    assert!(shown > 0);
+}
+
+/// The process ended before all that was born in a wrong future says when it leaves. What is born after the
+/// clock was set right leaves by its own time.
+#[test]
+fn a_correction_counts_for_what_was_born_before_it() {
+    let live = |store: &Store| {
+        images(store).insert("early", value_of("early")).unwrap();
+        store.sync().unwrap();
+    };
+    each_unfinished_correction(live, |bench, store, (), call| {
+        bench.pass_days(1);
+        images(&store).insert("late", value_of("late")).unwrap();
+        store.sync().unwrap();
+        let bench = bench.killed(store);
+        let looking = bench.builder().open_read_only().unwrap();
+        let stats = looking.stats();
+        let [late, early] = &stats.keyspaces[0].buckets[..] else { panic!("{stats:?}") };
+        let window = Duration::from_secs(24 * 3600 * u64::from(DAYS));
+        assert_eq!(late.deadline, late.start + window, "{call}");
+        assert!(early.deadline <= NOW + window, "{call}");
+    });
+}
+
+/// Of buckets that hold nothing but keys, one whose time has come may have been made since; one whose time is still
+/// to come is of the wrong future.
+#[test]
+fn keys_alone_leave_with_a_correction_unless_their_time_has_come() {
+    let live = |store: &Store| {
+        let log = visits(store);
+        let _ = log.pseudonym(VISITOR, store.now()).unwrap();
+        log
+    };
+    let mut left = 0;
+    each_unfinished_correction(live, |bench, store, log, call| {
+        // The first moment of a day.
+        let day_ms = 24 * 3_600_000;
+        bench.clock.advance(Duration::from_millis(day_ms - NOW.as_millis() % day_ms));
+        let given = log.pseudonym(VISITOR, store.now()).unwrap();
+        drop(log);
+        let bench = bench.killed(store);
+        left += bench.files("keys").len() - 1;
+        let store = bench.open();
+        store.maintain().unwrap();
+        let again = visits(&store).pseudonym(VISITOR, store.now()).unwrap();
+        assert_eq!(again, given, "{call}");
+        assert_eq!(bench.files("keys").len(), 1, "{call}");
+    });
+    assert!(left > 0);
 }
 
 #[test]

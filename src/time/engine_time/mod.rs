@@ -183,11 +183,13 @@ impl EngineTime {
     }
 
     /// Takes the wall clock's word, backwards too. Files born from now on have at least this number.
-    pub(crate) fn reset(&mut self, next_number: u64) {
-        self.saved.engine_ms = self.saved.wall_ms;
+    pub(crate) fn reset(&mut self, wall_ms: u64, next_number: u64) {
+        // What was saved of it may be off by the tolerance.
+        self.saved.wall_ms = wall_ms;
+        self.saved.engine_ms = wall_ms;
         self.saved.lag_ms = 0;
         self.saved.steps.clear();
-        self.saved.correction = Some(Correction { to_ms: self.saved.engine_ms, next_number });
+        self.saved.correction = Some(Correction { to_ms: wall_ms, next_number });
     }
 
     /// All that was born in a future that was wrong says when it leaves.

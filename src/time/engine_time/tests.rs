@@ -151,12 +151,24 @@ fn confirm_believes_and_reset_takes_back() {
     assert_eq!(machine.read(), START + 40 * DAY);
     machine.wall -= 40 * DAY;
     machine.read();
-    machine.time.reset(9);
+    machine.time.reset(machine.wall, 9);
     assert_eq!(machine.read(), START);
     let correction = machine.time.saved().correction;
     assert_eq!(correction, Some(Correction { to_ms: START, next_number: 9 }));
     machine.time.end_correction();
     assert_eq!((machine.time.saved().correction, machine.read()), (None, START));
+}
+
+#[test]
+fn reset_takes_what_was_taken_for_rounding_too() {
+    for off in [0, 1, 999, 1_000] {
+        let mut machine = Machine::new();
+        machine.wall += off;
+        assert_eq!(machine.read(), START);
+        machine.time.reset(machine.wall, 9);
+        assert_eq!(machine.time.saved().correction.unwrap().to_ms, START + off);
+        assert_eq!(machine.run(HOUR), START + off + HOUR);
+    }
 }
 
 #[test]
