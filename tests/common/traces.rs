@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ebbtide::disk::MemoryDisk;
+use memchr::memmem;
 
 /// What a stamp stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,9 +20,7 @@ pub(crate) struct Trace {
     pub(crate) number: u32,
 }
 
-const FIRST: u8 = 0xe7;
-const MARK: [u8; 3] = [FIRST, 0x5a, 0xc3];
-const ZEROS: [u8; 512] = [0; 512];
+const MARK: [u8; 3] = [0xe7, 0x5a, 0xc3];
 const STAMPS: [Stamp; 3] = [Stamp::Value, Stamp::Metadata, Stamp::Row];
 
 impl Trace {
@@ -59,15 +58,7 @@ pub(crate) fn find(disk: &MemoryDisk) -> Found {
         let bytes = disk.read_file(&path).expect("a file that is listed");
         let is_trash = path.components().any(|part| part.as_os_str() == "trash");
         let to = if is_trash { &mut found.in_trash } else { &mut found.in_place };
-        for (start, piece) in (0..).step_by(ZEROS.len()).zip(bytes.chunks(ZEROS.len())) {
-            // Most of what a small store has on the disk.
-            if *piece == ZEROS[..piece.len()] {
-                continue;
-            }
-            for at in (start..start + piece.len()).filter(|at| bytes[*at] == FIRST) {
-                to.extend(Trace::read(&bytes[at..]));
-            }
-        }
+        to.extend(memmem::find_iter(&bytes, &MARK).filter_map(|at| Trace::read(&bytes[at..])));
     }
     found
 }
