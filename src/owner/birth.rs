@@ -75,6 +75,10 @@ impl Owner {
     /// Makes the name of a bucket durable; a log's gets its keys before.
     fn settle(&self, bucket: &Bucket) -> Result<()> {
         if self.kind == RecordKind::Rows {
+            if self.engine.correction().is_some() {
+                // With keys alone it is told by the time from one that was made in the future which was wrong.
+                self.engine.save_time()?;
+            }
             bucket.set_keys(Some(self.first_keys(bucket)?));
         }
         self.engine.sync_dir(&self.dir)

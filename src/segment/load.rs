@@ -86,11 +86,15 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, purpose: Purpose) -> Result<Loa
     // First: in a store that another process writes, it may be sealed just now, and longer then.
     let found = find_sidecar(disk, path, keep_tags);
     let file_len = file.len().map_err(|e| Error::io("measure", path, e))?;
+    let found = match found {
+        FoundSidecar::Missing if file_len <= HEADER_LEN => return Err(LoadError::Unborn),
+        // It may be one that was being born, and has none.
+        FoundSidecar::Refused(e) if file_len <= HEADER_LEN => return Err(LoadError::Failed(e)),
+        found => found,
+    };
     let was_sealed = !matches!(found, FoundSidecar::Missing);
-    if file_len <= HEADER_LEN && !was_sealed {
-        return Err(LoadError::Unborn);
-    }
-    if !was_sealed && purpose == Purpose::Settling {
+    let is_sealed = was_sealed && !matches!(found, FoundSidecar::Refused(_));
+    if !is_sealed && purpose == Purpose::Settling {
         // Its sync may have failed. What is read then, and written once more, ext4 may never find again: the
         // blocks stay marked as unwritten.
         file.forget_cached();

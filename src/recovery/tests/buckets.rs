@@ -284,20 +284,29 @@ fn keys_alone_leave_with_a_correction_unless_their_time_has_come() {
         log
     };
     let mut left = 0;
-    each_unfinished_correction(live, |bench, store, log, call| {
-        // The first moment of a day.
-        let day_ms = 24 * 3_600_000;
-        bench.clock.advance(Duration::from_millis(day_ms - NOW.as_millis() % day_ms));
-        let given = log.pseudonym(VISITOR, store.now()).unwrap();
-        drop(log);
-        let bench = bench.killed(store);
-        left += bench.files("keys").len() - 1;
-        let store = bench.open();
-        store.maintain().unwrap();
-        let again = visits(&store).pseudonym(VISITOR, store.now()).unwrap();
-        assert_eq!(again, given, "{call}");
-        assert_eq!(bench.files("keys").len(), 1, "{call}");
-    });
+    for is_power_cut in [false, true] {
+        each_unfinished_correction(live, |bench, store, log, call| {
+            // The first moment of a day.
+            let day_ms = 24 * 3_600_000;
+            bench.clock.advance(Duration::from_millis(day_ms - NOW.as_millis() % day_ms));
+            let given = log.pseudonym(VISITOR, store.now()).unwrap();
+            drop(log);
+            images(&store).insert("late", value_of("late")).unwrap();
+            store.sync().unwrap();
+            let bench = bench.killed(store);
+            if is_power_cut {
+                // The time is what is written down, or what a segment was born at.
+                bench.clock.set_wall(NOW);
+                bench.clock.reboot(Duration::ZERO);
+            }
+            left += bench.files("keys").len() - 1;
+            let store = bench.open();
+            store.maintain().unwrap();
+            let again = visits(&store).pseudonym(VISITOR, store.now()).unwrap();
+            assert_eq!(again, given, "{call}, power cut: {is_power_cut}");
+            assert_eq!(bench.files("keys").len(), 1, "{call}, power cut: {is_power_cut}");
+        });
+    }
     assert!(left > 0);
 }
 
