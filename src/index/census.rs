@@ -15,12 +15,10 @@ pub(super) struct Census {
 }
 
 impl Census {
-    /// Of shards that have so many lines each.
-    pub(super) fn of(lens: &[usize]) -> Self {
-        let bit = |(at, len): (usize, &usize)| u64::from(*len != 0) << at;
-        let word = |lens: &[usize]| lens.iter().enumerate().map(bit).sum();
-        let filled = lens.chunks(WORD_BITS).map(|lens| AtomicU64::new(word(lens))).collect();
-        Self { lines: AtomicUsize::new(lens.iter().sum()), filled }
+    /// Of so many shards, none of which has any.
+    pub(super) fn new(shards: usize) -> Self {
+        let filled = (0..shards.div_ceil(WORD_BITS)).map(|_| AtomicU64::new(0)).collect();
+        Self { lines: AtomicUsize::new(0), filled }
     }
 
     /// Does something to a shard that may change how many lines it has. It is locked, or this
@@ -40,8 +38,9 @@ impl Census {
         done
     }
 
+    /// A shard that had so many lines has so many now.
     #[cold]
-    fn note(&self, at: usize, before: usize, after: usize) {
+    pub(super) fn note(&self, at: usize, before: usize, after: usize) {
         // Wraps where there are fewer now.
         self.lines.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
         let Some(word) = self.filled.get(at / WORD_BITS) else { return };

@@ -91,7 +91,7 @@ impl Index {
 
     /// An empty index.
     pub(crate) fn new() -> Self {
-        Self::of(1, Shard::default)
+        Self::of(1, [])
     }
 
     /// An empty index with room for keys of these fingerprints.
@@ -102,27 +102,29 @@ impl Index {
                 *keys = keys.saturating_add(1);
             }
         }
-        let mut keys = keys.into_iter();
-        Self::of(1, || Shard::with_room(keys.next().unwrap_or(0) as usize))
+        let filled = (0..).zip(keys).filter(|(_, keys)| *keys != 0);
+        Self::of(1, filled.map(|(at, keys)| (at, Shard::with_room(keys as usize))))
     }
 
     /// The index that another one has left, whose first live ordinal was this one. What does not look
     /// like one finds nothing, or records of other keys.
     pub(crate) fn restore(first_live: u32, shards: impl IntoIterator<Item = ShardLines>) -> Self {
-        let mut shards = shards.into_iter();
-        Self::of(first_live, || Shard::of(shards.next().unwrap_or_default()))
+        let filled = (0..).zip(shards).filter(|(_, lines)| !lines.is_empty());
+        Self::of(first_live, filled.map(|(at, lines)| (at, Shard::of(lines))))
     }
 
-    fn of(first_live: u32, mut shard: impl FnMut() -> Shard) -> Self {
+    /// An index of which these shards have lines, in their order.
+    fn of(first_live: u32, filled: impl IntoIterator<Item = (usize, Shard)>) -> Self {
         let window = Window { lowest: first_live, first_live }.pack();
-        let mut lens = Vec::with_capacity(SHARDS);
-        let mut shard = || {
-            let shard = shard();
-            lens.push(shard.lines.len());
-            RwLock::new(shard)
+        let census = Census::new(SHARDS);
+        let mut filled = filled.into_iter().peekable();
+        let mut shard = |at| {
+            let (_, shard) = filled.next_if(|(next, _)| *next == at)?;
+            census.note(at, 0, shard.lines.len());
+            Some(shard)
         };
-        let shards = (0..SHARDS).map(|_| shard()).collect();
-        Self { shards, window: AtomicU64::new(window), census: Census::of(&lens) }
+        let shards = (0..SHARDS).map(|at| RwLock::new(shard(at).unwrap_or_default())).collect();
+        Self { shards, window: AtomicU64::new(window), census }
     }
 
     /// Slots that name an ordinal below this one are free from now on.
