@@ -318,7 +318,7 @@ impl Tree {
     }
 
     fn find(&self, path: &Path) -> io::Result<Id> {
-        names(path)?.into_iter().try_fold(ROOT, |dir, name| self.child(dir, name))
+        names(path).try_fold(ROOT, |dir, name| self.child(dir, name?))
     }
 
     fn child(&self, dir: Id, name: &OsStr) -> io::Result<Id> {
@@ -328,7 +328,7 @@ impl Tree {
 
     /// Where this name is or would be; its directory exists.
     fn place(&self, path: &Path) -> io::Result<Place> {
-        let names = names(path)?;
+        let names: Vec<_> = names(path).collect::<io::Result<_>>()?;
         let Some((name, parents)) = names.split_last() else {
             return Err(io::ErrorKind::ResourceBusy.into());
         };
@@ -348,14 +348,10 @@ pub(super) fn not_regular() -> io::Error {
 }
 
 /// The names on a path, from the root; a relative path starts there too.
-fn names(path: &Path) -> io::Result<Vec<&OsStr>> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-            Component::ParentDir => return Err(io::ErrorKind::InvalidInput.into()),
-        }
-    }
-    Ok(names)
+fn names(path: &Path) -> impl Iterator<Item = io::Result<&OsStr>> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(Ok(name)),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        Component::ParentDir => Some(Err(io::ErrorKind::InvalidInput.into())),
+    })
 }
