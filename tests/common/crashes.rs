@@ -1,5 +1,5 @@
 //! Random workloads, each life of which ends in a power cut, and recoveries that are cut short in
-//! turn.
+//! turn, or of which a call fails.
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,6 +14,8 @@ use super::world::{Config, World, faulty};
 
 /// How deep recoveries are cut short in turn.
 const DEPTH: u32 = 3;
+/// About as many calls as opening makes.
+const OPENING_CALLS: u64 = 150;
 
 /// How to open the store of a run.
 pub(crate) fn config(random: &mut Random) -> Config {
@@ -60,11 +62,13 @@ pub(crate) fn check_and_go_on(
     world.kill();
 }
 
-/// Cuts the power at a random call of opening, and so on down.
+/// Lets the power go at a random call of opening, or that call alone fail, and so on down.
 fn cut_recovery(mut world: World, random: &mut Random, depth: u32, states: &AtomicU64) {
     let disk = faulty(&world.disk);
-    let call = 1 + random.below(70);
-    disk.inject(call, Fault::ErrorsFrom(ErrorKind::TimedOut));
+    let call = 1 + random.below(OPENING_CALLS);
+    let is_end = random.once_in(2);
+    let fault = if is_end { Fault::ErrorsFrom(ErrorKind::TimedOut) } else { fault(random) };
+    disk.inject(call, fault);
     world.fail_from(disk, call);
     let opened = world.open();
     if !world.has_failed() {
