@@ -98,7 +98,8 @@ impl Recovery<'_> {
             }
         }
         if let Some(correction) = self.engine.correction() {
-            // One without segments does not say when it was born. If its time has come, it stays no longer than others.
+            // One without segments does not say when it was born. If that was since, the time had been written down
+            // before. If its time has come meanwhile, it stays no longer than others.
             let is_older = match numbers.first() {
                 Some(number) => *number < correction.next_number,
                 None => bucket.start > now,

@@ -92,8 +92,7 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, purpose: Purpose) -> Result<Loa
         FoundSidecar::Refused(e) if file_len <= HEADER_LEN => return Err(LoadError::Failed(e)),
         found => found,
     };
-    let was_sealed = !matches!(found, FoundSidecar::Missing);
-    let is_sealed = was_sealed && !matches!(found, FoundSidecar::Refused(_));
+    let is_sealed = matches!(found, FoundSidecar::Whole(_) | FoundSidecar::Damaged);
     if !is_sealed && purpose == Purpose::Settling {
         // Its sync may have failed. What is read then, and written once more, ext4 may never find again: the
         // blocks stay marked as unwritten.
@@ -126,11 +125,11 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, purpose: Purpose) -> Result<Loa
     // Nothing is written behind the capacity, so nothing is looked for there.
     let scanned = scan(&*file, &header.seed(), file_len.min(header.capacity), keep_tags)
         .map_err(|e| Error::io("read", path, e))?;
-    let verdict = verdict(&scanned, was_sealed);
-    if let (Verdict::Lost(_), Some(refused)) = (verdict, refused) {
-        // The sidecar may say that nothing is: a refused append, which it does not list, lies there.
+    if let (Some(_), Some(refused)) = (scanned.stopped, refused) {
+        // The sidecar may say that nothing is lost: a refused append, which it does not list, lies there.
         return Err(LoadError::Failed(refused));
     }
+    let verdict = verdict(&scanned, is_sealed);
     let listing = scanned.listing;
     // Writers set their marks between two records. Within one it says nothing of that record.
     let marked =
@@ -180,9 +179,9 @@ fn punched(file: &dyn DiskFile, file_len: u64, listing: &Listing) -> u64 {
 
 /// A sealed segment was durable to its end, and below the mark everything was: a walk that stops
 /// there has lost something.
-fn verdict(scanned: &Scanned, was_sealed: bool) -> Verdict {
+fn verdict(scanned: &Scanned, is_sealed: bool) -> Verdict {
     match scanned.stopped {
-        Some(what) if was_sealed || scanned.end < scanned.mark => Verdict::Lost(what),
+        Some(what) if is_sealed || scanned.end < scanned.mark => Verdict::Lost(what),
         stopped => Verdict::Open(stopped),
     }
 }
