@@ -424,6 +424,39 @@ fn what_had_expired_stays_so_after_a_power_cut_with_the_clock_at_1970() {
     }
 }
 
+/// The machine is up again at once, and the clock that went on while it was off is a little behind.
+#[test]
+fn what_had_expired_stays_so_after_a_power_cut_with_the_clock_a_little_behind() {
+    for behind in [0, 5, 20, 59, 61, 4000].map(Duration::from_secs) {
+        each_mode(|rig| {
+            let store = rig.open();
+            // The store is as old as the clock says, which then steps within what is believed, or is suspect.
+            for ahead in [Duration::ZERO, minutes(20), hours(50)] {
+                rig.clock.set_wall(rig.clock.wall() + ahead);
+                store.maintain().unwrap();
+                let key = format!("key-{}", ahead.as_secs());
+                let soon = store.now() + Duration::from_secs(20);
+                assert_eq!(
+                    images(&store).fill(&key).expires_at(soon).commit("value").unwrap(),
+                    Outcome::Stored
+                );
+                store.sync().unwrap();
+                rig.clock.advance(Duration::from_secs(25));
+                assert_eq!(seen(&store, &key), None);
+                for seed in 0..3 {
+                    let clock = ebbtide::ManualClock::new(Timestamp::from_millis(
+                        (rig.clock.wall().as_millis()).saturating_sub(behind.as_millis() as u64),
+                    ));
+                    clock.reboot(Duration::from_secs(2));
+                    let after = Rig { clock, ..rig.cut(seed) }.open();
+                    assert_eq!(seen(&after, &key), None, "{behind:?} behind, {ahead:?} ahead");
+                    assert!(after.now() >= store.now(), "{behind:?} behind, {ahead:?} ahead");
+                }
+            }
+        });
+    }
+}
+
 /// The wall clock says 2099 while things are stored. They go to the bucket of the time that is trusted.
 #[test]
 fn what_is_put_while_the_clock_is_suspect_lives_no_longer_than_its_window() {

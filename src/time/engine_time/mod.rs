@@ -99,7 +99,8 @@ impl EngineTime {
         time
     }
 
-    /// Goes on from what was saved. `last_seq` is the last sequence number ever given out.
+    /// Goes on from what was saved. `last_seq` is the last sequence number ever given out. On another boot time
+    /// is no earlier than what may have been shown since, whatever the wall clock says.
     pub(crate) fn resume(saved: SavedTime, reading: Reading, last_seq: u64, grace_ms: u64) -> Self {
         let same_boot = reading.boot_id != BootId::default()
             && reading.boot_id == saved.boot_id
@@ -109,6 +110,9 @@ impl EngineTime {
             time.update(reading.wall_ms, reading.boot_ms, last_seq);
             return time;
         }
+        let unknown = BootId::default();
+        let are_told_apart = reading.boot_id != unknown && time.saved.boot_id != unknown;
+        let may_have_shown = time.saved.engine_ms.saturating_add(SAVE_INTERVAL_MS);
         let before = time.saved.wall_ms;
         time.saved.wall_ms = reading.wall_ms;
         time.saved.boot_ms = reading.boot_ms;
@@ -116,8 +120,12 @@ impl EngineTime {
         if reading.wall_ms >= before {
             time.pass_closed(reading.wall_ms - before, last_seq);
         } else {
-            time.advance(SAVE_INTERVAL_MS);
             time.step_back(before - reading.wall_ms);
+        }
+        // Where boots are not told apart it may be the same one, whose wall clock has gone on: each of many short
+        // lives would add a minute.
+        if are_told_apart || reading.wall_ms < before {
+            time.raise(may_have_shown);
         }
         time
     }

@@ -117,8 +117,8 @@ fn ten_minutes_a_day_for_a_month_ripen() {
 fn closed_time_within_the_budget_counts_at_once() {
     let mut machine = Machine::new();
     assert_eq!(machine.reboot_at(START + 40 * MINUTE), START + 40 * MINUTE);
-    assert_eq!(machine.reboot_at(START + 80 * MINUTE), START + 40 * MINUTE);
-    assert_eq!(machine.time.suspect_ms(), 40 * MINUTE);
+    assert_eq!(machine.reboot_at(START + 80 * MINUTE), START + 41 * MINUTE);
+    assert_eq!(machine.time.suspect_ms(), 39 * MINUTE, "but for the unrecorded one");
 }
 
 #[test]
@@ -239,23 +239,76 @@ fn a_wall_clock_that_comes_back_from_1970_only_catches_up() {
     let mut machine = Machine::new();
     machine.reboot_at(0);
     let lag = machine.time.saved().lag_ms;
-    assert_eq!(machine.reboot_at(lag), START + MINUTE);
-    assert_eq!((machine.time.saved().lag_ms, machine.time.suspect_ms()), (0, 0));
-    assert_eq!(machine.reboot_at(lag + HOUR), START + MINUTE + HOUR, "an hour off");
+    assert_eq!(lag, START + MINUTE);
+    assert_eq!(machine.reboot_at(lag), START + 2 * MINUTE, "the minute that may be unrecorded");
+    assert_eq!((machine.time.saved().lag_ms, machine.time.suspect_ms()), (MINUTE, 0));
+    assert_eq!(machine.reboot_at(lag + HOUR), START + 2 * MINUTE + HOUR, "an hour off");
 }
 
 #[test]
 fn closed_time_does_not_make_up_for_a_small_lag() {
-    for (lag, engine) in [(HOUR, START + MINUTE + HOUR), (HOUR + 1, START + MINUTE)] {
+    for (lag, engine) in [(HOUR, START + MINUTE + HOUR), (HOUR + 1, START + 2 * MINUTE)] {
         let mut machine = Machine::new();
-        machine.reboot_at(START - lag);
+        machine.reboot_at(START + MINUTE - lag);
         assert_eq!(machine.time.saved().lag_ms, lag);
-        assert_eq!(machine.reboot_at(START - lag + lag), engine, "{lag}");
+        assert_eq!(machine.reboot_at(START + MINUTE), engine, "{lag}");
     }
     let mut machine = Machine::new();
-    machine.reboot_at(START - 3 * HOUR);
-    assert_eq!(machine.reboot_at(START - 2 * HOUR), START + MINUTE + HOUR, "less than the lag");
+    machine.reboot_at(START + MINUTE - 3 * HOUR);
+    assert_eq!(
+        machine.reboot_at(START + MINUTE - 2 * HOUR),
+        START + MINUTE + HOUR,
+        "less than the lag"
+    );
     assert_eq!(machine.time.saved().lag_ms, 3 * HOUR);
+}
+
+/// The clock that goes on while the machine is off may be behind the one that the time was recorded by.
+#[test]
+fn after_a_reboot_the_unrecorded_minute_has_passed_whatever_the_wall_clock_says() {
+    for (off, passed) in [(0, MINUTE), (10_000, MINUTE), (MINUTE, MINUTE), (MINUTE + 1, MINUTE + 1)]
+    {
+        let mut machine = Machine::new();
+        assert_eq!(machine.reboot_at(START + off), START + passed, "{off}");
+        assert_eq!(machine.time.saved().lag_ms, passed - off, "{off}");
+        machine.wall = START + MINUTE + 2;
+        assert_eq!(machine.time.suspect_ms(), 0, "{off}");
+        let caught_up = START + MINUTE + 2;
+        assert!(machine.read().abs_diff(caught_up) < 1_000, "{off}: the wall clock catches up");
+    }
+}
+
+#[test]
+fn a_reboot_within_the_unrecorded_minute_leaves_a_suspect_step_as_suspect() {
+    let mut machine = Machine::new();
+    machine.wall += 40 * DAY;
+    machine.read();
+    machine.run(HOUR / 2);
+    let before = machine.time.clone();
+    let hidden = before.hiding_time(machine.read(), 7);
+    let engine = machine.reboot_at(machine.wall + 10_000);
+    assert_eq!(engine, before.saved().engine_ms + MINUTE);
+    // What is hidden in case the wall clock is right is hidden by what that says.
+    assert_eq!(machine.time.hiding_time(engine, 7), hidden + 10_000);
+    assert_eq!(machine.time.saved().lag_ms, 0);
+    let agreed: Vec<_> = machine.time.saved().steps.iter().map(|step| step.agreed_ms).collect();
+    assert_eq!(agreed, [HOUR / 2], "and has waited for as long");
+    // One that came while the machine was off counts from the last record on.
+    let mut machine = Machine::new();
+    assert_eq!(machine.reboot_at(START + 40 * DAY), START + MINUTE);
+    assert_eq!(machine.time.suspect_ms(), 40 * DAY - MINUTE);
+}
+
+/// The wall clock has gone on, and it may be the same boot: time must not run ahead of it with each opening.
+#[test]
+fn short_lives_where_boots_are_not_told_apart_add_no_minutes() {
+    let reading = |wall_ms: u64| Reading { wall_ms, boot_ms: 5, boot_id: BootId::default() };
+    let mut time = EngineTime::new(reading(START), HOUR);
+    for life in 1..=100 {
+        let now = START + 1_000 * life;
+        time = EngineTime::resume(time.saved().clone(), reading(now), 7, HOUR);
+        assert_eq!((time.saved().engine_ms, time.saved().lag_ms), (now, 0));
+    }
 }
 
 #[test]
