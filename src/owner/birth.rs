@@ -24,15 +24,14 @@ const BESIDE: Duration = Duration::from_millis(1);
 impl Owner {
     /// The start of the bucket that is written at this moment: the aligned one, unless its deadline
     /// was brought forward while it lay in a future that was wrong. Then it is one beside it, since
-    /// what is written now must not leave before what is older.
+    /// what is written now must not leave before what is older, and stays so once the aligned one has left.
     pub(crate) fn bucket_start(&self, at: Timestamp) -> Timestamp {
-        let buckets = self.buckets.read();
-        let mut start = self.window.bucket_start(at);
-        let full_deadline = self.window.deadline(start);
-        while buckets.get(&start).is_some_and(|bucket| bucket.deadline() < full_deadline) {
-            start = start + BESIDE;
-        }
-        start
+        let (first, buckets) = (self.window.bucket_start(at), self.buckets.read());
+        let newest = buckets.range(first..self.window.bucket_end(first)).next_back();
+        newest.map_or(first, |(start, bucket)| {
+            let leaves_sooner = bucket.deadline() < self.window.deadline(first);
+            if leaves_sooner { *start + BESIDE } else { *start }
+        })
     }
 
     /// The bucket of a start, if there is one.

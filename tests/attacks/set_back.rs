@@ -6,15 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ebbtide::disk::{Fault, FaultyDisk};
-use ebbtide::{Row, Store};
+use ebbtide::{Log, LogOptions, Retention, Row, Store, Timestamp};
 
-use crate::fixture::{MODES, START, hours, quiet, try_open};
+use crate::fixture::{MODES, START, hours, minutes, quiet, try_open};
 use crate::hooked::{Answer, Call, HookedDisk};
 use crate::leaving::opened;
 use crate::rig::{Rig, access, images, put, rows, seen, with_each_call_failing};
 use crate::time::assert_corrected;
 
 const ERROR: Fault = Fault::Error(ErrorKind::TimedOut);
+const VISITOR: &str = "198.18.0.7";
 
 fn write(store: &Store, version: &str) {
     put(&images(store), "key", version, &[]);
@@ -182,8 +183,7 @@ fn a_bucket_of_a_wrong_future_that_could_not_be_dropped_does_not_stay() {
 /// After an error the note that the time was set back stays. Keys that were made since are not of the wrong future.
 #[test]
 fn a_pseudonym_given_since_a_correction_that_failed_stays_the_same() {
-    let pseudonym =
-        |store: &Store| access(store).pseudonym("198.18.0.7".parse().unwrap(), store.now());
+    let pseudonym = |store: &Store| access(store).pseudonym(VISITOR.parse().unwrap(), store.now());
     for mapped in MODES {
         let mut failed = 0;
         let prepare = || {
@@ -208,5 +208,47 @@ fn a_pseudonym_given_since_a_correction_that_failed_stays_the_same() {
             },
         );
         assert!(failed > 0);
+    }
+}
+
+/// Buckets of this log span 93 minutes and stay for sixteen of these and twelve minutes.
+fn uneven(store: &Store) -> Log {
+    store.log("uneven", LogOptions::new(Retention::window(hours(25)))).unwrap()
+}
+
+/// The clock was ahead by sixteen buckets, so the one that was written to then leaves in the middle of its own time.
+#[test]
+fn a_pseudonym_stays_the_same_though_the_bucket_of_a_wrong_future_leaves_in_its_period() {
+    let pseudonym = |store: &Store| {
+        let visitor = VISITOR.parse().unwrap();
+        uneven(store).pseudonym(visitor, store.now())
+    };
+    for mapped in MODES {
+        let rig = Rig::new(mapped);
+        let width = minutes(93);
+        let present = START.as_millis() - START.as_millis() % width.as_millis() as u64;
+        let period = Timestamp::from_millis(present) + 16 * width;
+        rig.clock.set_wall(period + minutes(20));
+        let store = rig.open();
+        let of_the_future = pseudonym(&store).unwrap();
+        uneven(&store).append(Row::new(of_the_future).payload("row")).unwrap();
+        store.sync().unwrap();
+        rig.clock.set_wall(START);
+        store.reset_clock().unwrap();
+        rig.clock.advance(period.since(START) + minutes(1));
+        let given = pseudonym(&store).unwrap();
+        assert_ne!(given.id(), of_the_future.id());
+        let again = rig.each_faulty_opening(|_, store, call| match pseudonym(store) {
+            Ok(again) => assert_eq!(again, given, "call {call}"),
+            Err(e) => assert!(store.stats().poisoned.is_some(), "call {call}: {e}"),
+        });
+        assert!(again > 5, "{again}");
+        rig.clock.advance(minutes(12));
+        store.maintain().unwrap();
+        assert_eq!(store.stats().logs[0].buckets.len(), 1);
+        assert_eq!(pseudonym(&store).unwrap(), given);
+        assert_eq!(pseudonym(&rig.kill().open()).unwrap(), given);
+        rig.clock.advance(width);
+        assert_ne!(pseudonym(&store).unwrap().period(), given.period());
     }
 }
