@@ -48,6 +48,8 @@ pub(crate) struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     time: RwLock<EngineTime>,
     glance: Glance,
+    /// Held while the time is written down, so that none is written over a later one.
+    saving: Mutex<()>,
     next_number: AtomicU64,
     poison: Mutex<Option<String>>,
     is_poisoned: AtomicBool,
@@ -136,6 +138,7 @@ impl Engine {
             clock: parts.clock,
             time: RwLock::new(parts.time),
             glance,
+            saving: Mutex::new(()),
             next_number: AtomicU64::new((parts.generation << 32) + 1),
             poison: Mutex::new(None),
             is_poisoned: AtomicBool::new(false),

@@ -71,12 +71,14 @@ impl Engine {
 
     /// Writes the engine time down, durably.
     pub(crate) fn save_time(&self) -> Result<()> {
+        let _turn = self.saving.lock();
         let saved = self.settle_time();
         self.write_side()?.state.update(|state| state.time = saved)
     }
 
     /// Writes down that all is in order and which snapshot belongs to it.
     pub(crate) fn save_clean(&self, snapshot_id: [u8; 16]) -> Result<()> {
+        let _turn = self.saving.lock();
         let saved = self.settle_time();
         self.write_side()?.state.update(|state| {
             state.time = saved;
@@ -85,35 +87,42 @@ impl Engine {
         })
     }
 
+    /// Makes a change of the engine time, for which it is told what the wall clock says, and gives the new time.
+    /// Nobody goes by that until it is written down, durably, and after an error it is as before.
+    fn change_durably(&self, change: impl FnOnce(&mut EngineTime, u64)) -> Result<Timestamp> {
+        let state = &self.write_side()?.state;
+        let _turn = self.saving.lock();
+        let (wall, boot) = self.clocks();
+        self.change_time(|time| time.update(wall, boot, self.sequence.last()));
+        let mut time = self.time.read().clone();
+        change(&mut time, wall);
+        let saved = time.saved().clone();
+        let engine_ms = saved.engine_ms;
+        if let Err(error) = state.update(|state| state.time = saved) {
+            // The next process may find it all the same: nothing may be born by the time before until
+            // that is written down again.
+            let before = self.settle_time();
+            state.update(|state| state.time = before).map_err(|e| self.poison(e))?;
+            return Err(error);
+        }
+        self.change_time(|now| *now = time);
+        Ok(Timestamp::from_millis(engine_ms))
+    }
+
     /// How far the wall clock is ahead by steps that are not yet believed, in milliseconds.
     pub(crate) fn suspect_ms(&self) -> u64 {
         self.time.read().suspect_ms()
     }
 
-    /// Believes all suspect steps, durably.
+    /// Believes all suspect steps, durably. After an error it is as before.
     pub(crate) fn confirm_clock(&self) -> Result<()> {
-        self.settle_time();
-        self.change_time(EngineTime::confirm);
-        self.save_time()
+        self.change_durably(|time, _| time.confirm()).map(|_| ())
     }
 
     /// Takes the wall clock's word, durably, together with the note that deadlines are to be brought
     /// forward, and gives the new time. After an error it is as before.
     pub(crate) fn begin_correction(&self) -> Result<Timestamp> {
-        let (wall, boot) = self.clocks();
-        self.change_time(|time| time.update(wall, boot, self.sequence.last()));
-        let mut time = self.time.read().clone();
-        time.reset(wall, self.next_number());
-        let saved = time.saved().clone();
-        let to = Timestamp::from_millis(saved.engine_ms);
-        if let Err(error) = self.write_side()?.state.update(|state| state.time = saved) {
-            // The next process may find it all the same: nothing may be born by the time before until
-            // that is written down again.
-            self.save_time().map_err(|e| self.poison(e))?;
-            return Err(error);
-        }
-        self.change_time(|now| *now = time);
-        Ok(to)
+        self.change_durably(|time, wall| time.reset(wall, self.next_number()))
     }
 
     /// What the time was set to, if deadlines of what was born before are not all written down yet.
@@ -123,6 +132,7 @@ impl Engine {
 
     /// Takes back the note that deadlines are to be brought forward, durably.
     pub(crate) fn end_correction(&self) -> Result<()> {
+        let _turn = self.saving.lock();
         let saved = SavedTime { correction: None, ..self.settle_time() };
         self.write_side()?.state.update(|state| state.time = saved)?;
         self.change_time(EngineTime::end_correction);

@@ -457,6 +457,40 @@ fn what_had_expired_stays_so_after_a_power_cut_with_the_clock_a_little_behind() 
     }
 }
 
+/// What is shown is what the time says, and that must not be another one after a stop.
+#[test]
+fn a_confirmation_that_fails_shows_nothing_as_expired_that_is_back_after_a_stop() {
+    let faults = [Fault::Error, Fault::ErrorAfter, Fault::SyncLost];
+    for fault in faults.map(|fault| fault(ErrorKind::TimedOut)) {
+        for mapped in crate::fixture::MODES {
+            let mut failed = 0;
+            let prepare = || {
+                let rig = Rig::new(mapped);
+                let (disk, store) = rig.open_faulty();
+                rig.clock.set_wall(YEAR_2099);
+                store.maintain().unwrap();
+                write(&store, "while");
+                store.sync().unwrap();
+                (rig, disk, store)
+            };
+            let show = |rig: &Rig, store: &Store, confirmed: ebbtide::Result<()>, call: u64| {
+                failed += u32::from(confirmed.is_err());
+                assert_eq!(store.now() >= YEAR_2099, confirmed.is_ok(), "{fault:?} at call {call}");
+                assert_eq!(is_seen(store, "while"), confirmed.is_err(), "{fault:?} at call {call}");
+                for stopped in [rig.kill(), rig.cut(0), rig.cut(call)] {
+                    let now = stopped.open().now();
+                    assert!(now >= store.now(), "{fault:?} at call {call}: {now}");
+                }
+                // It can be done again.
+                store.confirm_clock().unwrap();
+                assert!(!is_seen(&rig.cut(call).open(), "while"), "{fault:?} at call {call}");
+            };
+            with_each_call_failing(fault, prepare, Store::confirm_clock, show);
+            assert!(failed > 0, "{fault:?}");
+        }
+    }
+}
+
 /// The wall clock says 2099 while things are stored. They go to the bucket of the time that is trusted.
 #[test]
 fn what_is_put_while_the_clock_is_suspect_lives_no_longer_than_its_window() {

@@ -1,7 +1,11 @@
 //! Writes beside a clock that is set right: whatever they meet, it stays no longer than what is
 //! written from then on.
 
-use ebbtide::{Clock, Error, Log, LogOptions, Outcome, Retention, Row};
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
+use ebbtide::{Clock, Error, Log, LogOptions, Outcome, Retention, Row, Store};
 use shuttle::thread;
 
 use crate::fixture::{self, hours};
@@ -11,6 +15,7 @@ use crate::schedules::scenarios;
 scenarios! {
     writes_and_a_clock_set_right,
     rows_and_a_clock_set_right,
+    keys_and_a_confirmation,
 }
 
 const WINDOW_HOURS: u64 = 16;
@@ -62,10 +67,14 @@ fn writes_and_a_clock_set_right(mapped: bool) {
     settle(world);
 }
 
+fn visits(store: &Store) -> Log {
+    let options = LogOptions::new(Retention::hours(WINDOW_HOURS as u32)).segment_bytes(4096);
+    store.log("visits", options).unwrap()
+}
+
 fn rows_and_a_clock_set_right(mapped: bool) {
     let world = world(mapped);
-    let options = LogOptions::new(Retention::hours(WINDOW_HOURS as u32)).segment_bytes(4096);
-    let log: Log = world.store.log("visits", options).unwrap();
+    let log = visits(&world.store);
     thread::scope(|scope| {
         scope.spawn(|| world.store.reset_clock().unwrap());
         scope.spawn(|| {
@@ -85,4 +94,33 @@ fn rows_and_a_clock_set_right(mapped: bool) {
         });
     });
     settle(world);
+}
+
+/// As long as the clock is not set right to the end, the time is written down before a bucket of a log is made. It must
+/// not be one from before the confirmation then.
+fn keys_and_a_confirmation(mapped: bool) {
+    let (disk, clock) = (MemoryDisk::new(1), fixture::clock());
+    let faulty = FaultyDisk::new(Arc::new(disk.clone()));
+    let builder = Store::builder("/data").disk(faulty.clone());
+    let store = fixture::open(fixture::quiet(builder, &clock), mapped);
+    clock.set_wall(fixture::START + hours(LATER_HOURS));
+    store.confirm_clock().unwrap();
+    visits(&store).append(Row::anonymous().payload("row")).unwrap();
+    clock.set_wall(fixture::START);
+    // STATE is written and synced, and nothing else.
+    faulty.inject(faulty.calls() + 3, Fault::ErrorsFrom(ErrorKind::TimedOut));
+    store.reset_clock().unwrap_err();
+    faulty.clear();
+    assert_eq!(store.now(), fixture::START);
+    clock.set_wall(fixture::START + hours(WINDOW_HOURS - 1));
+    thread::scope(|scope| {
+        scope.spawn(|| store.confirm_clock().unwrap());
+        scope.spawn(|| {
+            visits(&store).pseudonym([198, 51, 100, 7].into(), store.now()).unwrap();
+        });
+    });
+    let now = store.now();
+    assert_eq!(now, clock.wall());
+    let left = disk.fork().kill();
+    assert!(fixture::on_memory(&left, &clock).open_read_only().unwrap().now() >= now);
 }
