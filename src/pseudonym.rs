@@ -5,10 +5,11 @@
 //! no protection; once it is gone nobody can link the rows to anybody, whatever backups exist.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
-use crate::disk::Disk;
+use crate::disk::{DirEntry, Disk, EntryKind};
 use crate::error::{Error, Result};
 use crate::format::keys::{self, NumberedKey};
 use crate::time::Timestamp;
@@ -16,6 +17,11 @@ use crate::twin_file::{self, TwinFile};
 
 /// The file of a log bucket that holds its keys.
 pub(crate) const KEYS_FILE: &str = "pseudonym.keys";
+
+/// True of the entry of a bucket that holds its keys.
+pub(crate) fn is_keys(entry: &DirEntry) -> bool {
+    entry.name == KEYS_FILE && entry.kind != EntryKind::Directory
+}
 
 /// Stands for an address within one bucket of one log. The same address has the same pseudonym
 /// throughout the bucket, and an unrelated one in the next.
@@ -108,6 +114,19 @@ impl KeyRing {
         let (file, _) = TwinFile::open(disk, &bucket_dir.join(KEYS_FILE), keys::MAGIC)?;
         file.settle()?;
         disk.sync_dir(bucket_dir).map_err(|e| Error::io("sync", bucket_dir, e))
+    }
+
+    /// Overwrites a bucket's keys, durably.
+    pub(crate) fn wipe(disk: &dyn Disk, bucket_dir: &Path) -> Result<()> {
+        match twin_file::wipe(disk, &bucket_dir.join(KEYS_FILE)) {
+            // No file, or one that has another name too: somebody else's.
+            Err(Error::Io { operation: "open", source, .. })
+                if source.kind() == ErrorKind::InvalidInput =>
+            {
+                Ok(())
+            }
+            wiped => wiped,
+        }
     }
 
     /// The pseudonym of an address under the newest key. An IPv4 address and the same one mapped

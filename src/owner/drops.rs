@@ -14,6 +14,7 @@ use crate::format::ledger::How;
 use crate::format::segment_header::{CAP_OFFSET, SegmentHeader};
 use crate::ledger::{Counts, DropNote};
 use crate::planted::{Bug, is_planted};
+use crate::pseudonym::{KeyRing, is_keys};
 use crate::segment::Segment;
 use crate::segment::load::{LoadError, read_header};
 use crate::segment::writer::parse_segment_name;
@@ -90,11 +91,12 @@ impl Owner {
 
     /// Lets the segments in the directory of a bucket say that they have left, durably. It may stay there, or be back
     /// after a power cut; if the clock has been set back by then, it must not be valid again, without the newer
-    /// buckets that hid what is in it.
+    /// buckets that hid what is in it. Where none can say so, its keys are overwritten: without them it leaves.
     pub(crate) fn condemn(&self, dir: &Path) -> Result<()> {
         let disk = &*self.engine.disk;
         let listing = disk.read_dir(dir).map_err(|e| Error::io("list", dir, e))?;
         let segments = listing.iter().filter(|entry| parse_segment_name(&entry.name).is_some());
+        let mut is_said = false;
         for path in segments.map(|entry| dir.join(&entry.name)) {
             let file = disk.open(&path, Access::ReadWrite);
             let file = file.map_err(|e| Error::io("open", &path, e))?;
@@ -105,6 +107,10 @@ impl Owner {
                 Err(_) => continue,
             }
             file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
+            is_said = true;
+        }
+        if !is_said && listing.iter().any(is_keys) {
+            KeyRing::wipe(disk, dir)?;
         }
         Ok(())
     }

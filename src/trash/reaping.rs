@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use super::item::{TrashItem, bytes_of, trash_name};
 use super::{Trash, TrashEvent};
-use crate::disk::{Access, DirEntry, EntryKind};
+use crate::disk::{Access, EntryKind};
 use crate::error::{Error, Result};
 use crate::planted::{Bug, is_planted};
-use crate::pseudonym::KEYS_FILE;
+use crate::pseudonym::{KEYS_FILE, KeyRing, is_keys};
 use crate::segment::Segment;
 use crate::segment::writer::segment_name;
-use crate::twin_file::wipe;
 
 /// What is freed in one step: syncs and drops go first in between.
 pub(super) const PIECE_BYTES: u64 = 64 << 20;
@@ -149,19 +148,10 @@ impl Trash {
     fn destroy_keys(&self, bucket: &Path) -> Result<()> {
         let path = bucket.join(KEYS_FILE);
         if !is_planted(Bug::KeyOutlivesBucket) {
-            match wipe(&*self.disk, &path) {
-                // No file, or one that has another name too: somebody else's.
-                Err(Error::Io { operation: "open", source, .. })
-                    if source.kind() == ErrorKind::InvalidInput => {}
-                // Without its name the key could not be overwritten later either.
-                wiped => wiped?,
-            }
+            // Without its name the key could not be overwritten later either.
+            KeyRing::wipe(&*self.disk, bucket)?;
         }
         self.disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
         self.disk.sync_dir(bucket).map_err(|e| Error::io("sync", bucket, e))
     }
-}
-
-fn is_keys(entry: &DirEntry) -> bool {
-    entry.name == KEYS_FILE && entry.kind != EntryKind::Directory
 }

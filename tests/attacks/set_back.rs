@@ -211,6 +211,30 @@ fn a_pseudonym_given_since_a_correction_that_failed_stays_the_same() {
     }
 }
 
+/// Keys of the wrong future whose leaving may not be durable. No segment says when they leave.
+#[test]
+fn keys_of_a_wrong_future_that_could_not_be_dropped_do_not_stay() {
+    for mapped in MODES {
+        let mut failed = 0;
+        let prepare = || {
+            let rig = Rig::new(mapped);
+            rig.clock.set_wall(START + hours(1000));
+            let (disk, store) = rig.open_faulty();
+            access(&store).pseudonym(VISITOR.parse().unwrap(), store.now()).unwrap();
+            rig.clock.set_wall(START);
+            (rig, disk, store)
+        };
+        with_each_call_failing(ERROR, prepare, Store::reset_clock, |rig, store, result, call| {
+            failed += u32::from(result.is_err());
+            store.reset_clock().unwrap();
+            for seed in 0..8 {
+                assert_corrected(&rig.cut(seed).open(), &format!("call {call}, {seed}"));
+            }
+        });
+        assert!(failed > 5, "{failed}");
+    }
+}
+
 /// Buckets of this log span 93 minutes and stay for sixteen of these and twelve minutes.
 fn uneven(store: &Store) -> Log {
     store.log("uneven", LogOptions::new(Retention::window(hours(25)))).unwrap()
