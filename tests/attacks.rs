@@ -2,6 +2,8 @@
 //! and in which bytes could be shown or lost that must not be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "attacks/corrected.rs"]
+mod corrected;
 #[path = "attacks/crashes.rs"]
 mod crashes;
 #[path = "attacks/fills.rs"]

@@ -1,6 +1,7 @@
 //! What lies in the directory of an owner: buckets whose segments are to be taken up, those that leave,
 //! and the files of values that were being written.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::format::sidecar;
 use crate::ledger::{Counts, DropNote, LedgerBucket};
 use crate::owner::Owner;
 use crate::pseudonym::KeyRing;
-use crate::segment::load::read_header;
+use crate::segment::load::{LoadError, read_header};
 use crate::segment::part::is_part_name;
 use crate::segment::sidecar::sidecar_path;
 use crate::segment::writer::{parse_segment_name, segment_name};
@@ -32,6 +33,16 @@ pub(super) struct Waiting {
     pub(super) bytes: u64,
     /// So much of it is on the disk at most; files may have holes.
     pub(super) allocated: u64,
+}
+
+/// What a segment file says of itself.
+#[derive(Default)]
+struct Stated {
+    /// None if what is there is no header that can be believed.
+    header: Option<SegmentHeader>,
+    len: u64,
+    /// So much of it takes space.
+    allocated: u64,
 }
 
 impl Recovery<'_> {
@@ -87,13 +98,13 @@ impl Recovery<'_> {
                 owner.give_up_file(0, path, bytes);
             }
         }
-        let mut lens = Vec::new();
-        for number in &numbers {
-            let stated = self.stated(&bucket.dir().join(segment_name(*number)));
-            lens.push(stated.map_or((0, 0), |(_, len, allocated)| (len, allocated)));
+        let path = |number: &u64| bucket.dir().join(segment_name(*number));
+        let found: Vec<Result<Stated>> =
+            numbers.iter().map(|number| self.stated(&path(number))).collect();
+        for (number, stated) in numbers.iter().zip(&found) {
+            let header = stated.as_ref().ok().and_then(|stated| stated.header.as_ref());
             // A power cut while one was being born may leave the header of another in its file.
-            let own = stated.filter(|(header, ..)| belongs(header, owner, &bucket, *number));
-            if let Some((header, ..)) = own {
+            if let Some(header) = header.filter(|header| belongs(header, owner, &bucket, *number)) {
                 bucket.lower_deadline(Timestamp::from_millis(header.deadline_ms));
             }
         }
@@ -112,10 +123,14 @@ impl Recovery<'_> {
         if bucket.deadline() <= now || keyless {
             return self.leave(owner, bucket);
         }
+        // One that says that its time is over stays, and would be valid again once the clock is set back, without newer
+        // ones that have left. What cannot be read now is not taken for missing.
+        let found = found.into_iter().collect::<Result<Vec<Stated>>>()?;
         let bucket = Arc::new(bucket);
-        for (number, (bytes, allocated)) in numbers.into_iter().zip(lens) {
+        for (number, Stated { len, allocated, .. }) in numbers.into_iter().zip(found) {
             let path = bucket.dir().join(segment_name(number));
-            waiting.push(Waiting { bucket: Arc::clone(&bucket), number, path, bytes, allocated });
+            let bucket = Arc::clone(&bucket);
+            waiting.push(Waiting { bucket, number, path, bytes: len, allocated });
         }
         owner.buckets.write().insert(bucket.start, bucket);
         Ok(())
@@ -126,7 +141,7 @@ impl Recovery<'_> {
     /// and it is still there, that is damage.
     pub(super) fn has_left(&self, path: &Path) -> bool {
         let disk = &*self.engine.disk;
-        let is_missing = |e: std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+        let is_missing = |e: std::io::Error| e.kind() == ErrorKind::NotFound;
         self.engine.is_read_only()
             && disk.open(path, Access::Read).is_err_and(is_missing)
             && disk.read_dir(path).is_err_and(is_missing)
@@ -138,11 +153,19 @@ impl Recovery<'_> {
         file.and_then(|file| file.allocated_bytes()).unwrap_or(0)
     }
 
-    /// What a segment file says of itself, its length, and how much of it takes space.
-    fn stated(&self, path: &Path) -> Option<(SegmentHeader, u64, u64)> {
-        let file = self.engine.disk.open(path, Access::Read).ok()?;
-        let len = file.len().ok()?.min(MAX_LEN);
-        Some((read_header(&*file, path).ok()?, len, file.allocated_bytes().ok()?.min(len)))
+    /// What a segment file says of itself; nothing if it is not there any more.
+    fn stated(&self, path: &Path) -> Result<Stated> {
+        let file = match self.engine.disk.open(path, Access::Read) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Stated::default()),
+            opened => opened.map_err(|e| Error::io("open", path, e))?,
+        };
+        let measured = |len: std::io::Result<u64>| len.map_err(|e| Error::io("measure", path, e));
+        let len = measured(file.len())?.min(MAX_LEN);
+        let header = match read_header(&*file, path) {
+            Err(LoadError::Failed(refused)) => return Err(refused),
+            read => read.ok(),
+        };
+        Ok(Stated { header, len, allocated: measured(file.allocated_bytes())?.min(len) })
     }
 
     /// Reads the keys of a log bucket. Rows without a key are condemned: their subjects cannot be
@@ -245,7 +268,8 @@ impl Recovery<'_> {
             });
         }
         let own = segments.filter_map(|file| {
-            let (header, ..) = self.stated(&path.join(&file.name))?;
+            // With one that cannot be read now it may stay for longer.
+            let header = self.stated(&path.join(&file.name)).ok()?.header?;
             (parse_segment_name(&file.name) == Some(header.number)).then_some(header)
         });
         let header = own.min_by_key(|header| header.deadline_ms)?;

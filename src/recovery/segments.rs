@@ -157,7 +157,7 @@ impl Recovery<'_> {
             let taken = self.take_up(path, loaded);
             // Not every segment of a bucket may say by now that it leaves sooner.
             taken.segment.lower_deadline(bucket.deadline());
-            // Nor could each be asked when the bucket was met.
+            // Nor was each whole when the bucket was met, if another process was just writing that.
             bucket.lower_deadline(taken.segment.deadline());
             found.segments.push(taken);
         }
