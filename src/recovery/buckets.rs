@@ -12,7 +12,7 @@ use crate::disk::{Access, DirEntry, Disk, EntryKind, read_full_at};
 use crate::error::{Error, Result};
 use crate::format::ledger::How;
 use crate::format::record::RecordKind;
-use crate::format::segment_header::{MAX_LEN, SegmentHeader};
+use crate::format::segment_header::{HEADER_LEN, MAX_LEN, SegmentHeader};
 use crate::format::sidecar;
 use crate::ledger::{Counts, DropNote, LedgerBucket};
 use crate::owner::Owner;
@@ -98,42 +98,52 @@ impl Recovery<'_> {
                 owner.give_up_file(0, path, bytes);
             }
         }
-        let path = |number: &u64| bucket.dir().join(segment_name(*number));
-        let found: Vec<Result<Stated>> =
-            numbers.iter().map(|number| self.stated(&path(number))).collect();
-        for (number, stated) in numbers.iter().zip(&found) {
-            let header = stated.as_ref().ok().and_then(|stated| stated.header.as_ref());
-            // A power cut while one was being born may leave the header of another in its file.
-            if let Some(header) = header.filter(|header| belongs(header, owner, &bucket, *number)) {
-                bucket.lower_deadline(Timestamp::from_millis(header.deadline_ms));
-            }
-        }
-        if let Some(correction) = self.engine.correction() {
-            // One without segments does not say when it was born. If that was since, the time had been written down
-            // before. If its time has come meanwhile, it stays no longer than others.
-            let is_older = match numbers.first() {
-                Some(number) => *number < correction.next_number,
-                None => bucket.start > now,
-            };
-            if is_older {
-                bucket.correct(owner.window, Timestamp::from_millis(correction.to_ms));
-            }
-        }
+        let path = |number: u64| bucket.dir().join(segment_name(number));
+        let found: Vec<(u64, Result<Stated>)> =
+            numbers.iter().map(|number| (*number, self.stated(&path(*number)))).collect();
+        self.bring_forward(owner, &bucket, &found, &listing);
         let keyless = owner.kind == RecordKind::Rows && !self.read_keys(&bucket, &numbers)?;
         if bucket.deadline() <= now || keyless {
             return self.leave(owner, bucket);
         }
-        // One that says that its time is over stays, and would be valid again once the clock is set back, without newer
-        // ones that have left. What cannot be read now is not taken for missing.
-        let found = found.into_iter().collect::<Result<Vec<Stated>>>()?;
         let bucket = Arc::new(bucket);
-        for (number, Stated { len, allocated, .. }) in numbers.into_iter().zip(found) {
+        for (number, stated) in found {
+            // It may say that its time is over. Taken up, it would be valid again once the clock is set back, without
+            // newer ones that have left: what cannot be read now is not taken for missing.
+            let Stated { len: bytes, allocated, .. } = stated?;
             let path = bucket.dir().join(segment_name(number));
-            let bucket = Arc::clone(&bucket);
-            waiting.push(Waiting { bucket, number, path, bytes: len, allocated });
+            waiting.push(Waiting { bucket: Arc::clone(&bucket), number, path, bytes, allocated });
         }
         owner.buckets.write().insert(bucket.start, bucket);
         Ok(())
+    }
+
+    /// Brings the deadline of a bucket forward if its segments say that it leaves sooner, or are to say so.
+    fn bring_forward(
+        &self,
+        owner: &Owner,
+        bucket: &Bucket,
+        found: &[(u64, Result<Stated>)],
+        listing: &[DirEntry],
+    ) {
+        for (number, stated) in found {
+            let header = stated.as_ref().ok().and_then(|stated| stated.header.as_ref());
+            // A power cut while one was being born may leave the header of another in its file.
+            if let Some(header) = header.filter(|header| belongs(header, owner, bucket, *number)) {
+                bucket.lower_deadline(Timestamp::from_millis(header.deadline_ms));
+            }
+        }
+        let Some(correction) = self.engine.correction() else { return };
+        let first = found.iter().find(|(number, stated)| is_segment(*number, stated, listing));
+        // One without segments does not say when it was born. If that was since, the time had been written down
+        // before. If its time has come meanwhile, it stays no longer than others.
+        let is_older = match first {
+            Some((number, _)) => *number < correction.next_number,
+            None => bucket.start > self.engine.trusted_now(),
+        };
+        if is_older {
+            bucket.correct(owner.window, Timestamp::from_millis(correction.to_ms));
+        }
     }
 
     /// True if a file or directory that is only looked at is there no more. What the process that writes
@@ -257,8 +267,11 @@ impl Recovery<'_> {
     /// What is known of a bucket whose owner is not.
     fn orphan(&self, path: &Path, entry: &DirEntry) -> Option<LedgerBucket> {
         let files = self.engine.disk.read_dir(path).ok()?;
-        let segments = files.iter().filter(|file| parse_segment_name(&file.name).is_some());
-        if segments.clone().next().is_none() {
+        let numbers = files.iter().filter_map(|file| parse_segment_name(&file.name));
+        let found = numbers.map(|number| (number, self.stated(&path.join(segment_name(number)))));
+        let mut segments =
+            found.filter(|(number, stated)| is_segment(*number, stated, &files)).peekable();
+        if segments.peek().is_none() {
             let start = Timestamp::from_compact(&entry.name)?;
             return Some(LedgerBucket {
                 owner_id: 0,
@@ -267,10 +280,9 @@ impl Recovery<'_> {
                 deadline: Timestamp::default(),
             });
         }
-        let own = segments.filter_map(|file| {
+        let own = segments.filter_map(|(number, stated)| {
             // With one that cannot be read now it may stay for longer.
-            let header = self.stated(&path.join(&file.name)).ok()?.header?;
-            (parse_segment_name(&file.name) == Some(header.number)).then_some(header)
+            stated.ok()?.header.filter(|header| header.number == number)
         });
         let header = own.min_by_key(|header| header.deadline_ms)?;
         Some(LedgerBucket {
@@ -314,17 +326,25 @@ fn parts(owner_dir: &Path, entries: &[DirEntry]) -> impl Iterator<Item = PathBuf
     files.map(|entry| owner_dir.join(&entry.name))
 }
 
+/// True unless the file of this name is that of a segment which was being born when the process stopped. One that
+/// could not be looked at may be more.
+fn is_segment(number: u64, stated: &Result<Stated>, listing: &[DirEntry]) -> bool {
+    let is_short = stated.as_ref().is_ok_and(|stated| stated.len <= HEADER_LEN);
+    !is_short || listing.iter().any(|entry| parse_name(&entry.name, "idx") == Some(number))
+}
+
+/// The number of the segment that a file belongs to by its name, which ends like this.
+fn parse_name(name: &str, end: &str) -> Option<u64> {
+    let (stem, found) = name.rsplit_once('.')?;
+    parse_segment_name(&format!("{stem}.seg")).filter(|_| found == end)
+}
+
 /// True if this file is one that a process left which ended: a sidecar that was being written, and may hold
 /// anything after a power cut, or one whose segment was being evicted.
 fn is_left_over(entry: &DirEntry, numbers: &[u64]) -> bool {
-    let of = |stem: &str| parse_segment_name(&format!("{stem}.seg"));
-    let is_one = match entry.name.rsplit_once('.') {
-        Some((stem, "tmp")) => of(stem).is_some(),
-        Some((stem, "idx")) => {
-            of(stem).is_some_and(|number| numbers.binary_search(&number).is_err())
-        }
-        _ => false,
-    };
+    let is_alone = |number: u64| numbers.binary_search(&number).is_err();
+    let is_one = parse_name(&entry.name, "tmp").is_some()
+        || parse_name(&entry.name, "idx").is_some_and(is_alone);
     entry.kind == EntryKind::File && is_one
 }
 

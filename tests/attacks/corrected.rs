@@ -1,11 +1,16 @@
 //! What the next processes make of a future that was corrected, when they cannot read something, are stopped,
 //! or find less than there was.
 
-use ebbtide::Store;
+use std::io::ErrorKind;
+
+use ebbtide::disk::Fault;
+use ebbtide::{Pseudonym, Result, Row, Store};
 
 use crate::fixture::{MODES, START, hours};
-use crate::rig::{Rig, images, put, seen};
+use crate::rig::{Rig, access, images, put, seen};
+use crate::time::assert_corrected;
 
+const ERROR: Fault = Fault::Error(ErrorKind::TimedOut);
 /// A future that was wrong.
 const FUTURE: u64 = 1000;
 
@@ -21,6 +26,10 @@ fn with_two_versions(rig: &Rig) -> Store {
     put(&images(&store), "key", "new", &[]);
     store.sync().unwrap();
     store
+}
+
+fn visitor(store: &Store) -> Result<Pseudonym> {
+    access(store).pseudonym("198.18.0.7".parse().unwrap(), store.now())
 }
 
 /// The clock is wrong once more as the store is opened, so the newer version leaves, and is set back then. The
@@ -43,5 +52,53 @@ fn a_header_that_could_not_be_read_brings_no_older_version_back() {
             rig.clock.set_wall(START + hours(100));
         });
         assert!(opened > 5, "{opened}");
+    }
+}
+
+/// The keys of a future that was wrong could not be dropped, and the power goes while rows are written to them.
+#[test]
+fn keys_beside_a_segment_that_was_being_born_leave_with_a_correction() {
+    for mapped in MODES {
+        let mut unborn = 0;
+        // Calls of the correction that fail, and calls of the flush from which on all do.
+        for stop in 1..12 {
+            let prepare = || {
+                let rig = Rig::new(mapped);
+                rig.clock.set_wall(START + hours(FUTURE));
+                let (disk, store) = rig.open_faulty();
+                visitor(&store).unwrap();
+                (rig, disk, store)
+            };
+            for call in 1.. {
+                let (rig, disk, store) = prepare();
+                let mut rows = access(&store).appender();
+                rows.append(Row::new(visitor(&store).unwrap()).payload("row")).unwrap();
+                rig.clock.set_wall(START);
+                let reached = disk.calls() + call;
+                disk.inject(reached, ERROR);
+                let corrected = store.reset_clock();
+                let is_over = disk.calls() < reached;
+                disk.clear();
+                if is_over {
+                    break;
+                }
+                if corrected.is_ok() || store.now() != START {
+                    continue;
+                }
+                disk.inject(disk.calls() + stop, Fault::ErrorsFrom(ErrorKind::Other));
+                let _ = rows.flush();
+                for seed in 0..4 {
+                    let after = rig.cut(seed);
+                    unborn += u32::from(!after.files(".seg").is_empty());
+                    let what = format!("call {call}, {stop}, {seed}");
+                    let next = after.open();
+                    assert_corrected(&next, &what);
+                    next.maintain().unwrap();
+                    drop(next);
+                    assert_corrected(&after.kill().open(), &what);
+                }
+            }
+        }
+        assert!(unborn > 0);
     }
 }

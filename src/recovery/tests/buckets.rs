@@ -118,6 +118,34 @@ fn keys_without_rows_and_an_owner_leave_at_open() {
     assert_eq!(records.collect::<Vec<_>>(), [Some(1)], "the rows said whose they were");
 }
 
+/// Nor does a file say so in which a segment was being born. One with rows stays, also if it cannot be looked at.
+#[test]
+fn keys_beside_a_segment_that_was_being_born_leave_without_an_owner() {
+    let (bench, _) = closed_with_visitor(true);
+    let header = bench.disk.read_file(&bench.files("seg")[0]).unwrap()[..1024].to_vec();
+    bench.pass_days(1);
+    let store = bench.open();
+    visits(&store).pseudonym(VISITOR, store.now()).unwrap();
+    store.close().unwrap();
+    drop(store);
+    bench.change(Path::new("/data/logs/visits/LOG"), |bytes| bytes.fill(0xee));
+    let keys = bench.files("keys");
+    let [with_rows, alone] = &keys[..] else { panic!("{keys:?}") };
+    for unborn in [&header[..0], &[0; 1024], &header] {
+        let disk = bench.disk.fork();
+        disk.write_file(&alone.with_file_name("00000002000000ff.seg"), unborn).unwrap();
+        let bench = Bench { disk, clock: bench.clock.clone() };
+        let mut left = 0;
+        each_faulty_opening(&bench, StoreBuilder::open, |opened, disk, call| {
+            let Ok(store) = opened else { return };
+            assert!(disk.open(with_rows, Access::Read).is_ok(), "call {call}");
+            left += u32::from(disk.open(alone, Access::Read).is_err());
+            drop(store);
+        });
+        assert!(left > 5, "{left}");
+    }
+}
+
 /// The process before may have ended between the two syncs of an eviction: what it moved from here must not be
 /// back once it is gone from the trash.
 #[test]
