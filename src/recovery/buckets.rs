@@ -104,7 +104,7 @@ impl Recovery<'_> {
         self.bring_forward(owner, &bucket, &found, &listing);
         let keyless = owner.kind == RecordKind::Rows && !self.read_keys(&bucket, &numbers)?;
         if bucket.deadline() <= now || keyless {
-            return self.leave(owner, bucket);
+            return self.leave(owner, Arc::new(bucket));
         }
         let bucket = Arc::new(bucket);
         for (number, stated) in found {
@@ -202,14 +202,13 @@ impl Recovery<'_> {
         }
     }
 
-    /// Drops a bucket that was found past its time, or without the keys it must have. If that fails it is tried
-    /// again by upkeep, and no tombstone is forgotten meanwhile.
-    fn leave(&mut self, owner: &Owner, bucket: Bucket) -> Result<()> {
+    /// Drops a bucket that was found past its time, without the keys it must have, or with nothing in it that could
+    /// say when it leaves. If that fails it is tried again by upkeep, and no tombstone is forgotten meanwhile.
+    pub(super) fn leave(&mut self, owner: &Owner, bucket: Arc<Bucket>) -> Result<()> {
         if self.engine.is_read_only() {
             return Ok(());
         }
         let counts = self.count_unread(bucket.dir());
-        let bucket = Arc::new(bucket);
         // From there the drop takes it, once it is moved, even if that may not be durable.
         owner.buckets.write().insert(bucket.start, Arc::clone(&bucket));
         if owner.drop_bucket(&bucket, Some(counts)).is_err() {

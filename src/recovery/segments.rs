@@ -1,6 +1,6 @@
 //! Taking up the segments of an owner, in the order of their numbers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,6 +42,28 @@ pub(super) struct Found {
     pub(super) foreign: bool,
     /// True if they are those that a snapshot knows; their listings are empty then.
     pub(super) as_known: bool,
+    /// Segments without records.
+    unborn: Vec<Unborn>,
+}
+
+/// A segment without records: it was being born when the process stopped, or nothing has been appended since.
+struct Unborn {
+    bucket: Arc<Bucket>,
+    path: PathBuf,
+    /// The space that it takes.
+    allocated: u64,
+}
+
+impl Found {
+    /// True if there is more in a bucket than segments without records.
+    fn holds(&self, bucket: &Bucket) -> bool {
+        let mut segments = self.segments.iter().map(|taken| taken.segment.path());
+        let mut lost = self.lost.iter().map(|(_, path)| path);
+        // It may be in any bucket.
+        self.foreign
+            || segments.any(|path| path.starts_with(bucket.dir()))
+            || lost.any(|path| path.starts_with(bucket.dir()))
+    }
 }
 
 impl Recovery<'_> {
@@ -59,6 +81,7 @@ impl Recovery<'_> {
         for (waiting, loaded) in waiting.into_iter().zip(loaded) {
             self.segment(owner, waiting, loaded, &mut found)?;
         }
+        self.clear_unborn(owner, &mut found)?;
         Ok(found)
     }
 
@@ -122,7 +145,7 @@ impl Recovery<'_> {
                 return Ok(());
             }
             Err(LoadError::Unborn) => {
-                self.remove_unborn(owner, path, allocated);
+                found.unborn.push(Unborn { bucket, path, allocated });
                 return Ok(());
             }
             Err(LoadError::Version(_)) => {
@@ -152,7 +175,7 @@ impl Recovery<'_> {
         let is_unborn =
             matches!(loaded.verdict, Verdict::Open(_)) && loaded.listing.entries.is_empty();
         if is_unborn {
-            self.remove_unborn(owner, path, allocated);
+            found.unborn.push(Unborn { bucket, path, allocated });
         } else {
             let taken = self.take_up(path, loaded);
             // Not every segment of a bucket may say by now that it leaves sooner.
@@ -191,13 +214,26 @@ impl Recovery<'_> {
         Taken { segment: Arc::new(segment), listing: loaded.listing }
     }
 
-    /// Removes a segment without records. What a power cut has torn may lie in it all the same.
-    fn remove_unborn(&self, owner: &Owner, path: PathBuf, allocated: u64) {
-        if !self.engine.is_read_only() {
+    /// Removes segments without records. What a power cut has torn may lie in them all the same. A bucket with nothing
+    /// else, whose deadline was brought forward, is dropped instead: its directory alone could not say that.
+    fn clear_unborn(&mut self, owner: &Owner, found: &mut Found) -> Result<()> {
+        if self.engine.is_read_only() {
+            return Ok(());
+        }
+        let mut left = BTreeSet::new();
+        for Unborn { bucket, path, allocated } in std::mem::take(&mut found.unborn) {
+            let is_lowered = bucket.deadline() < owner.window.deadline(bucket.start);
+            if is_lowered && !found.holds(&bucket) {
+                if left.insert(bucket.start) {
+                    self.leave(owner, bucket)?;
+                }
+                continue;
+            }
             // One that stays is met again and removed by a later open.
             let _ = self.engine.disk.remove_file(&sidecar_path(&path));
             owner.give_up_file(0, path, allocated);
         }
+        Ok(())
     }
 }
 

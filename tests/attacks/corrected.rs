@@ -7,7 +7,7 @@ use ebbtide::disk::Fault;
 use ebbtide::{Pseudonym, Result, Row, Store};
 
 use crate::fixture::{MODES, START, hours};
-use crate::rig::{Rig, access, images, put, seen};
+use crate::rig::{Rig, access, images, put, seen, with_each_call_failing};
 use crate::time::assert_corrected;
 
 const ERROR: Fault = Fault::Error(ErrorKind::TimedOut);
@@ -100,5 +100,45 @@ fn keys_beside_a_segment_that_was_being_born_leave_with_a_correction() {
             }
         }
         assert!(unborn > 0);
+    }
+}
+
+/// The first row of a bucket was refused, so that the deadline stands in the header of a segment which the next
+/// process removes.
+#[test]
+fn keys_alone_do_not_outlast_a_correction_with_the_segment_that_was_corrected() {
+    let prepare = |mapped| {
+        let rig = Rig::new(mapped);
+        rig.clock.set_wall(START + hours(FUTURE));
+        let (disk, store) = rig.open_faulty();
+        visitor(&store).unwrap();
+        (rig, disk, store)
+    };
+    let append = |store: &Store| {
+        let row = Row::new(visitor(store)?).payload("row");
+        access(store).append(row).map(drop)
+    };
+    for mapped in MODES {
+        let mut refused = 0;
+        with_each_call_failing(
+            ERROR,
+            || prepare(mapped),
+            append,
+            |rig, store, appended, call| {
+                rig.clock.set_wall(START);
+                if appended.is_ok() || store.reset_clock().is_err() {
+                    return;
+                }
+                refused += 1;
+                let killed = rig.kill();
+                // The second process may meet an error, and end before its first upkeep.
+                let opened = killed.each_faulty_opening(|second, _, fault| {
+                    let third = second.kill().open();
+                    assert_corrected(&third, &format!("call {call}, then {fault}"));
+                });
+                assert!(opened > 5, "{opened}");
+            },
+        );
+        assert!(refused > 0);
     }
 }
