@@ -225,7 +225,7 @@ impl Recovery<'_> {
     /// What is in a bucket that is not taken up: the records as its sidecars say, if all do.
     fn count_unread(&self, bucket: &Path) -> Counts {
         let disk = &*self.engine.disk;
-        let listing = disk.read_dir(bucket).unwrap_or_default();
+        let Ok(listing) = disk.read_dir(bucket) else { return Counts::default() };
         let mut counts = Counts { records: Some(0), bytes: Some(0) };
         for entry in listing.iter().filter(|entry| parse_segment_name(&entry.name).is_some()) {
             let path = bucket.join(&entry.name);

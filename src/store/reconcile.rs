@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::engine::{Engine, WriteSide};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::ledger::How;
 use crate::format::record::RecordKind;
 use crate::format::tombstone::TombstoneScope;
@@ -131,7 +131,7 @@ fn orphans(engine: &Engine, owners: &BTreeMap<u64, &Owner>) -> Result<BTreeSet<T
                 continue;
             }
             let dir = owners_dir(&engine.root, kind).join(name);
-            let entries = engine.disk.read_dir(&dir).unwrap_or_default();
+            let entries = engine.disk.read_dir(&dir).map_err(|e| Error::io("list", &dir, e))?;
             starts.extend(entries.iter().filter_map(|entry| Timestamp::from_compact(&entry.name)));
         }
     }

@@ -1,10 +1,11 @@
-//! What the next processes make of a future that was corrected, when they cannot read something, are stopped,
-//! or find less than there was.
+//! What the next processes make of a future that was corrected, and of what is past its time, when they cannot read
+//! something, are stopped, or find less than there was.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use ebbtide::disk::Fault;
-use ebbtide::{Pseudonym, Result, Row, Store};
+use ebbtide::{DropCause, LedgerKind, Pseudonym, Result, Row, Store};
 
 use crate::fixture::{MODES, START, hours};
 use crate::rig::{Rig, access, images, put, seen, with_each_call_failing};
@@ -13,6 +14,7 @@ use crate::time::assert_corrected;
 const ERROR: Fault = Fault::Error(ErrorKind::TimedOut);
 /// A future that was wrong.
 const FUTURE: u64 = 1000;
+const MANIFEST: &str = "/data/keyspaces/images/KEYSPACE";
 
 /// A store with an older version of a key in the bucket of a future that was wrong, and the newer one in the present
 /// one. Both leave at the same time.
@@ -140,5 +142,49 @@ fn keys_alone_do_not_outlast_a_correction_with_the_segment_that_was_corrected() 
             },
         );
         assert!(refused > 0);
+    }
+}
+
+/// Nothing but its directory tells that a bucket without an owner is there.
+#[test]
+fn a_bucket_without_an_owner_is_not_called_missing_while_it_cannot_be_looked_for() {
+    for mapped in MODES {
+        let rig = Rig::new(mapped);
+        let store = rig.open();
+        put(&images(&store), "key", "value", &[]);
+        store.close().unwrap();
+        drop(store);
+        rig.change(Path::new(MANIFEST), |bytes| bytes.fill(0xee));
+        let opened = rig.each_faulty_opening(|rig, store, call| {
+            assert_eq!(rig.files(".seg").len(), 1);
+            let entries = store.ledger().unwrap();
+            let missing = LedgerKind::BucketDropped(DropCause::FoundMissing);
+            assert!(entries.iter().all(|entry| entry.kind != missing), "call {call}: {entries:?}");
+        });
+        assert!(opened > 5, "{opened}");
+    }
+}
+
+/// What leaves unread is counted by its sidecars, if they can be found.
+#[test]
+fn a_bucket_that_could_not_be_listed_is_not_called_empty() {
+    for mapped in MODES {
+        let rig = Rig::new(mapped);
+        let store = rig.open();
+        put(&images(&store), "key", "value", &[]);
+        store.close().unwrap();
+        drop(store);
+        rig.clock.advance(hours(17));
+        let mut unknown = 0;
+        rig.each_faulty_opening(|_, store, call| {
+            let entries = store.ledger().unwrap();
+            let dropped = LedgerKind::BucketDropped(DropCause::Dropped);
+            for entry in entries.iter().filter(|entry| entry.kind == dropped) {
+                assert!(entry.records.is_none_or(|records| records == 1), "call {call}: {entry:?}");
+                assert!(entry.bytes.is_none_or(|bytes| bytes > 0), "call {call}: {entry:?}");
+                unknown += u32::from(entry.records.is_none());
+            }
+        });
+        assert!(unknown > 0);
     }
 }
