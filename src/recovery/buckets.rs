@@ -74,7 +74,6 @@ impl Recovery<'_> {
     /// Notes which segments of a bucket are to be taken up, unless it is past its deadline.
     fn bucket(&mut self, owner: &Owner, bucket: Bucket, waiting: &mut Vec<Waiting>) -> Result<()> {
         let disk = &*self.engine.disk;
-        let now = self.engine.trusted_now();
         let listing = match disk.read_dir(bucket.dir()) {
             Ok(listing) => listing,
             // Dropped by the process that owns the store while we were looking.
@@ -103,7 +102,7 @@ impl Recovery<'_> {
             numbers.iter().map(|number| (*number, self.stated(&path(*number)))).collect();
         self.bring_forward(owner, &bucket, &found, &listing);
         let keyless = owner.kind == RecordKind::Rows && !self.read_keys(&bucket, &numbers)?;
-        if bucket.deadline() <= now || keyless {
+        if bucket.deadline() <= self.written_time() || keyless {
             return self.leave(owner, Arc::new(bucket));
         }
         let bucket = Arc::new(bucket);
@@ -139,10 +138,19 @@ impl Recovery<'_> {
         // before. If its time has come meanwhile, it stays no longer than others.
         let is_older = match first {
             Some((number, _)) => *number < correction.next_number,
-            None => bucket.start > self.engine.trusted_now(),
+            None => bucket.start > self.written_time(),
         };
         if is_older {
             bucket.correct(owner.window, Timestamp::from_millis(correction.to_ms));
+        }
+    }
+
+    /// The time by which buckets leave: as it stands in STATE since the store is being opened. By a later one a newer
+    /// version could have left when the power goes, and an older one be valid in the next process.
+    fn written_time(&self) -> Timestamp {
+        match self.engine.write_side() {
+            Ok(side) => Timestamp::from_millis(side.state.current().time.engine_ms),
+            Err(_) => self.engine.trusted_now(),
         }
     }
 
@@ -246,7 +254,7 @@ impl Recovery<'_> {
             return Ok(());
         }
         let disk = &*self.engine.disk;
-        let now = self.engine.trusted_now();
+        let now = self.written_time();
         // What left from here may be back after a power cut, and the ledger be told that it is gone.
         self.engine.sync_dir(owner_dir)?;
         let entries = disk.read_dir(owner_dir).map_err(|e| Error::io("list", owner_dir, e))?;

@@ -3,17 +3,21 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use ebbtide::disk::Fault;
-use ebbtide::{DropCause, LedgerKind, Pseudonym, Result, Row, Store};
+use ebbtide::disk::{Fault, FaultyDisk};
+use ebbtide::{Clock, DropCause, LedgerKind, Pseudonym, Result, Row, Store};
 
-use crate::fixture::{MODES, START, hours};
+use crate::fixture::{MODES, START, hours, minutes, quiet, try_open};
+use crate::hooked::{Answer, Call, HookedDisk};
 use crate::rig::{Rig, access, images, put, seen, with_each_call_failing};
 use crate::time::assert_corrected;
 
 const ERROR: Fault = Fault::Error(ErrorKind::TimedOut);
 /// A future that was wrong.
 const FUTURE: u64 = 1000;
+const OF_IMAGES: &str = "/data/keyspaces/images";
 const MANIFEST: &str = "/data/keyspaces/images/KEYSPACE";
 
 /// A store with an older version of a key in the bucket of a future that was wrong, and the newer one in the present
@@ -54,6 +58,43 @@ fn a_header_that_could_not_be_read_brings_no_older_version_back() {
             rig.clock.set_wall(START + hours(100));
         });
         assert!(opened > 5, "{opened}");
+    }
+}
+
+/// What is due only since the time was written down is not dropped yet: if the power goes in the middle and the clock
+/// with it, an older version would be valid without the newer one.
+#[test]
+fn what_becomes_due_while_a_store_is_opened_does_not_leave_half() {
+    for mapped in MODES {
+        let rig = Rig::new(mapped);
+        let store = with_two_versions(&rig);
+        rig.clock.advance(hours(15) + minutes(25));
+        drop(store);
+        for call in 1.. {
+            let clock = ebbtide::ManualClock::new(rig.clock.wall());
+            let left = Rig { clock: clock.clone(), ..rig.kill() };
+            let (hooked, has_passed) = (HookedDisk::new(&left.disk), AtomicBool::new(false));
+            hooked.before(move |call, path| {
+                let is_met = call == Call::SyncDir && path == Path::new(OF_IMAGES);
+                if is_met && !has_passed.swap(true, Ordering::Relaxed) {
+                    clock.advance(minutes(10));
+                }
+                Answer::Do
+            });
+            let disk = FaultyDisk::new(Arc::new(hooked));
+            disk.inject(call, Fault::ErrorsFrom(ErrorKind::Other));
+            let builder = quiet(Store::builder("/data").disk(disk.clone()), &left.clock);
+            drop(try_open(builder, mapped));
+            for seed in 0..4 {
+                let after = Rig { clock: ebbtide::ManualClock::new(START), ..left.cut(seed) };
+                after.clock.reboot(minutes(0));
+                let found = seen(&after.open(), "key");
+                assert_ne!(found.as_deref(), Some("old"), "call {call}, {seed}");
+            }
+            if disk.calls() < call {
+                break;
+            }
+        }
     }
 }
 
