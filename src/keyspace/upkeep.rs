@@ -29,7 +29,14 @@ impl KeyspaceCore {
         if let Some(segment) = self.active_segment() {
             segment.sync().map_err(|e| engine.poison(e))?;
         }
-        self.owner.seal_waiting()
+        self.seal_waiting()
+    }
+
+    /// Seals what waits for it. What is evicted meanwhile is not synced any more, and must not be back without the
+    /// rest of it.
+    fn seal_waiting(&self) -> Result<()> {
+        self.owner.seal_waiting()?;
+        self.between_writes(|| self.hide_evicted())
     }
 
     fn active_segment(&self) -> Option<Arc<Segment>> {
@@ -40,7 +47,7 @@ impl KeyspaceCore {
     pub(crate) fn seal_all(&self) -> Result<()> {
         self.seal_active();
         self.owner.engine.check_writable()?;
-        self.owner.seal_waiting()
+        self.seal_waiting()
     }
 
     /// Looks while no record is between its write and its slot, so that the two agree.
@@ -210,15 +217,21 @@ impl KeyspaceCore {
     }
 
     fn evict(&self) -> Result<bool> {
-        // Where a sync has failed what was evicted may be back after a power cut, and another sync may succeed
-        // without having written anything. It is hidden before what is newer leaves too.
+        // Before what is newer leaves too.
+        self.hide_evicted()?;
+        let evicted = self.owner.evict_oldest();
+        self.free_slots();
+        evicted
+    }
+
+    /// Hides what was evicted and may be back after a power cut, since a sync has failed: another one may succeed
+    /// without having written anything.
+    fn hide_evicted(&self) -> Result<()> {
         let undurable = self.owner.undurable_evicted();
         if undurable > self.owner.manifest().floor {
             self.hide_all(Floor::undated(undurable))?;
         }
-        let evicted = self.owner.evict_oldest();
-        self.free_slots();
-        evicted
+        Ok(())
     }
 
     /// Gives back a piece of what is this keyspace's in the trash; true if there is more.

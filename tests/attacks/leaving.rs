@@ -103,6 +103,40 @@ fn what_an_eviction_may_not_have_taken_is_hidden_before_the_next_one() {
     }
 }
 
+/// The newer version was evicted before it was synced, and leaves no trace on the disk if the segment is back.
+#[test]
+fn a_sync_after_an_eviction_that_failed_brings_no_older_version_back() {
+    for unsynced in ["/trash", "/images/"] {
+        each_mode(|rig| {
+            let (hooked, _, store) = opened(rig);
+            let images = sized(&store, CAPACITY);
+            images.insert("key", "old").unwrap();
+            store.sync().unwrap();
+            images.insert("key", "new").unwrap();
+            let (has_moved, has_failed) = (AtomicBool::new(false), AtomicBool::new(false));
+            hooked.before(move |call, path| {
+                if call == Call::Rename && is_in(path, ".seg") {
+                    has_moved.store(true, Ordering::Relaxed);
+                }
+                let may_fail = call == Call::SyncDir && is_in(path, unsynced);
+                let fails = may_fail && has_moved.load(Ordering::Relaxed);
+                match fails && !has_failed.swap(true, Ordering::Relaxed) {
+                    true => Answer::Fail,
+                    false => Answer::Do,
+                }
+            });
+            let large = || images.insert("large", vec![1; 12_000]);
+            while large().is_ok() {}
+            hooked.clear();
+            store.sync().unwrap();
+            for seed in 0..8 {
+                let seen = seen(&rig.cut(seed).open(), "key");
+                assert_ne!(seen.as_deref(), Some("old"), "{unsynced}, {seed}");
+            }
+        });
+    }
+}
+
 /// It had its name as a segment already when the directory that it came from could not be synced, so it was
 /// removed, and nobody synced that in its bucket.
 #[test]
