@@ -20,6 +20,8 @@ mod interrupted;
 mod leaving;
 #[path = "attacks/logs.rs"]
 mod logs;
+#[path = "attacks/opening.rs"]
+mod opening;
 #[path = "attacks/readers.rs"]
 mod readers;
 #[path = "attacks/receipts.rs"]

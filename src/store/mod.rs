@@ -371,8 +371,10 @@ impl StoreCore {
         let named =
             |file| engine.sync_dir(&dir).and_then(|()| engine.sync_dir(&parent)).map(|()| file);
         let file = made.and_then(named).inspect_err(|_| {
-            // Another attempt would take it for one whose manifest was lost.
+            // Another attempt would take it for one whose manifest was lost. If its directory was not synced, syncing
+            // that again could lie: the next attempt makes another.
             let _ = disk.remove_file(&path);
+            let _ = disk.remove_dir(&dir);
         })?;
         let made = Event::OwnerMade { owner_id: manifest.owner_id, kind, found: false };
         engine.write_side()?.ledger.note(engine.trusted_now(), made);

@@ -29,9 +29,6 @@ pub(crate) struct FoundLog {
     pub(super) path: PathBuf,
     pub(super) header: Option<TombstoneHeader>,
     pub(super) scan: Scan,
-    /// True if its writer may have given it up in the middle of an entry: it has room left, or the
-    /// regions are not the same.
-    pub(super) may_have_a_torn_end: bool,
 }
 
 /// All log files as found at open.
@@ -243,8 +240,6 @@ fn read_log(
         Some(header) => tombstone::scan(&header.seed(), &regions, regions.count()),
         None => Scan::default(),
     };
-    let may_have_a_torn_end =
-        scan.end < regions.count() || (0..regions.count()).any(|index| regions.differ(index));
     let what = match ours {
         None => Some("a tombstone log of another store, or without a readable header"),
         Some(header) if header.file_len != regions.len => Some("a tombstone log cut short"),
@@ -261,6 +256,6 @@ fn read_log(
     let floors = scan.tombstones.iter().map(|tombstone| generation_of(tombstone.floor));
     let newest = floors.chain(ours.map(|header| header.generation)).max();
     found.generation = found.generation.max(newest.unwrap_or(0));
-    found.logs.push(FoundLog { number, path, header: ours, scan, may_have_a_torn_end });
+    found.logs.push(FoundLog { number, path, header: ours, scan });
     Ok(())
 }

@@ -110,9 +110,8 @@ impl TombstoneLog {
         let mut logs = found.logs;
         let newest = logs.pop();
         for log in logs {
-            if log.may_have_a_torn_end {
-                self.repair(&log)?;
-            }
+            // It may have been given up when its last entries, which count, could not be synced.
+            self.repair(&log)?;
             let (number, max_floor) = (log.number, log.max_floor());
             files.older.push_back(Older { number, max_floor, denials: log.denials() });
         }

@@ -11,10 +11,9 @@ use ebbtide::{Clock, DropCause, LedgerKind, Pseudonym, Result, Row, Store};
 
 use crate::fixture::{MODES, START, hours, minutes, quiet, try_open};
 use crate::hooked::{Answer, Call, HookedDisk};
-use crate::rig::{Rig, access, images, put, seen, with_each_call_failing};
+use crate::rig::{REFUSED, Rig, access, images, put, seen, with_each_call_failing};
 use crate::time::assert_corrected;
 
-const ERROR: Fault = Fault::Error(ErrorKind::TimedOut);
 /// A future that was wrong.
 const FUTURE: u64 = 1000;
 const OF_IMAGES: &str = "/data/keyspaces/images";
@@ -48,7 +47,7 @@ fn a_header_that_could_not_be_read_brings_no_older_version_back() {
         rig.clock.set_wall(START + hours(100));
         store.confirm_clock().unwrap();
         drop(store);
-        let opened = rig.each_faulty_opening(|rig, store, call| {
+        let opened = rig.each_faulty_opening(REFUSED, |rig, store, call| {
             rig.clock.set_wall(START + hours(1));
             store.reset_clock().unwrap();
             assert_ne!(seen(store, "key").as_deref(), Some("old"), "call {call}");
@@ -118,7 +117,7 @@ fn keys_beside_a_segment_that_was_being_born_leave_with_a_correction() {
                 rows.append(Row::new(visitor(&store).unwrap()).payload("row")).unwrap();
                 rig.clock.set_wall(START);
                 let reached = disk.calls() + call;
-                disk.inject(reached, ERROR);
+                disk.inject(reached, REFUSED);
                 let corrected = store.reset_clock();
                 let is_over = disk.calls() < reached;
                 disk.clear();
@@ -164,7 +163,7 @@ fn keys_alone_do_not_outlast_a_correction_with_the_segment_that_was_corrected() 
     for mapped in MODES {
         let mut refused = 0;
         with_each_call_failing(
-            ERROR,
+            REFUSED,
             || prepare(mapped),
             append,
             |rig, store, appended, call| {
@@ -175,7 +174,7 @@ fn keys_alone_do_not_outlast_a_correction_with_the_segment_that_was_corrected() 
                 refused += 1;
                 let killed = rig.kill();
                 // The second process may meet an error, and end before its first upkeep.
-                let opened = killed.each_faulty_opening(|second, _, fault| {
+                let opened = killed.each_faulty_opening(REFUSED, |second, _, fault| {
                     let third = second.kill().open();
                     assert_corrected(&third, &format!("call {call}, then {fault}"));
                 });
@@ -196,7 +195,7 @@ fn a_bucket_without_an_owner_is_not_called_missing_while_it_cannot_be_looked_for
         store.close().unwrap();
         drop(store);
         rig.change(Path::new(MANIFEST), |bytes| bytes.fill(0xee));
-        let opened = rig.each_faulty_opening(|rig, store, call| {
+        let opened = rig.each_faulty_opening(REFUSED, |rig, store, call| {
             assert_eq!(rig.files(".seg").len(), 1);
             let entries = store.ledger().unwrap();
             let missing = LedgerKind::BucketDropped(DropCause::FoundMissing);
@@ -217,7 +216,7 @@ fn a_bucket_that_could_not_be_listed_is_not_called_empty() {
         drop(store);
         rig.clock.advance(hours(17));
         let mut unknown = 0;
-        rig.each_faulty_opening(|_, store, call| {
+        rig.each_faulty_opening(REFUSED, |_, store, call| {
             let entries = store.ledger().unwrap();
             let dropped = LedgerKind::BucketDropped(DropCause::Dropped);
             for entry in entries.iter().filter(|entry| entry.kind == dropped) {

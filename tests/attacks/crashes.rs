@@ -9,7 +9,7 @@ use ebbtide::disk::{Disk, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{Durability, KeyspaceOptions, Outcome, Retention, Store};
 
 use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, quiet, seed};
-use crate::rig::{Rig, access, assert_sound, each_mode, images, options, put, row, seen};
+use crate::rig::{REFUSED, Rig, access, assert_sound, each_mode, images, options, put, row, seen};
 
 /// The machine goes on, and so does its page cache: what a failed sync left there is seen by the next
 /// process, and must be durable by the time it can be built upon.
@@ -311,7 +311,7 @@ fn what_a_power_cut_has_torn_does_not_outlast_a_scrub() {
         drop(store);
         rig.change(&rig.files(".seg")[0], |bytes| bytes[1024..1088].fill(0));
         let mut stayed = 0;
-        rig.each_faulty_opening(|rig, store, call| {
+        rig.each_faulty_opening(REFUSED, |rig, store, call| {
             stayed += u32::from(rig.on_disk(TORN));
             if store.scrub().is_ok() {
                 assert!(!rig.on_disk(TORN), "call {call}");

@@ -13,6 +13,8 @@ use ebbtide::{
 
 use crate::fixture::{MODES, Random, clock, on_memory, open, quiet, try_open};
 
+/// A call that fails once.
+pub(crate) const REFUSED: Fault = Fault::Error(ErrorKind::TimedOut);
 /// Power cuts tried each time, all of them leaving as little as may be left the first time.
 const CUTS: u64 = 4;
 
@@ -51,14 +53,18 @@ impl Rig {
         (disk, open(builder, self.mapped))
     }
 
-    /// Opens the store as it is again and again, each time with another call that fails once, and shows each that
+    /// Opens the store as it is again and again, each time with this fault at another call, and shows each that
     /// opens all the same; gives how many did.
-    pub(crate) fn each_faulty_opening(&self, mut show: impl FnMut(&Self, &Store, u64)) -> u32 {
+    pub(crate) fn each_faulty_opening(
+        &self,
+        fault: Fault,
+        mut show: impl FnMut(&Self, &Store, u64),
+    ) -> u32 {
         let mut opened = 0;
         for call in 1.. {
             let rig = self.kill();
             let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
-            disk.inject(call, Fault::Error(ErrorKind::TimedOut));
+            disk.inject(call, fault);
             let builder = quiet(Store::builder("/data").disk(disk.clone()), &rig.clock);
             let store = try_open(builder, rig.mapped);
             let is_over = disk.calls() < call;

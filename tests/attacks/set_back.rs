@@ -1,20 +1,18 @@
 //! A clock that is set back after things have left by it: what could not leave durably is not valid again, and
 //! stays no longer for it.
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use ebbtide::disk::{Fault, FaultyDisk};
+use ebbtide::disk::FaultyDisk;
 use ebbtide::{Log, LogOptions, Retention, Row, Store, Timestamp};
 
 use crate::fixture::{MODES, START, hours, minutes, quiet, try_open};
 use crate::hooked::{Answer, Call, HookedDisk};
 use crate::leaving::opened;
-use crate::rig::{Rig, access, images, put, rows, seen, with_each_call_failing};
+use crate::rig::{REFUSED, Rig, access, images, put, rows, seen, with_each_call_failing};
 use crate::time::assert_corrected;
 
-const ERROR: Fault = Fault::Error(ErrorKind::TimedOut);
 const VISITOR: &str = "198.18.0.7";
 
 fn write(store: &Store, version: &str) {
@@ -70,12 +68,17 @@ fn a_bucket_that_could_not_be_dropped_brings_no_older_version_back() {
     for mapped in MODES {
         let mut failed = 0;
         let prepare = || past_two_versions(mapped, Rig::open_faulty);
-        with_each_call_failing(ERROR, prepare, Store::drop_expired, |rig, store, dropped, call| {
-            failed += u32::from(dropped.is_err());
-            // What failed keeps others from leaving, once.
-            store.drop_expired().unwrap();
-            set_back(rig, store, &format!("call {call}"));
-        });
+        with_each_call_failing(
+            REFUSED,
+            prepare,
+            Store::drop_expired,
+            |rig, store, dropped, call| {
+                failed += u32::from(dropped.is_err());
+                // What failed keeps others from leaving, once.
+                store.drop_expired().unwrap();
+                set_back(rig, store, &format!("call {call}"));
+            },
+        );
         assert!(failed > 5, "{failed}");
     }
 }
@@ -102,7 +105,7 @@ fn a_bucket_that_could_not_be_dropped_at_open_brings_no_older_version_back() {
     for mapped in MODES {
         let (rig, _, store) = past_two_versions(mapped, Rig::open_faulty);
         drop(store);
-        let opened = rig.each_faulty_opening(|rig, store, call| {
+        let opened = rig.each_faulty_opening(REFUSED, |rig, store, call| {
             set_back(rig, store, &format!("call {call}"));
         });
         assert!(opened > 5, "{opened}");
@@ -126,7 +129,7 @@ fn a_bucket_that_cannot_be_moved_brings_no_older_version_back() {
                 _ => Answer::Do,
             });
             let disk = FaultyDisk::new(Arc::new(hooked));
-            disk.inject(call, ERROR);
+            disk.inject(call, REFUSED);
             let builder = quiet(Store::builder("/data").disk(disk.clone()), &rig.clock);
             let store = try_open(builder, mapped);
             let is_over = disk.calls() < call;
@@ -170,7 +173,7 @@ fn a_bucket_of_a_wrong_future_that_could_not_be_dropped_does_not_stay() {
             rig.clock.advance(hours(17));
             (rig, disk, store)
         };
-        with_each_call_failing(ERROR, prepare, Store::drop_expired, |rig, store, _, call| {
+        with_each_call_failing(REFUSED, prepare, Store::drop_expired, |rig, store, _, call| {
             rig.clock.set_wall(START);
             store.reset_clock().unwrap();
             for seed in 0..4 {
@@ -192,7 +195,7 @@ fn a_pseudonym_given_since_a_correction_that_failed_stays_the_same() {
             (rig, disk, store)
         };
         with_each_call_failing(
-            ERROR,
+            REFUSED,
             prepare,
             Store::reset_clock,
             |rig, store, corrected, call| {
@@ -224,7 +227,7 @@ fn keys_of_a_wrong_future_that_could_not_be_dropped_do_not_stay() {
             rig.clock.set_wall(START);
             (rig, disk, store)
         };
-        with_each_call_failing(ERROR, prepare, Store::reset_clock, |rig, store, result, call| {
+        with_each_call_failing(REFUSED, prepare, Store::reset_clock, |rig, store, result, call| {
             failed += u32::from(result.is_err());
             store.reset_clock().unwrap();
             for seed in 0..8 {
@@ -262,7 +265,7 @@ fn a_pseudonym_stays_the_same_though_the_bucket_of_a_wrong_future_leaves_in_its_
         rig.clock.advance(period.since(START) + minutes(1));
         let given = pseudonym(&store).unwrap();
         assert_ne!(given.id(), of_the_future.id());
-        let again = rig.each_faulty_opening(|_, store, call| match pseudonym(store) {
+        let again = rig.each_faulty_opening(REFUSED, |_, store, call| match pseudonym(store) {
             Ok(again) => assert_eq!(again, given, "call {call}"),
             Err(e) => assert!(store.stats().poisoned.is_some(), "call {call}: {e}"),
         });

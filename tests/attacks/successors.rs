@@ -3,9 +3,10 @@
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::sync::Arc;
 
-use ebbtide::disk::{Fault, FaultyDisk};
+use ebbtide::disk::{Disk, Fault, FaultyDisk};
 use ebbtide::{Durability, Keyspace, LedgerKind, LogOptions, Retention, Row, Store};
 
 use crate::fixture::{MODES, hours, minutes, open, quiet};
@@ -244,6 +245,27 @@ fn a_keyspace_whose_making_failed_can_be_made_again() {
             }
         }
         assert!(failed > 1, "it was always made");
+    }
+}
+
+#[test]
+fn an_owner_whose_name_could_not_be_synced_is_made_anew() {
+    for parent in ["/data/keyspaces", "/data/logs"] {
+        let rig = Rig::new(false);
+        let disk = HookedDisk::new(&rig.disk);
+        let store = open(quiet(Store::builder("/data").disk(disk.clone()), &rig.clock), false);
+        let make = |store: &Store| match parent {
+            "/data/keyspaces" => store.keyspace("images", options()).map(drop),
+            _ => store.log("images", LogOptions::new(Retention::hours(16))).map(drop),
+        };
+        disk.forget_next_sync(parent);
+        assert!(make(&store).is_err());
+        // Another sync of that name might write nothing.
+        assert_eq!(rig.disk.read_dir(Path::new(parent)).unwrap(), []);
+        make(&store).unwrap();
+        let store = rig.cut(0).open();
+        let stats = store.stats();
+        assert_eq!(stats.keyspaces.len() + stats.logs.len(), 1, "{parent}");
     }
 }
 

@@ -8,7 +8,7 @@ use ebbtide::{Clock, Keyspace, KeyspaceOptions, Outcome, Retention, Row, Store, 
 
 use crate::fixture::{START, hours, minutes};
 use crate::rig::{
-    Rig, access, assert_sound, each_mode, images, put, rows, seen, stopped_at_each_call,
+    REFUSED, Rig, access, assert_sound, each_mode, images, put, rows, seen, stopped_at_each_call,
     with_each_call_failing,
 };
 
@@ -321,7 +321,7 @@ fn a_header_that_could_not_be_read_puts_no_deadline_off() {
         let (rig, _disk, store) = in_a_wrong_future(mapped);
         store.reset_clock().unwrap();
         drop(store);
-        let opened = rig.each_faulty_opening(|_, store, call| {
+        let opened = rig.each_faulty_opening(REFUSED, |_, store, call| {
             assert_corrected(store, &format!("call {call}"));
         });
         assert!(opened > 5, "{opened}");

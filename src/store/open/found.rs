@@ -1,10 +1,11 @@
 //! What is found on disk before anything is changed.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::hasher;
 use super::paths::Paths;
-use crate::disk::{Access, DirEntry, Disk};
+use crate::disk::{Access, DirEntry, Disk, EntryKind};
 use crate::error::{Error, Result};
 use crate::format::VERSION;
 use crate::format::manifest::{OwnerManifest, StoreManifest};
@@ -131,48 +132,71 @@ pub(super) fn report_ledger(report: &mut RecoveryReport, ledger: &FoundLedger) {
     }
 }
 
-/// The directories of all keyspaces and logs, with what their manifests hold.
-fn owners(disk: &dyn Disk, root: &Path) -> Result<Vec<(PathBuf, Vec<OwnerManifest>)>> {
+/// A keyspace or log as it lies there.
+struct FoundOwner {
+    kind: RecordKind,
+    dir: PathBuf,
+    /// What its manifest's slots hold.
+    manifests: Vec<OwnerManifest>,
+}
+
+/// All keyspaces and logs.
+fn owners(disk: &dyn Disk, root: &Path) -> Result<Vec<FoundOwner>> {
     let mut owners = Vec::new();
     for kind in [RecordKind::Blob, RecordKind::Rows] {
         for name in owner_names(disk, root, kind)? {
             let dir = owners_dir(root, kind).join(name);
-            let manifests = manifests(disk, &dir, kind);
-            owners.push((dir, manifests));
+            let manifests = manifests(disk, &dir, kind)?;
+            owners.push(FoundOwner { kind, dir, manifests });
         }
     }
     Ok(owners)
 }
 
-fn manifests(disk: &dyn Disk, owner_dir: &Path, kind: RecordKind) -> Vec<OwnerManifest> {
+fn manifests(disk: &dyn Disk, owner_dir: &Path, kind: RecordKind) -> Result<Vec<OwnerManifest>> {
     let (name, magic) = manifest_file(kind);
-    let Ok(twin) = TwinFile::read(disk, &owner_dir.join(name), magic) else { return Vec::new() };
+    let twin = match TwinFile::read(disk, &owner_dir.join(name), magic) {
+        Err(e) if e.is_not_found() => return Ok(Vec::new()),
+        read => read?,
+    };
     let slots = twin.slots.iter().flatten();
-    slots.filter_map(|slot| OwnerManifest::decode(&slot.payload).ok()).collect()
+    Ok(slots.filter_map(|slot| OwnerManifest::decode(&slot.payload).ok()).collect())
 }
 
-/// The buckets of an owner: their starts, and the segments in them with their numbers.
-fn buckets(disk: &dyn Disk, owner_dir: &Path) -> Vec<(Timestamp, Vec<(u64, PathBuf)>)> {
-    let entries = disk.read_dir(owner_dir).unwrap_or_default();
-    let buckets = entries.iter().filter_map(|entry| {
-        let start = Timestamp::from_compact(&entry.name)?;
+/// What is in a directory; nothing if it has left meanwhile.
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<DirEntry>> {
+    match disk.read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listing => listing.map_err(|e| Error::io("list", dir, e)),
+    }
+}
+
+/// The segments in a bucket, with their numbers.
+type Segments = Vec<(u64, PathBuf)>;
+
+/// The buckets of an owner: their starts, and what is in them.
+fn buckets(disk: &dyn Disk, owner_dir: &Path) -> Result<Vec<(Timestamp, Segments)>> {
+    let mut buckets = Vec::new();
+    for entry in list(disk, owner_dir)? {
+        let start = Timestamp::from_compact(&entry.name);
+        let Some(start) = start.filter(|_| entry.kind == EntryKind::Directory) else { continue };
         let dir = owner_dir.join(&entry.name);
-        let files = disk.read_dir(&dir).unwrap_or_default();
         let segment =
             |file: &DirEntry| Some((parse_segment_name(&file.name)?, dir.join(&file.name)));
-        Some((start, files.iter().filter_map(segment).collect()))
-    });
-    buckets.collect()
+        buckets.push((start, list(disk, &dir)?.iter().filter_map(segment).collect()));
+    }
+    Ok(buckets)
 }
 
 /// The highest generation, up from the one that is known, of floors and of segments. A file that only bears
 /// the name of a segment is about to be removed, and how far its name lies says nothing.
 fn highest_generation(disk: &dyn Disk, root: &Path, store_id: [u8; 16], known: u64) -> Result<u64> {
     let mut highest = known;
-    for (dir, manifests) in owners(disk, root)? {
-        let floors = manifests.iter().map(|manifest| generation_of(manifest.floor));
+    for owner in owners(disk, root)? {
+        let floors = owner.manifests.iter().map(|manifest| generation_of(manifest.floor));
         highest = floors.fold(highest, u64::max);
-        for (number, path) in buckets(disk, &dir).into_iter().flat_map(|(_, segments)| segments) {
+        let buckets = buckets(disk, &owner.dir)?.into_iter();
+        for (number, path) in buckets.flat_map(|(_, segments)| segments) {
             let generation = number >> 32;
             if generation > highest && may_be_of(disk, store_id, number, &path) {
                 highest = generation;
@@ -195,13 +219,16 @@ fn may_be_of(disk: &dyn Disk, store_id: [u8; 16], number: u64, path: &Path) -> b
 /// brought forward.
 fn newest_bucket(disk: &dyn Disk, root: &Path) -> Result<Timestamp> {
     let mut newest = Timestamp::default();
-    for (dir, manifests) in owners(disk, root)? {
-        let window = manifests.first().map(|manifest| manifest.window);
-        for (start, segments) in buckets(disk, &dir) {
+    for owner in owners(disk, root)? {
+        let window = owner.manifests.first().map(|manifest| manifest.window);
+        for (start, segments) in buckets(disk, &owner.dir)? {
+            if start <= newest || (owner.kind == RecordKind::Blob && segments.is_empty()) {
+                // What has been emptied says nothing of its deadline any more.
+                continue;
+            }
             // Where its own deadline is not known, it is later than its start for certain.
             let deadline = window.map_or(start, |window| window.deadline(start));
-            let mut stated = segments.iter().filter_map(|(_, path)| stated_deadline(disk, path));
-            if start > newest && stated.all(|stated| stated >= deadline) {
+            if !states_less(disk, &segments, deadline)? {
                 newest = start;
             }
         }
@@ -209,9 +236,18 @@ fn newest_bucket(disk: &dyn Disk, root: &Path) -> Result<Timestamp> {
     Ok(newest)
 }
 
-/// The deadline that a segment says it has, if it can be read.
-fn stated_deadline(disk: &dyn Disk, path: &Path) -> Option<Timestamp> {
-    Some(Timestamp::from_millis(header(disk, path).ok()?.deadline_ms))
+/// True if one of these segments says that it has an earlier deadline.
+fn states_less(disk: &dyn Disk, segments: &Segments, deadline: Timestamp) -> Result<bool> {
+    for (_, path) in segments {
+        let stated = match header(disk, path) {
+            Err(LoadError::Failed(e)) if !e.is_not_found() => return Err(e),
+            header => header.ok().map(|header| Timestamp::from_millis(header.deadline_ms)),
+        };
+        if stated.is_some_and(|stated| stated < deadline) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn header(disk: &dyn Disk, path: &Path) -> Result<SegmentHeader, LoadError> {

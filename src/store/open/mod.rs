@@ -213,11 +213,15 @@ fn take_up_tombstones(engine: &Engine, logs: FoundLogs) -> Result<()> {
         // It is met again by the next open.
         let _ = engine.disk.remove_file(path);
     }
-    let taken_up = if logs.lost { tombstones.start_over(logs) } else { tombstones.resume(logs) };
+    if logs.lost {
+        tombstones.start_over(logs)?;
+    } else {
+        tombstones.resume(logs)?;
+    }
     // A full disk is no reason not to open: an invalidation finds its own way.
-    match taken_up.and_then(|()| tombstones.ensure_spare()) {
+    match tombstones.ensure_spare() {
         Err(Error::NoSpace { .. }) => Ok(()),
-        taken_up => taken_up,
+        ensured => ensured,
     }
 }
 

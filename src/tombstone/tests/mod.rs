@@ -29,6 +29,7 @@ impl Bench {
         let memory = MemoryDisk::new(1);
         let disk = FaultyDisk::new(Arc::new(memory.clone()));
         disk.create_dir(Path::new(DIR)).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
         let reading = Reading { wall_ms: 5, boot_ms: 5, boot_id: BootId::default() };
         let state = State {
             generation: IDENTITY.generation,
