@@ -1,5 +1,5 @@
-//! Random workloads, each life of which ends in a power cut, and recoveries that are cut short in
-//! turn, or of which a call fails.
+//! Random workloads, each life of which ends with its process or in a power cut, and recoveries that are
+//! cut short in turn, or of which a call fails.
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -87,9 +87,13 @@ fn cut(world: &World, random: &mut Random, depth: u32, states: &AtomicU64) {
     check_state(world.killed_copy(), random);
     states.fetch_add(1, Ordering::Relaxed);
     if depth < DEPTH {
-        let cut = world.cut(random);
-        cut_recovery(cut, random, depth + 1, states);
+        cut_recovery(stopped(world, random), random, depth + 1, states);
     }
+}
+
+/// A state that the end of the process leaves now, or a power cut.
+fn stopped(world: &World, random: &mut Random) -> World {
+    if random.once_in(2) { world.killed_copy() } else { world.cut(random) }
 }
 
 /// What goes wrong in a life: the power at some call, or mostly that call alone, and the life goes on.
@@ -126,7 +130,7 @@ pub(crate) fn run(seed: u64, mood: Option<Mood>, states: &AtomicU64) {
             world.apply(&op);
         }
         cut(&world, random, 0, states);
-        world = world.cut(random);
+        world = stopped(&world, random);
     }
 }
 
