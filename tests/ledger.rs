@@ -833,6 +833,35 @@ fn state_names_what_was_counted_before_its_tombstones_are_forgotten() {
     assert!(!store.verify_ledger().unwrap().problems.is_empty(), "entry {newest} is not missed");
 }
 
+/// Calls in a row fail while what there was is counted, and a few calls later the process ends.
+#[test]
+fn no_tombstone_is_forgotten_that_could_not_be_counted() {
+    for (in_a_row, later) in (1..6).flat_map(|row| (0..8).map(move |later| (row, later))) {
+        for call in 1.. {
+            let (memory, clock) = (MemoryDisk::new(1), clock());
+            let disk = FaultyDisk::new(Arc::new(memory.clone()));
+            let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock), false);
+            let images = images(&store);
+            (0..60).for_each(|_| drop(images.invalidate("cat.jpg").unwrap()));
+            let reached = disk.calls() + call;
+            let end = reached + in_a_row;
+            (reached..end).for_each(|call| disk.inject(call, Fault::Error(ErrorKind::TimedOut)));
+            disk.inject(end + later, Fault::ErrorsFrom(ErrorKind::TimedOut));
+            let maintained = store.maintain();
+            let is_over = disk.calls() < reached;
+            let left = memory.kill();
+            drop(store);
+            let store = open(on_memory(&left, &clock), false);
+            store.maintain().unwrap();
+            let what = format!("{in_a_row} from {call} on, the end {later} later: {maintained:?}");
+            assert_eq!(counted(&store, InvalidatedScope::Key), 60, "{what}");
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn readers_letting_go_is_a_second_line() {
     let (disk, clock) = (MemoryDisk::new(1), clock());

@@ -273,6 +273,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// All invalidations with numbers below this one are written down, if there were any.
+    pub(crate) fn counted_below(&self) -> u64 {
+        self.writer.lock().through.saturating_add(1)
+    }
+
     /// Counts the invalidations that the last process had no time to write down: as `counts` says
     /// for each scope, up to a number that is above all of them.
     pub(crate) fn recount(&self, at: Timestamp, counts: [u64; 3], through: u64) {

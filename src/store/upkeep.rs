@@ -243,6 +243,8 @@ impl StoreCore {
             }
         }
         self.engine.denials.forget_until(now.as_millis());
+        // The next process would not know that there were any that this one could not write down.
+        mark = mark.min(side.ledger.counted_below());
         match side.tombstones.forget_below(mark, now.as_millis()) {
             // Denials that outlive their file find no room: it stays.
             Err(Error::NoSpace { .. }) => {}
