@@ -15,7 +15,7 @@ use super::world::{Config, World, faulty};
 /// How deep recoveries are cut short in turn.
 const DEPTH: u32 = 3;
 /// About as many calls as opening makes.
-const OPENING_CALLS: u64 = 150;
+pub(crate) const OPENING_CALLS: u64 = 150;
 
 /// How to open the store of a run.
 pub(crate) fn config(random: &mut Random) -> Config {

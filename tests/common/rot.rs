@@ -1,16 +1,17 @@
 //! Files that rot while a store is closed: whatever can be read then is right, and not older than what
 //! was promised.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ebbtide::disk::MemoryDisk;
+use ebbtide::disk::{Fault, MemoryDisk};
 
-use super::crashes::config;
+use super::crashes::{OPENING_CALLS, config};
 use super::generate::{self, Mood};
 use super::ops::{KEYS, KEYSPACES, Key, Op};
 use super::random::Random;
-use super::world::World;
+use super::world::{World, faulty};
 
 const SECTOR: usize = 512;
 /// Where records begin in a segment.
@@ -104,12 +105,29 @@ fn rot_any(disk: &MemoryDisk, random: &mut Random) {
     harm(disk, path, 0, random);
 }
 
+/// Harms all that tells the time, and how far numbers and files go.
+fn rot_state(disk: &MemoryDisk) {
+    disk.write_file(Path::new("/data/STATE"), &[]).unwrap();
+}
+
 impl World {
-    /// Opens what has rotted, and fails if something can be read that must not be.
-    fn read_rotten(&mut self) {
+    /// Opens what has rotted, perhaps after an attempt in which a call fails, and fails if something can be
+    /// read that must not be, or if what is written from then on is not kept.
+    fn read_rotten(&mut self, random: &mut Random) {
         self.expect_losses();
+        if random.once_in(2) {
+            let disk = faulty(&self.disk);
+            let kinds = [ErrorKind::TimedOut, ErrorKind::StorageFull];
+            let kind = kinds[random.below(2) as usize];
+            disk.inject(1 + random.below(OPENING_CALLS), Fault::Error(kind));
+            self.fail_from(disk, 1);
+        }
         // To refuse is right.
-        if self.start().is_err() {
+        let opened = self.start().is_ok() || {
+            self.mend();
+            self.start().is_ok()
+        };
+        if !opened {
             return;
         }
         for space in 0..KEYSPACES {
@@ -121,6 +139,13 @@ impl World {
         for row in self.scan_all().unwrap_or_default() {
             self.model.rows.check_row(&row, moment);
         }
+        let anew = self.opened().spaces[1].insert("anew", "value");
+        let is_kept = anew.is_ok() && self.store().sync().is_ok();
+        self.mend();
+        self.kill();
+        self.start().expect("opens again");
+        let found = self.opened().spaces[1].get("anew").unwrap();
+        assert!(found.is_some() || !is_kept, "what was synced since is gone");
     }
 }
 
@@ -136,12 +161,13 @@ pub(crate) fn run(seed: u64, states: &AtomicU64) {
     world.close();
     for _ in 0..TRIES {
         let mut rotten = world.killed_copy();
-        match random.below(4) {
+        match random.below(5) {
             0..2 => rot_segment(&rotten.disk, random),
             2 => rot_tombstone(&rotten.disk, random),
+            3 => rot_state(&rotten.disk),
             _ => rot_any(&rotten.disk, random),
         }
-        rotten.read_rotten();
+        rotten.read_rotten(random);
         states.fetch_add(1, Ordering::Relaxed);
     }
 }
