@@ -189,13 +189,13 @@ impl Segment {
             debug_assert!(doomed.end <= self.durable(), "erasing what is not durable");
             overwrite(&*file, &STATE_ERASED.to_le_bytes(), doomed.state_at).map_err(refused)?;
         }
-        file.sync_data().map_err(unsynced)?;
+        self.sync_through(&*file).map_err(unsynced)?;
         for doomed in &batch.doomed {
             // Where a write goes elsewhere it overwrites nothing, and takes space first.
             let freed = !can.overwrites_in_place && punch(&*file, doomed, can) > 0;
             wipe(&*file, doomed, freed).map_err(refused)?;
         }
-        file.sync_data().map_err(unsynced)?;
+        self.sync_through(&*file).map_err(unsynced)?;
         let punched: u64 = batch.doomed.iter().map(|doomed| punch(&*file, doomed, can)).sum();
         self.count_punched(&*file, punched);
         Ok(())

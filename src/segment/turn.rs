@@ -73,6 +73,21 @@ impl Segment {
         synced.map_err(|e| Error::io("sync", &self.path, e))
     }
 
+    /// Syncs the file through another handle, in turn. Whoever waits for the next sync is told if this one fails:
+    /// that one might find nothing left to write.
+    pub(crate) fn sync_through(&self, file: &dyn DiskFile) -> std::io::Result<()> {
+        let mut turn = self.turn.state.lock();
+        while turn.is_taken {
+            self.turn.done.wait(&mut turn);
+        }
+        turn.is_taken = true;
+        let synced = MutexGuard::unlocked(&mut turn, || file.sync_data());
+        turn.is_taken = false;
+        turn.has_failed |= synced.is_err();
+        self.turn.done.notify_all();
+        synced
+    }
+
     fn raise_durable(&self, target: u64) {
         debug_assert!(target <= self.published(), "durable beyond published");
         if let Some(map) = self.gate.map() {
