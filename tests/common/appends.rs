@@ -57,6 +57,10 @@ impl World {
         let pseudonym = self.written(result, KEYSPACES, "pseudonym")?;
         assert!(!expired, "a pseudonym for {at} was too late");
         self.model.rows.pseudonym(ip, pseudonym);
+        let now = self.now();
+        if at >= now {
+            self.model.rows.pseudonym_of_now(ip, now, pseudonym);
+        }
         Some(Some(pseudonym))
     }
 

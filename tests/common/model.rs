@@ -30,6 +30,8 @@ pub(crate) struct Model {
     pub(super) written: Vec<Written>,
     pub(super) next_row: u32,
     pub(super) highest_seq: u64,
+    /// When upkeep was last done: no later process may be in an earlier time.
+    pub(super) reached_ms: u64,
     /// What was found to be on the disk no more.
     pub(super) erased: BTreeSet<Trace>,
     /// The segments that have left their buckets for certain.
@@ -54,6 +56,7 @@ impl Model {
             highest_seq: 0,
             was_limited: false,
             misread: false,
+            reached_ms: 0,
         }
     }
 
@@ -70,6 +73,7 @@ impl Model {
 
     /// The clock was set, or perhaps, while these rows waited to be written.
     pub(super) fn clock_reset(&mut self, reset: Reset, waiting: &[u32]) {
+        self.reached_ms = self.reached_ms.min(reset.to);
         self.spaces.iter_mut().for_each(|space| space.clock_reset(reset));
         self.rows.clock_reset(reset, waiting);
     }

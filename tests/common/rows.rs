@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ebbtide::{LogRow, Pseudonym, RowId, Timestamp};
 
+use super::WIDTH;
 use super::due::{Due, Reset};
 use super::keys::{Is, Moment};
 use super::ops::bits;
@@ -56,6 +57,8 @@ pub(crate) struct RowsModel {
     ids: BTreeMap<RowId, u32>,
     /// The pseudonym of an address in a period.
     pseudonyms: BTreeMap<(u8, u64), [u8; 16]>,
+    /// The pseudonym that an address was given of the time that it was then, since the clock was set.
+    given: BTreeMap<(u8, u64), [u8; 16]>,
 }
 
 impl RowsModel {
@@ -98,6 +101,12 @@ impl RowsModel {
         let place = (ip, pseudonym.period().as_millis());
         let known = self.pseudonyms.entry(place).or_insert(pseudonym.id());
         assert_eq!(*known, pseudonym.id(), "address {ip} has two pseudonyms in {place:?}");
+    }
+
+    /// Of now: also where a bucket of a future that was wrong leaves meanwhile.
+    pub(crate) fn pseudonym_of_now(&mut self, ip: u8, now: u64, pseudonym: Pseudonym) {
+        let known = self.given.entry((ip, now / WIDTH)).or_insert(pseudonym.id());
+        assert_eq!(*known, pseudonym.id(), "address {ip} has two pseudonyms at {now}");
     }
 
     pub(crate) fn synced(&mut self) {
@@ -203,6 +212,7 @@ impl RowsModel {
                 row.due.correct(reset);
             }
         }
+        self.given.clear();
         self.pseudonyms
             .retain(|(_, period), _| *period < reset.to && Due::of(*period).earliest > reset.from);
     }

@@ -144,6 +144,8 @@ impl World {
         let options = LogOptions::new(window).segment_bytes(4096).erase_within(ERASE_WITHIN);
         let log = store.log("rows", options)?;
         self.last_now = store.now().as_millis();
+        let reached = self.model.reached_ms;
+        assert!(self.last_now >= reached, "time went back from {reached} to {}", self.last_now);
         let (fills, appender, taken) = (Vec::new(), None, Vec::new());
         self.opened = Some(Opened { store, spaces, log, fills, appender, taken });
         Ok(())
@@ -363,8 +365,9 @@ impl World {
     }
 
     pub(super) fn maintain(&mut self) {
-        let before = self.segments();
+        let (before, now) = (self.segments(), self.now());
         if self.good(self.store().maintain(), "maintain").is_some() {
+            self.model.reached_ms = self.model.reached_ms.max(now);
             if !self.has_failed() {
                 let after = self.segments();
                 self.model.left.extend(before.difference(&after).cloned());
@@ -394,6 +397,7 @@ impl World {
     /// From here on anything may be missing.
     pub(super) fn expect_losses(&mut self) {
         self.model.was_limited = true;
+        self.model.reached_ms = 0;
     }
 
     pub(super) fn reopen(&mut self, off_minutes: Option<u16>) {
