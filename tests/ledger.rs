@@ -949,6 +949,8 @@ fn a_drop_that_fails_at_open_is_told_once_and_by_its_deadline() {
             drop(opened);
             let store = open(on_memory(&memory.kill(), &clock), false);
             assert_told_once(&store, &format!("{what}, opened again"));
+            // What was not looked at is not called empty.
+            assert!(drops(&store).iter().all(|drop| drop.records != Some(0)), "{what}");
             if is_over {
                 break;
             }

@@ -48,6 +48,8 @@ impl Owner {
         let name = bucket.start.compact();
         let instance = self.engine.next_number();
         let to = side.trash.dir().join(trash_name(self.id, &name, instance));
+        // One that could not be dropped as it was found was not read since.
+        let counts = counts.or_else(|| bucket.is_condemned().then(Counts::default));
         let note = |counts| DropNote {
             bucket: self.in_ledger(bucket),
             how: How::Witnessed,

@@ -138,7 +138,8 @@ impl Recovery<'_> {
         // before. If its time has come meanwhile, it stays no longer than others.
         let is_older = match first {
             Some((number, _)) => *number < correction.next_number,
-            None => bucket.start > self.written_time(),
+            // Beside one of the wrong future it starts a little later than its time.
+            None => owner.window.bucket_start(bucket.start) > self.written_time(),
         };
         if is_older {
             bucket.correct(owner.window, Timestamp::from_millis(correction.to_ms));
