@@ -141,7 +141,10 @@ fn resume_time(builder: &StoreBuilder, found: &Found, last_seq: u64) -> EngineTi
     let reading = read_clock(&*builder.clock);
     let grace_ms = u64::try_from(builder.clock_grace.as_millis()).unwrap_or(u64::MAX);
     match found.last_state() {
-        Some(state) => EngineTime::resume(state.time.clone(), reading, last_seq, grace_ms),
+        Some(state) => {
+            let was_closed = found.snapshot_id().is_some();
+            EngineTime::resume(state.time.clone(), was_closed, reading, last_seq, grace_ms)
+        }
         None => EngineTime::new_at_least(found.reached.as_millis(), reading, grace_ms),
     }
 }

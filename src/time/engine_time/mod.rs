@@ -100,8 +100,15 @@ impl EngineTime {
     }
 
     /// Goes on from what was saved. `last_seq` is the last sequence number ever given out. On another boot time
-    /// is no earlier than what may have been shown since, whatever the wall clock says.
-    pub(crate) fn resume(saved: SavedTime, reading: Reading, last_seq: u64, grace_ms: u64) -> Self {
+    /// is no earlier than what may have been shown since, whatever the wall clock says; that is nothing later if the
+    /// store was closed in order.
+    pub(crate) fn resume(
+        saved: SavedTime,
+        was_closed: bool,
+        reading: Reading,
+        last_seq: u64,
+        grace_ms: u64,
+    ) -> Self {
         let same_boot = reading.boot_id != BootId::default()
             && reading.boot_id == saved.boot_id
             && reading.boot_ms >= saved.boot_ms;
@@ -112,7 +119,8 @@ impl EngineTime {
         }
         let unknown = BootId::default();
         let are_told_apart = reading.boot_id != unknown && time.saved.boot_id != unknown;
-        let may_have_shown = time.saved.engine_ms.saturating_add(SAVE_INTERVAL_MS);
+        let unrecorded_ms = if was_closed { 0 } else { SAVE_INTERVAL_MS };
+        let may_have_shown = time.saved.engine_ms.saturating_add(unrecorded_ms);
         let before = time.saved.wall_ms;
         time.saved.wall_ms = reading.wall_ms;
         time.saved.boot_ms = reading.boot_ms;

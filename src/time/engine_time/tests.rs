@@ -35,7 +35,7 @@ impl Machine {
         self.boot = 3;
         self.boot_id += 1;
         let reading = Reading { wall_ms: wall, boot_ms: 3, boot_id: [self.boot_id; 16] };
-        self.time = EngineTime::resume(self.time.saved().clone(), reading, 7, HOUR);
+        self.time = EngineTime::resume(self.time.saved().clone(), false, reading, 7, HOUR);
         self.read()
     }
 }
@@ -299,6 +299,19 @@ fn a_reboot_within_the_unrecorded_minute_leaves_a_suspect_step_as_suspect() {
     assert_eq!(machine.time.suspect_ms(), 40 * DAY - MINUTE);
 }
 
+/// Nothing is unrecorded then, and time does not run ahead of the wall clock with each reboot.
+#[test]
+fn reboots_after_a_close_in_order_add_no_minutes() {
+    let reading = |at: u64| Reading { wall_ms: START + at, boot_ms: 5, boot_id: [at as u8; 16] };
+    let mut time = EngineTime::new(reading(1), HOUR);
+    for boot in 2..=100 {
+        time = EngineTime::resume(time.saved().clone(), true, reading(boot), 7, HOUR);
+        assert_eq!((time.saved().engine_ms, time.saved().lag_ms), (START + boot, 0));
+    }
+    let time = EngineTime::resume(time.saved().clone(), true, reading(1), 7, HOUR);
+    assert_eq!((time.saved().engine_ms, time.saved().lag_ms), (START + 100, 99));
+}
+
 /// The wall clock has gone on, and it may be the same boot: time must not run ahead of it with each opening.
 #[test]
 fn short_lives_where_boots_are_not_told_apart_add_no_minutes() {
@@ -306,7 +319,7 @@ fn short_lives_where_boots_are_not_told_apart_add_no_minutes() {
     let mut time = EngineTime::new(reading(START), HOUR);
     for life in 1..=100 {
         let now = START + 1_000 * life;
-        time = EngineTime::resume(time.saved().clone(), reading(now), 7, HOUR);
+        time = EngineTime::resume(time.saved().clone(), false, reading(now), 7, HOUR);
         assert_eq!((time.saved().engine_ms, time.saved().lag_ms), (now, 0));
     }
 }
@@ -317,7 +330,7 @@ fn time_since_the_last_record_is_trusted_on_the_same_boot_only() {
         let start = Reading { wall_ms: START, boot_ms: 1_000, boot_id: [saved_boot; 16] };
         let saved = EngineTime::new(start, HOUR).saved().clone();
         let reading = Reading { wall_ms: 5, boot_ms, boot_id: [boot; 16] };
-        let time = EngineTime::resume(saved, reading, 7, HOUR);
+        let time = EngineTime::resume(saved, false, reading, 7, HOUR);
         assert_eq!((time.saved().boot_id, time.saved().boot_ms), ([boot; 16], boot_ms));
         time.saved().engine_ms
     };
