@@ -246,7 +246,7 @@ impl Owner {
         let (disk, path) = (&*self.engine.disk, segment.path());
         let file = disk.open(path, Access::ReadWrite).map_err(|e| Error::io("open", path, e))?;
         write_cap(&*file, path, &segment.header, segment.deadline())?;
-        file.sync_data().map_err(|e| self.engine.poison(Error::io("sync", path, e)))
+        segment.sync_through(&*file).map_err(|e| self.engine.poison(e))
     }
 }
 

@@ -183,19 +183,18 @@ impl Segment {
     fn erase(&self, disk: &dyn Disk, batch: &Batch, can: &Capabilities) -> Result<(), Failed> {
         let path = self.path();
         let refused = |e| Failed::Refused(Error::io("erase in", path, e));
-        let unsynced = |e| Failed::Unsynced(Error::io("sync", path, e));
         let file = disk.open(path, Access::ReadWrite).map_err(refused)?;
         for doomed in &batch.doomed {
             debug_assert!(doomed.end <= self.durable(), "erasing what is not durable");
             overwrite(&*file, &STATE_ERASED.to_le_bytes(), doomed.state_at).map_err(refused)?;
         }
-        self.sync_through(&*file).map_err(unsynced)?;
+        self.sync_through(&*file).map_err(Failed::Unsynced)?;
         for doomed in &batch.doomed {
             // Where a write goes elsewhere it overwrites nothing, and takes space first.
             let freed = !can.overwrites_in_place && punch(&*file, doomed, can) > 0;
             wipe(&*file, doomed, freed).map_err(refused)?;
         }
-        self.sync_through(&*file).map_err(unsynced)?;
+        self.sync_through(&*file).map_err(Failed::Unsynced)?;
         let punched: u64 = batch.doomed.iter().map(|doomed| punch(&*file, doomed, can)).sum();
         self.count_punched(&*file, punched);
         Ok(())

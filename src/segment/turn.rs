@@ -44,7 +44,7 @@ impl Segment {
     fn sync_in_turn(&self, turn: &mut MutexGuard<'_, State>, wanted: u64) -> Result<()> {
         loop {
             if turn.has_failed {
-                return Err(Error::Poisoned { reason: format!("sync of {}", self.path.display()) });
+                return Err(self.failed_before());
             }
             if self.durable() >= wanted {
                 return Ok(());
@@ -73,19 +73,26 @@ impl Segment {
         synced.map_err(|e| Error::io("sync", &self.path, e))
     }
 
-    /// Syncs the file through another handle, in turn. Whoever waits for the next sync is told if this one fails:
-    /// that one might find nothing left to write.
-    pub(crate) fn sync_through(&self, file: &dyn DiskFile) -> std::io::Result<()> {
+    /// Syncs the file through another handle, in turn. Whoever waits for the next sync is told if this one fails, and
+    /// this one fails if another has: it might find nothing left to write.
+    pub(crate) fn sync_through(&self, file: &dyn DiskFile) -> Result<()> {
         let mut turn = self.turn.state.lock();
         while turn.is_taken {
             self.turn.done.wait(&mut turn);
         }
+        if turn.has_failed {
+            return Err(self.failed_before());
+        }
         turn.is_taken = true;
         let synced = MutexGuard::unlocked(&mut turn, || file.sync_data());
         turn.is_taken = false;
-        turn.has_failed |= synced.is_err();
+        turn.has_failed = synced.is_err();
         self.turn.done.notify_all();
-        synced
+        synced.map_err(|e| Error::io("sync", &self.path, e))
+    }
+
+    fn failed_before(&self) -> Error {
+        Error::Poisoned { reason: format!("sync of {}", self.path.display()) }
     }
 
     fn raise_durable(&self, target: u64) {

@@ -226,7 +226,7 @@ impl SegmentWriter {
     fn cut_refused(&self) {
         if self.file.len().is_ok_and(|len| len > self.end) && self.file.set_len(self.end).is_ok() {
             // If it comes back in a power cut, the sidecar still says where the records end.
-            let _ = self.file.sync_data();
+            let _ = self.segment.sync_through(&*self.file);
         }
     }
 
