@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::stream::{FillWriter, Spill};
 use super::write::Item;
 use super::{Keyspace, KeyspaceCore};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hash::{KeyedHash, value_hash};
 use crate::options;
 use crate::sequence::Ticket;
@@ -120,8 +120,8 @@ impl Fill {
     ///
     /// # Errors
     ///
-    /// As [`Keyspace::insert`]; [`Limit`](Error::Limit) for too many or too long tags or metadata or
-    /// an impossible time limit; [`FillTimedOut`](Error::FillTimedOut) after that limit. After a
+    /// As [`Keyspace::insert`]; [`Limit`](crate::Error::Limit) for too many or too long tags or metadata or
+    /// an impossible time limit; [`FillTimedOut`](crate::Error::FillTimedOut) after that limit. After a
     /// failed sync the value is visible until the store is closed.
     pub fn commit(self, value: impl AsRef<[u8]>) -> Result<Outcome> {
         let value = value.as_ref();
@@ -132,9 +132,9 @@ impl Fill {
     ///
     /// # Errors
     ///
-    /// [`Limit`](Error::Limit) for an impossible key, tags, metadata or time limit,
-    /// [`ReadOnly`](Error::ReadOnly), [`Poisoned`](Error::Poisoned) after an earlier failure, and
-    /// [`Closed`](Error::Closed).
+    /// [`Limit`](crate::Error::Limit) for an impossible key, tags, metadata or time limit,
+    /// [`ReadOnly`](crate::Error::ReadOnly), [`Poisoned`](crate::Error::Poisoned) after an earlier failure, and
+    /// [`Closed`](crate::Error::Closed).
     pub fn into_writer(self) -> Result<FillWriter> {
         self.check()?;
         self.core().owner.engine.check_writable()?;
@@ -159,10 +159,7 @@ impl Fill {
         let item = self.item(&tags, value, value_hash)?;
         let (outcome, segment) = core.put(&item, part, Some(&self.ticket))?;
         if let (Durability::Sync, Some(segment)) = (self.durability, segment) {
-            segment.sync().map_err(|e| match e {
-                Error::Poisoned { .. } => e,
-                e => core.owner.engine.poison(e),
-            })?;
+            core.sync_segment(&segment)?;
         }
         Ok(outcome)
     }

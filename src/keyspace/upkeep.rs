@@ -23,13 +23,18 @@ const SMALLEST_TAGGED: u64 = MIN_RECORD_LEN + MAX_TAGS as u64 * 16;
 impl KeyspaceCore {
     /// Makes all that was inserted before durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        let engine = &self.owner.engine;
-        engine.check_writable()?;
+        self.owner.engine.check_writable()?;
         // In this order: what is active now is either synced here or waits to be sealed by then.
         if let Some(segment) = self.active_segment() {
-            segment.sync().map_err(|e| engine.poison(e))?;
+            self.sync_segment(&segment)?;
         }
         self.seal_waiting()
+    }
+
+    /// Makes a segment durable. If it is evicted meanwhile nothing is synced, and none of it must be back.
+    pub(super) fn sync_segment(&self, segment: &Segment) -> Result<()> {
+        segment.sync().map_err(|e| self.owner.engine.poison(e))?;
+        if segment.has_left() { self.between_writes(|| self.hide_evicted()) } else { Ok(()) }
     }
 
     /// Seals what waits for it. What is evicted meanwhile is not synced any more, and must not be back without the
@@ -225,7 +230,7 @@ impl KeyspaceCore {
     }
 
     /// Hides what was evicted and may be back after a power cut, since a sync has failed: another one may succeed
-    /// without having written anything.
+    /// without having written anything. Nobody writes or evicts meanwhile.
     fn hide_evicted(&self) -> Result<()> {
         let undurable = self.owner.undurable_evicted();
         if undurable > self.owner.manifest().floor {

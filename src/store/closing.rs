@@ -83,7 +83,9 @@ impl StoreCore {
     fn write_snapshots(&self, snapshot_id: [u8; 16]) -> Result<()> {
         for core in self.keyspace_cores() {
             // An invalidation that is under way may not have reached the index yet.
-            let as_of = self.engine.sequence.lowest_open(self.engine.clock.boot_ms()) - 1;
+            let lowest_open = self.engine.sequence.lowest_open(self.engine.clock.boot_ms());
+            // Where a slot could not be looked at, any floor may be one that has not.
+            let as_of = if core.doubts.count() > 0 { 0 } else { lowest_open - 1 };
             write_snapshot(&core, snapshot_id, as_of)?;
         }
         Ok(())

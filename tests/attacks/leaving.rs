@@ -170,41 +170,70 @@ fn a_refused_value_in_pieces_does_not_come_back_after_the_next_process() {
     });
 }
 
-/// What was invalidated once the snapshot had been taken still has its slot there. A build without debug
-/// assertions asks for the floor of a key only where it has to.
+/// A store that was closed while a key was invalidated: its slot is in the snapshot all the same. Then each call of
+/// the opening fails in turn.
+fn each_opening_of_what_was_closed_beside_an_invalidation(
+    rig: &Rig,
+    show: impl Fn(&Rig, &FaultyDisk, Store, u64),
+) {
+    let (hooked, _, store) = opened(rig);
+    let images = images(&store);
+    images.insert("key", "value-that-was-purged").unwrap();
+    images.insert("other", "value").unwrap();
+    let is_first = AtomicBool::new(true);
+    hooked.before(move |call, path| {
+        let is_written = call == Call::SyncDir && path.ends_with("images");
+        if is_written && is_first.swap(false, Ordering::Relaxed) {
+            let _ = images.invalidate("key").unwrap();
+        }
+        Answer::Do
+    });
+    store.close().unwrap();
+    hooked.clear();
+    let closed = rig.kill();
+    let calls = closed.kill().open_faulty().0.calls();
+    for call in 1..=calls {
+        let rig = closed.kill();
+        let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
+        disk.inject(call, Fault::Error(ErrorKind::Other));
+        let builder = quiet(Store::builder("/data").disk(disk.clone()), &rig.clock);
+        if let Ok(store) = try_open(builder, rig.mapped) {
+            show(&rig, &disk, store, call);
+        }
+    }
+}
+
+/// A build without debug assertions asks for the floor of a key only where it has to.
 #[test]
 fn a_slot_that_could_not_be_looked_at_as_a_snapshot_was_taken_up_shows_nothing_invalidated() {
     each_mode(|rig| {
-        let (hooked, _, store) = opened(rig);
-        let images = images(&store);
-        images.insert("key", "value-that-was-purged").unwrap();
-        images.insert("other", "value").unwrap();
-        let is_first = AtomicBool::new(true);
-        hooked.before(move |call, path| {
-            let is_written = call == Call::SyncDir && path.ends_with("images");
-            if is_written && is_first.swap(false, Ordering::Relaxed) {
-                let _ = images.invalidate("key").unwrap();
-            }
-            Answer::Do
-        });
-        store.close().unwrap();
-        hooked.clear();
-        let closed = rig.kill();
-        let calls = closed.kill().open_faulty().0.calls();
-        for call in 1..=calls {
-            let rig = closed.kill();
-            let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
-            disk.inject(call, Fault::Error(ErrorKind::Other));
-            let builder = quiet(Store::builder("/data").disk(disk.clone()), &rig.clock);
-            let Ok(store) = try_open(builder, rig.mapped) else { continue };
-            let Ok(images) = store.existing_keyspace("images") else { continue };
+        each_opening_of_what_was_closed_beside_an_invalidation(rig, |rig, disk, store, call| {
+            let Ok(images) = store.existing_keyspace("images") else { return };
             assert!(images.get("key").unwrap().is_none(), "call {call}");
             disk.clear();
             if store.scrub().is_ok() {
                 assert!(!rig.on_disk(b"value-that-was-purged"), "call {call}");
                 assert!(images.get("key").unwrap().is_none(), "call {call}");
             }
-        }
+        });
+    });
+}
+
+/// Before it has been, the store is closed again.
+#[test]
+fn a_slot_that_could_not_be_looked_at_is_looked_at_after_the_next_close() {
+    each_mode(|rig| {
+        each_opening_of_what_was_closed_beside_an_invalidation(rig, |rig, disk, store, call| {
+            disk.clear();
+            if store.close().is_err() {
+                return;
+            }
+            drop(store);
+            let store = rig.open();
+            assert_eq!(seen(&store, "key"), None, "call {call}");
+            store.scrub().unwrap();
+            assert!(!rig.on_disk(b"value-that-was-purged"), "call {call}");
+        });
     });
 }
 
