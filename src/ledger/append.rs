@@ -157,6 +157,7 @@ impl Ledger {
 
     /// Deletes the oldest file. STATE says first that it may be missing.
     pub(super) fn forget_file(&self, writer: &mut Writer, number: u64) -> Result<()> {
+        self.name_durably(writer)?;
         let oldest = number + 1;
         let mark = LedgerMark { oldest, ..writer.mark() };
         self.parts.state.note_ledger(mark);

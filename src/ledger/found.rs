@@ -11,7 +11,9 @@ use crate::format::ledger::{
     ChainedEntry, EntryKind, LedgerMark, MAX_FILE_LEN, Turn, entries_in_file, offset_of,
 };
 use crate::format::record::RecordKind;
+use crate::format::state::MAX_GENERATION;
 use crate::format::tombstone::TombstoneScope;
+use crate::sequence::generation_of;
 use crate::tombstone::{count_without_strays, log_name, parse_log_name, retain_following};
 
 /// A bucket that was born and has not left, by its owner and its start.
@@ -42,6 +44,8 @@ pub(crate) struct Tally {
     pub(super) through: [u64; 3],
     /// The last step of the wall clock that was written down.
     pub(crate) suspect_ms: u64,
+    /// The highest generation that gave one of the numbers in them out.
+    pub(crate) generation: u64,
 }
 
 impl Tally {
@@ -49,6 +53,13 @@ impl Tally {
     pub(crate) fn take(&mut self, file: u64, entry: &ChainedEntry) {
         let fields = &entry.fields;
         let bucket = (fields.owner_id, fields.start_ms);
+        let generation = match fields.kind {
+            EntryKind::Dropped => fields.instance >> 32,
+            _ => generation_of(fields.through),
+        };
+        if generation < MAX_GENERATION {
+            self.generation = self.generation.max(generation);
+        }
         match fields.kind {
             EntryKind::Checkpoint => {
                 for through in &mut self.through {

@@ -289,8 +289,9 @@ impl TombstoneLog {
         current.write_header().map_err(|e| Error::io("write", &spare, e))?;
         let path = self.dir.join(log_name(number));
         self.disk.rename(&spare, &path).map_err(|e| Error::io("rename", &spare, e))?;
-        files.newest = number;
+        // If its name was not synced, syncing that again could lie: the next attempt gives it to another file.
         self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
+        files.newest = number;
         self.state.update(|state| state.newest_log = number)?;
         files.older.extend(files.current.replace(current).map(Older::from));
         Ok(())

@@ -159,13 +159,15 @@ impl Trash {
         inner.waiting.iter().filter_map(|item| Some((item.bucket()?, item.bytes))).collect()
     }
 
-    /// True unless the keys of a bucket in here are gone for certain.
+    /// True unless the keys of a bucket in here are gone for certain. It may have come here without an owner.
     pub(crate) fn has_keys(&self, bucket: TrashedBucket) -> bool {
-        let name = trash_name(bucket.owner_id, &bucket.start.compact(), bucket.instance);
-        match self.disk.open(&self.dir.join(name).join(KEYS_FILE), Access::Read) {
-            Err(e) => e.kind() != ErrorKind::NotFound,
-            Ok(_) => true,
-        }
+        [bucket.owner_id, 0].into_iter().any(|owner_id| {
+            let name = trash_name(owner_id, &bucket.start.compact(), bucket.instance);
+            match self.disk.open(&self.dir.join(name).join(KEYS_FILE), Access::Read) {
+                Err(e) => e.kind() != ErrorKind::NotFound,
+                Ok(_) => true,
+            }
+        })
     }
 
     /// What happened since it was last asked.

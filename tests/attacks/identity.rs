@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ebbtide::disk::Disk;
-use ebbtide::{Error, Store};
+use ebbtide::{Error, Row, Store};
 
 use crate::fixture::{hours, try_open};
 use crate::rig::{Rig, access, each_mode, images, options, put, row, rows, seen};
@@ -117,6 +117,27 @@ fn a_generation_is_not_repeated_when_only_its_tombstone_is_left() {
         assert_eq!(seen(&store, "key"), None);
         put(&images(&store), "key", "again", &[]);
         assert_eq!(seen(&store, "key").as_deref(), Some("again"));
+    });
+}
+
+/// A row was all there was, and has left; both slots of STATE are gone. Its name must not come to mean another.
+#[test]
+fn a_generation_is_not_repeated_when_only_the_ledger_tells_of_it() {
+    each_mode(|rig| {
+        let store = rig.open();
+        let log = access(&store);
+        let before = log.append(Row::anonymous().payload("before")).unwrap();
+        drop(log);
+        rig.clock.advance(hours(17));
+        store.maintain().unwrap();
+        store.close().unwrap();
+        drop(store);
+        rot(rig, 0);
+        rot(rig, SLOT);
+        let store = rig.open();
+        let after = access(&store).append(Row::anonymous().payload("after")).unwrap();
+        assert_ne!(before, after);
+        assert!(access(&store).get(before).unwrap().is_none());
     });
 }
 

@@ -5,12 +5,13 @@ use std::cell::Cell;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ebbtide::disk::{Disk, Fault, FaultyDisk};
 use ebbtide::{Durability, Keyspace, LedgerKind, LogOptions, Retention, Row, Store};
 
 use crate::fixture::{MODES, hours, minutes, open, quiet};
-use crate::hooked::HookedDisk;
+use crate::hooked::{Answer, Call, HookedDisk};
 use crate::rig::{Rig, access, images, options, put, rows, seen};
 
 /// Power cuts tried each time, all of them leaving as little as may be left the first time.
@@ -267,6 +268,32 @@ fn an_owner_whose_name_could_not_be_synced_is_made_anew() {
         let stats = store.stats();
         assert_eq!(stats.keyspaces.len() + stats.logs.len(), 1, "{parent}");
     }
+}
+
+#[test]
+fn a_tombstone_log_whose_name_could_not_be_synced_is_made_anew() {
+    let rig = Rig::new(false);
+    let disk = HookedDisk::new(&rig.disk);
+    let store = open(quiet(Store::builder("/data").disk(disk.clone()), &rig.clock), false);
+    let images = images(&store);
+    let (is_named, has_failed) = (AtomicBool::new(false), Arc::new(AtomicBool::new(false)));
+    let failed = Arc::clone(&has_failed);
+    disk.before(move |call, path| {
+        if call == Call::Rename && path.ends_with("tombstones/spare") {
+            is_named.store(true, Ordering::Relaxed);
+        }
+        let is_sync = call == Call::SyncDir && path.ends_with("tombstones");
+        let fails = is_sync && is_named.load(Ordering::Relaxed);
+        match fails && !failed.swap(true, Ordering::Relaxed) {
+            true => Answer::Fail,
+            false => Answer::Do,
+        }
+    });
+    images.invalidate("key").unwrap();
+    assert!(has_failed.load(Ordering::Relaxed));
+    let logs: Vec<_> =
+        rig.files(".log").into_iter().filter(|p| p.starts_with("/data/tombstones")).collect();
+    assert_eq!(logs, [Path::new("/data/tombstones/0000000001.log")]);
 }
 
 #[test]

@@ -99,13 +99,21 @@ fn keys_without_rows_and_an_owner_leave_at_open() {
     let looking = bench.builder().open_read_only().unwrap();
     assert_eq!(bench.files("keys").len(), 2, "who looks drops nothing");
     drop(looking);
+    let destroyed = |kind: &LedgerKind| matches!(kind, LedgerKind::KeysDestroyed { .. });
+    for _ in 0..2 {
+        // The first process, and the next, end before they have destroyed them.
+        let killed = bench.killed(bench.open());
+        let store = killed.open();
+        let are_told = of_kind(&store, destroyed) > 0;
+        assert_eq!(are_told, killed.files("keys").len() == 1, "while they are there");
+    }
     for _ in 0..2 {
         let store = bench.open();
         store.maintain().unwrap();
         assert_eq!(bench.files("keys").len(), 1, "with rows they stay for as long as these");
         let found = |kind: &LedgerKind| *kind == LedgerKind::BucketDropped(DropCause::FoundAtOpen);
         assert_eq!(of_kind(&store, found), 1);
-        assert_eq!(of_kind(&store, |kind| matches!(kind, LedgerKind::KeysDestroyed { .. })), 1);
+        assert_eq!(of_kind(&store, destroyed), 1);
         store.close().unwrap();
     }
     bench.pass_days(DAYS + 1);

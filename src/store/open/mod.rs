@@ -49,12 +49,14 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
         read => read?,
     };
     let found = find(&builder, &paths, &manifest)?;
-    let is_reused = is_planted(Bug::SequenceReused) && found.generation > 0;
-    let generation = found.generation + u64::from(!is_reused);
+    let (ledger, tally) = find_ledger(&**disk, &paths, &manifest, &found)?;
+    // All else that a generation has left may be gone.
+    let before = found.generation.max(tally.generation);
+    let is_reused = is_planted(Bug::SequenceReused) && before > 0;
+    let generation = before + u64::from(!is_reused);
     let last_seq = first_of(generation) - 1;
     let time = resume_time(&builder, &found, last_seq);
     let (oldest_log, newest_log) = found.log_range();
-    let (ledger, tally) = find_ledger(&**disk, &paths, &manifest, &found)?;
     let state = State {
         generation,
         clean: false,
