@@ -30,6 +30,8 @@ mod readers;
 mod rows;
 #[path = "common/schedules.rs"]
 mod schedules;
+#[path = "interleavings/syncs.rs"]
+mod syncs;
 
 use ebbtide::{Durability, Outcome};
 use shuttle::thread;

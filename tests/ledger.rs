@@ -22,7 +22,7 @@ use ebbtide::{
 };
 
 use fixture::{Random, START, clock, hours, minutes, on_memory, open, quiet, seed};
-use hooked::HookedDisk;
+use hooked::{Answer, Call, HookedDisk};
 
 const DIR: &str = "/data/ledger";
 /// Bytes before the first entry of a file, and of an entry.
@@ -860,6 +860,37 @@ fn no_tombstone_is_forgotten_that_could_not_be_counted() {
             }
         }
     }
+}
+
+/// The name of the next file cannot be synced, and the one before is forgotten.
+#[test]
+fn state_names_no_file_whose_name_is_not_durable() {
+    let mut unnamed = 0;
+    for entries in 1..40 {
+        let (memory, clock) = (MemoryDisk::new(1), clock());
+        let (builder, disk) = hooked(&memory, &clock);
+        let store = open(builder.ledger_retention(hours(24)), false);
+        let images = images(&store);
+        for _ in 0..entries {
+            let _ = images.invalidate("cat.jpg").unwrap();
+            clock.advance(minutes(2));
+            store.maintain().unwrap();
+        }
+        let files =
+            || memory.all_files().iter().filter(|path| path.starts_with("/data/ledger")).count();
+        let before = files();
+        let _ = images.invalidate("cat.jpg").unwrap();
+        clock.advance(hours(25));
+        disk.before(|call, path| match call {
+            Call::SyncDir if path.ends_with("ledger") => Answer::Fail,
+            _ => Answer::Do,
+        });
+        unnamed += u32::from(store.maintain().is_err() && files() == before);
+        let left = memory.crash(&mut |_: u32| 0);
+        let store = open(on_memory(&left, &clock), false);
+        assert_eq!(store.verify_ledger().unwrap().problems, [], "{entries} entries");
+    }
+    assert!(unnamed > 0);
 }
 
 #[test]

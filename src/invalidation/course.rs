@@ -105,7 +105,8 @@ impl Hidden<'_> {
         if is_planted(Bug::FullDiskPoisons) {
             return Err(self.begun.engine.poison(error));
         }
-        while matches!(error, Error::NoSpace { .. }) && self.give_up_oldest()? {
+        // Where a segment cannot be evicted, the floor covers that too.
+        while matches!(error, Error::NoSpace { .. }) && self.give_up_oldest().unwrap_or(false) {
             match self.begun.side.tombstones.commit(self.tombstone.clone()) {
                 Ok(()) => return Ok(receipt),
                 Err(again) => error = again,

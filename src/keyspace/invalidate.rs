@@ -34,7 +34,11 @@ impl Covered for KeyspaceCore {
     }
 
     fn hide_all_without_room(&self, tombstone: &Tombstone) -> Result<bool> {
-        self.hide_all(Floor { seq: tombstone.floor, at_ms: tombstone.at_ms })?;
+        // A close waits for whoever is writing, and for nobody else.
+        self.between_writes(|| {
+            self.owner.engine.write_side()?;
+            self.hide_all(Floor { seq: tombstone.floor, at_ms: tombstone.at_ms })
+        })?;
         Ok(true)
     }
 }

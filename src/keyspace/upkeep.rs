@@ -213,11 +213,10 @@ impl KeyspaceCore {
             self.owner.seal_later(active.writer);
         }
         let evicted = self.evict()?;
+        // Of all owners: it is the disk that is full. Under the lock, for which a close waits.
+        let side = self.owner.engine.write_side()?;
+        while side.trash.reap_step().unwrap_or(false) {}
         drop(active);
-        // Of all owners: it is the disk that is full.
-        if let Ok(side) = self.owner.engine.write_side() {
-            while side.trash.reap_step().unwrap_or(false) {}
-        }
         Ok(evicted)
     }
 
@@ -232,11 +231,10 @@ impl KeyspaceCore {
     /// Hides what was evicted and may be back after a power cut, since a sync has failed: another one may succeed
     /// without having written anything. Nobody writes or evicts meanwhile.
     fn hide_evicted(&self) -> Result<()> {
-        let undurable = self.owner.undurable_evicted();
-        if undurable > self.owner.manifest().floor {
-            self.hide_all(Floor::undated(undurable))?;
+        match self.owner.undurable_evicted() {
+            0 => Ok(()),
+            undurable => self.hide_all(Floor::undated(undurable)),
         }
-        Ok(())
     }
 
     /// Gives back a piece of what is this keyspace's in the trash; true if there is more.

@@ -60,7 +60,7 @@ impl Recovery<'_> {
         }
         let dirs = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
         for start in dirs.filter_map(|entry| Timestamp::from_compact(&entry.name)) {
-            let bucket = Bucket::new(owner.dir(), owner.window, start);
+            let bucket = Arc::new(Bucket::new(owner.dir(), owner.window, start));
             if owner.window.is_start(start) {
                 self.bucket(owner, bucket, &mut waiting)?;
             } else {
@@ -72,7 +72,12 @@ impl Recovery<'_> {
     }
 
     /// Notes which segments of a bucket are to be taken up, unless it is past its deadline.
-    fn bucket(&mut self, owner: &Owner, bucket: Bucket, waiting: &mut Vec<Waiting>) -> Result<()> {
+    fn bucket(
+        &mut self,
+        owner: &Owner,
+        bucket: Arc<Bucket>,
+        waiting: &mut Vec<Waiting>,
+    ) -> Result<()> {
         let disk = &*self.engine.disk;
         let listing = match disk.read_dir(bucket.dir()) {
             Ok(listing) => listing,
@@ -103,15 +108,14 @@ impl Recovery<'_> {
         self.bring_forward(owner, &bucket, &found, &listing);
         let keyless = owner.kind == RecordKind::Rows && !self.read_keys(&bucket, &numbers)?;
         if bucket.deadline() <= self.written_time() || keyless {
-            return self.leave(owner, Arc::new(bucket));
+            return self.leave(owner, bucket);
         }
-        let bucket = Arc::new(bucket);
         for (number, stated) in found {
             // It may say that its time is over. Taken up, it would be valid again once the clock is set back, without
             // newer ones that have left: what cannot be read now is not taken for missing.
             let Stated { len: bytes, allocated, .. } = stated?;
-            let path = bucket.dir().join(segment_name(number));
-            waiting.push(Waiting { bucket: Arc::clone(&bucket), number, path, bytes, allocated });
+            let (bucket, path) = (Arc::clone(&bucket), path(number));
+            waiting.push(Waiting { bucket, number, path, bytes, allocated });
         }
         owner.buckets.write().insert(bucket.start, bucket);
         Ok(())

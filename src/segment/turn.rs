@@ -66,11 +66,8 @@ impl Segment {
             let target = self.published();
             sync_file(&*file).map(|()| self.raise_durable(target))
         });
-        turn.is_taken = false;
-        turn.has_failed = synced.is_err();
         turn.callers.note_sync(begun);
-        self.turn.done.notify_all();
-        synced.map_err(|e| Error::io("sync", &self.path, e))
+        self.end_turn(turn, synced)
     }
 
     /// Syncs the file through another handle, in turn. Whoever waits for the next sync is told if this one fails, and
@@ -85,6 +82,10 @@ impl Segment {
         }
         turn.is_taken = true;
         let synced = MutexGuard::unlocked(&mut turn, || file.sync_data());
+        self.end_turn(&mut turn, synced)
+    }
+
+    fn end_turn(&self, turn: &mut State, synced: std::io::Result<()>) -> Result<()> {
         turn.is_taken = false;
         turn.has_failed = synced.is_err();
         self.turn.done.notify_all();

@@ -115,7 +115,10 @@ impl TombstoneLog {
             let (number, max_floor) = (log.number, log.max_floor());
             files.older.push_back(Older { number, max_floor, denials: log.denials() });
         }
-        if let Some(log) = newest {
+        // Nothing is written to one before STATE names it. Its name may be lost, as its sync may have been; the next
+        // file takes it over.
+        let is_begun = |log: &found::FoundLog| log.number <= files.newest || log.scan.end > 0;
+        if let Some(log) = newest.filter(is_begun) {
             files.newest = files.newest.max(log.number);
             files.current = self.repair(&log)?;
         }

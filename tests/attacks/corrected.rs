@@ -185,15 +185,19 @@ fn keys_alone_do_not_outlast_a_correction_with_the_segment_that_was_corrected() 
     }
 }
 
+fn closed_with_a_value(mapped: bool) -> Rig {
+    let rig = Rig::new(mapped);
+    let store = rig.open();
+    put(&images(&store), "key", "value", &[]);
+    store.close().unwrap();
+    rig
+}
+
 /// Nothing but its directory tells that a bucket without an owner is there.
 #[test]
 fn a_bucket_without_an_owner_is_not_called_missing_while_it_cannot_be_looked_for() {
     for mapped in MODES {
-        let rig = Rig::new(mapped);
-        let store = rig.open();
-        put(&images(&store), "key", "value", &[]);
-        store.close().unwrap();
-        drop(store);
+        let rig = closed_with_a_value(mapped);
         rig.change(Path::new(MANIFEST), |bytes| bytes.fill(0xee));
         let opened = rig.each_faulty_opening(REFUSED, |rig, store, call| {
             assert_eq!(rig.files(".seg").len(), 1);
@@ -209,11 +213,7 @@ fn a_bucket_without_an_owner_is_not_called_missing_while_it_cannot_be_looked_for
 #[test]
 fn a_bucket_that_could_not_be_listed_is_not_called_empty() {
     for mapped in MODES {
-        let rig = Rig::new(mapped);
-        let store = rig.open();
-        put(&images(&store), "key", "value", &[]);
-        store.close().unwrap();
-        drop(store);
+        let rig = closed_with_a_value(mapped);
         rig.clock.advance(hours(17));
         let mut unknown = 0;
         rig.each_faulty_opening(REFUSED, |_, store, call| {

@@ -103,6 +103,31 @@ fn what_an_eviction_may_not_have_taken_is_hidden_before_the_next_one() {
     }
 }
 
+/// The tombstone log has no room, and what would give it some cannot be moved away: the floor of everything needs none.
+#[test]
+fn an_invalidation_without_room_does_not_fail_for_an_eviction() {
+    for unmoved in [Call::Rename, Call::SyncDir] {
+        each_mode(|rig| {
+            let (hooked, _, store) = opened(rig);
+            let images = images(&store);
+            images.insert("key", "value").unwrap();
+            store.sync().unwrap();
+            for _ in 0..24 {
+                images.invalidate("another").unwrap();
+            }
+            rig.disk.set_capacity_bytes(Some(rig.disk.used_bytes()));
+            hooked.before(move |call, path| {
+                let fails = call == unmoved && !is_in(path, "tombstones");
+                if fails { Answer::Fail } else { Answer::Do }
+            });
+            assert!(images.invalidate("key").unwrap().widened());
+            for seed in 0..8 {
+                assert_eq!(seen(&rig.cut(seed).open(), "key"), None, "{unmoved:?}, {seed}");
+            }
+        });
+    }
+}
+
 /// The newer version was evicted before it was synced, and leaves no trace on the disk if the segment is back.
 #[test]
 fn a_sync_after_an_eviction_that_failed_brings_no_older_version_back() {

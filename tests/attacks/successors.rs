@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ebbtide::disk::{Disk, Fault, FaultyDisk};
 use ebbtide::{Durability, Keyspace, LedgerKind, LogOptions, Retention, Row, Store};
 
-use crate::fixture::{MODES, hours, minutes, open, quiet};
+use crate::fixture::{MODES, hours, minutes, open, quiet, try_open};
 use crate::hooked::{Answer, Call, HookedDisk};
 use crate::rig::{Rig, access, images, options, put, rows, seen};
 
@@ -247,6 +247,29 @@ fn a_keyspace_whose_making_failed_can_be_made_again() {
         }
         assert!(failed > 1, "it was always made");
     }
+}
+
+/// Making it fails, and is tried again.
+#[test]
+fn a_store_whose_name_could_not_be_synced_is_made_anew() {
+    let mut failed = 0;
+    for (dir, after) in ["/", "/data"].into_iter().flat_map(|dir| (0..6).map(move |n| (dir, n))) {
+        let rig = Rig::new(false);
+        let disk = HookedDisk::new(&rig.disk);
+        let builder = || quiet(Store::builder("/data").disk(disk.clone()), &rig.clock);
+        disk.forget_sync(dir, after);
+        if try_open(builder(), false).is_ok() {
+            continue;
+        }
+        failed += 1;
+        let store = open(builder(), false);
+        images(&store).insert("a", "value").unwrap();
+        store.sync().unwrap();
+        let left = rig.cut(0);
+        assert_eq!(left.files("STATE").len(), 1, "{dir}, sync {after}");
+        assert_eq!(seen(&left.open(), "a").as_deref(), Some("value"), "{dir}, sync {after}");
+    }
+    assert!(failed > 3, "{failed}");
 }
 
 #[test]

@@ -60,7 +60,14 @@ pub(crate) const CORNERS: [Corner; 12] = [
     },
     Corner { name: "a long index", prepare: long_index, work: verify, ..PLAIN },
     Corner { name: "a segment that leaves", work: verify_beside_eviction, ..PLAIN },
-    Corner { name: "directories above", prepare: empty, dir: "/a/b/c/data", work: make, ..PLAIN },
+    Corner {
+        name: "directories above",
+        prepare: empty,
+        dir: "/a/b/c/data",
+        work: make,
+        after: &AFTER,
+        ..PLAIN
+    },
     Corner { name: "no spare", work: forget_without_spare, ..PLAIN },
     Corner { name: "a value not whole", work: close_beside_a_value, check: no_parts, ..PLAIN },
     Corner {

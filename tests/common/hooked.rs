@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ebbtide::disk::{Access, Capabilities, DirEntry, Disk, DiskFile, LockOutcome, MemoryDisk};
@@ -59,16 +59,24 @@ impl HookedDisk {
     }
 
     /// The next sync of this directory fails, and what was to be written is taken for clean: later ones write
-    /// nothing, until another directory is made in it.
+    /// nothing, until another name is made in it.
     pub(crate) fn forget_next_sync(&self, dir: &'static str) {
-        let (has_failed, is_clean) = (AtomicBool::new(false), AtomicBool::new(false));
+        self.forget_sync(dir, 0);
+    }
+
+    /// The same of the one after so many others.
+    pub(crate) fn forget_sync(&self, dir: &'static str, after: usize) {
+        let (syncs, is_clean) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let memory = self.memory.clone();
         self.before(move |call, path| match call {
-            Call::CreateDir if path.parent() == Some(Path::new(dir)) => {
+            Call::CreateDir | Call::Create | Call::Rename
+                if path.parent() == Some(Path::new(dir)) && memory.read_dir(path).is_err() =>
+            {
                 is_clean.store(false, Ordering::Relaxed);
                 Answer::Do
             }
             Call::SyncDir if path == Path::new(dir) => {
-                if !has_failed.swap(true, Ordering::Relaxed) {
+                if syncs.fetch_add(1, Ordering::Relaxed) == after {
                     is_clean.store(true, Ordering::Relaxed);
                     return Answer::Fail;
                 }

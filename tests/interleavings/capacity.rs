@@ -1,16 +1,12 @@
 //! A keyspace at its capacity, and a disk that is full: what is evicted may go, the capacity holds, and
 //! nothing comes back.
 
-use std::io::ErrorKind;
-use std::sync::Arc;
-
-use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
-use ebbtide::{Durability, Error, Outcome, Result, Store};
+use ebbtide::{Error, Outcome, Result};
 use shuttle::thread;
 
-use crate::fixture::{self, hours, unless_closed};
+use crate::fixture::{hours, unless_closed};
 use crate::promises::{World, options};
-use crate::schedules::{chance, scenarios};
+use crate::schedules::scenarios;
 
 scenarios! {
     invalidation_sync_and_eviction,
@@ -20,7 +16,6 @@ scenarios! {
     streams_and_eviction,
     eviction_and_close,
     writes_and_invalidations_on_a_full_disk,
-    durable_write_beside_an_eviction_that_fails: 40,
 }
 
 /// The least capacity there can be.
@@ -207,28 +202,4 @@ fn writes_and_invalidations_on_a_full_disk(mapped: bool) {
     });
     world.disk.set_capacity_bytes(None);
     world.settle();
-}
-
-/// Its segment leaves before it is synced, and may be back with the older version alone.
-fn durable_write_beside_an_eviction_that_fails(mapped: bool) {
-    let (memory, clock) = (MemoryDisk::new(1), fixture::clock());
-    let disk = FaultyDisk::new(Arc::new(memory.clone()));
-    let builder = fixture::quiet(Store::builder("/data").disk(disk.clone()), &clock);
-    let store = fixture::open(builder, mapped);
-    let options = options().capacity_bytes(CAPACITY);
-    let images = store.keyspace("images", options.clone()).unwrap();
-    images.insert("key", "old").unwrap();
-    store.sync().unwrap();
-    disk.inject(disk.calls() + 1 + chance().below(16), Fault::Error(ErrorKind::TimedOut));
-    let is_durable = thread::scope(|scope| {
-        scope.spawn(|| (0..3).all(|_| images.insert("large", vec![1; 30_000]).is_ok()));
-        let fill = images.fill("key").durability(Durability::Sync);
-        scope.spawn(move || fill.commit("new").is_ok()).join().unwrap()
-    });
-    if is_durable {
-        let after = memory.crash(&mut |_: u32| 0);
-        let store = fixture::open(fixture::on_memory(&after, &clock), mapped);
-        let value = store.keyspace("images", options).unwrap().get("key").unwrap();
-        assert_ne!(value.as_deref(), Some(b"old".as_slice()));
-    }
 }

@@ -5,18 +5,17 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
-use ebbtide::{Clock, Durability, Error, Log, LogOptions, Outcome, Retention, Row, Store};
+use ebbtide::{Clock, Error, Log, LogOptions, Outcome, Retention, Row, Store};
 use shuttle::thread;
 
 use crate::fixture::{self, hours};
 use crate::promises::{World, options};
-use crate::schedules::{chance, scenarios};
+use crate::schedules::scenarios;
 
 scenarios! {
     writes_and_a_clock_set_right,
     rows_and_a_clock_set_right,
     keys_and_a_confirmation,
-    sync_beside_a_correction_that_fails: 40,
 }
 
 const WINDOW_HOURS: u64 = 16;
@@ -124,28 +123,4 @@ fn keys_and_a_confirmation(mapped: bool) {
     assert_eq!(now, clock.wall());
     let left = disk.fork().kill();
     assert!(fixture::on_memory(&left, &clock).open_read_only().unwrap().now() >= now);
-}
-
-/// The sync of a deadline that is brought forward is lost, beside that of a write to the same file.
-fn sync_beside_a_correction_that_fails(mapped: bool) {
-    let (memory, clock) = (MemoryDisk::new(1), fixture::clock());
-    let disk = FaultyDisk::new(Arc::new(memory.clone()));
-    let builder = fixture::quiet(Store::builder("/data").disk(disk.clone()), &clock);
-    let store = fixture::open(builder, mapped);
-    clock.set_wall(fixture::START + hours(LATER_HOURS));
-    store.confirm_clock().unwrap();
-    let images = store.keyspace("images", options()).unwrap();
-    images.insert("early", "value").unwrap();
-    clock.set_wall(fixture::START);
-    disk.inject(disk.calls() + 1 + chance().below(10), Fault::SyncLost(ErrorKind::TimedOut));
-    let is_durable = thread::scope(|scope| {
-        scope.spawn(|| store.reset_clock().is_ok());
-        let fill = images.fill("new").durability(Durability::Sync);
-        scope.spawn(move || fill.commit("value").is_ok()).join().unwrap()
-    });
-    if is_durable {
-        let after = memory.crash(&mut |_: u32| 0);
-        let store = fixture::open(fixture::on_memory(&after, &clock), mapped);
-        assert!(store.keyspace("images", options()).unwrap().contains("new").unwrap());
-    }
 }

@@ -1,15 +1,11 @@
 //! Erasing beside everything else: nobody sees a record go, nothing comes back, and in the end nothing
 //! is left of what is dead.
 
-use std::io::ErrorKind;
-use std::sync::Arc;
-
-use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
-use ebbtide::{Durability, Outcome, Store, Value};
+use ebbtide::{Durability, Outcome, Value};
 use shuttle::thread;
 
 use crate::capacity::{full_world, write_beyond_capacity};
-use crate::fixture::{self, hours, unless_closed};
+use crate::fixture::{hours, unless_closed};
 use crate::promises::{OTHER, World, check_bytes, options};
 use crate::schedules::{chance, scenarios};
 
@@ -25,7 +21,6 @@ scenarios! {
     scrub_and_drop: 40,
     scrub_and_eviction: 40,
     scrub_and_close: 40,
-    sync_beside_a_scrub_that_fails: 40,
 }
 
 /// Records in the segments that the scenarios write to: with the tag, with another, and with none, the
@@ -300,27 +295,4 @@ fn scrub_and_close(mapped: bool) {
         });
     });
     world.settle_closed();
-}
-
-/// The sync of a scrub is lost beside that of a write to the same file, which must not be called durable then.
-fn sync_beside_a_scrub_that_fails(mapped: bool) {
-    let (memory, clock) = (MemoryDisk::new(1), fixture::clock());
-    let disk = FaultyDisk::new(Arc::new(memory.clone()));
-    let builder = fixture::quiet(Store::builder("/data").disk(disk.clone()), &clock);
-    let store = fixture::open(builder, mapped);
-    let images = store.keyspace("images", options()).unwrap();
-    images.insert("dead", vec![1; 500]).unwrap();
-    store.sync().unwrap();
-    images.invalidate("dead").unwrap();
-    disk.inject(disk.calls() + 1 + chance().below(8), Fault::SyncLost(ErrorKind::TimedOut));
-    let is_durable = thread::scope(|scope| {
-        scope.spawn(|| store.scrub().is_ok());
-        let fill = images.fill("new").durability(Durability::Sync);
-        scope.spawn(move || fill.commit("value").is_ok()).join().unwrap()
-    });
-    if is_durable {
-        let after = memory.crash(&mut |_: u32| 0);
-        let store = fixture::open(fixture::on_memory(&after, &clock), mapped);
-        assert!(store.keyspace("images", options()).unwrap().contains("new").unwrap());
-    }
 }

@@ -2,10 +2,9 @@
 //! erased, all others stay.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
-use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
+use ebbtide::disk::MemoryDisk;
 use ebbtide::{Log, LogOptions, ManualClock, Retention, Row, Store};
 use shuttle::thread;
 
@@ -18,7 +17,6 @@ scenarios! {
     rows_and_drop: 40,
     rows_and_readers: 40,
     rows_and_close: 40,
-    sync_beside_a_sync_that_fails: 40,
 }
 
 const TAG: &str = "visitor";
@@ -332,34 +330,4 @@ fn rows_and_close(mapped: bool) {
     let store = fixture::open(fixture::on_memory(&world.disk, &world.clock), world.mapped);
     let log = store.existing_log("visits").unwrap();
     World { store, log, ..world }.settle();
-}
-
-/// One thread takes a segment out to seal it, and its sync is lost: no other may be told that all is durable.
-fn sync_beside_a_sync_that_fails(mapped: bool) {
-    const ROWS: usize = 6;
-    let (memory, clock) = (MemoryDisk::new(1), fixture::clock());
-    let disk = FaultyDisk::new(Arc::new(memory.clone()));
-    let builder = fixture::quiet(Store::builder("/data").disk(disk.clone()), &clock);
-    let store = fixture::open(builder, mapped);
-    let options = LogOptions::new(Retention::hours(16)).segment_bytes(4096);
-    let log = store.log("visits", options.clone()).unwrap();
-    for _ in 0..ROWS {
-        log.append(Row::anonymous().payload(vec![1; 1500])).unwrap();
-    }
-    disk.inject(disk.calls() + 1 + chance().below(4), Fault::SyncLost(ErrorKind::TimedOut));
-    let closes = chance().once_in(4);
-    let is_durable = thread::scope(|scope| {
-        let first = scope.spawn(|| store.sync().is_ok());
-        let second =
-            scope.spawn(|| if closes { store.close().is_ok() } else { store.sync().is_ok() });
-        let first = first.join().unwrap();
-        first | second.join().unwrap()
-    });
-    if is_durable {
-        let after = memory.crash(&mut |_: u32| 0);
-        let store = fixture::open(fixture::on_memory(&after, &clock), mapped);
-        let log = store.log("visits", options).unwrap();
-        let rows = log.scan(..).unwrap().map(|row| row.unwrap()).count();
-        assert_eq!(rows, ROWS, "closes {closes}");
-    }
 }

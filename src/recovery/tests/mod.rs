@@ -1,6 +1,7 @@
 //! What is taken up of owners and segments as they are found, on a disk in memory.
 
 mod buckets;
+mod corrections;
 mod index;
 mod owners;
 mod segments;

@@ -79,10 +79,20 @@ fn create_dir_all(disk: &dyn Disk, path: &Path) -> Result<()> {
         }
         Err(e) => return Err(failed(e)),
     }
-    sync_parent(disk, path)
+    sync_parent(disk, path).inspect_err(|_| {
+        // As that of a file.
+        let _ = disk.remove_dir(path);
+    })
 }
 
-/// Makes a directory's own entry durable.
+/// Makes the name of a new file durable. If that fails, syncing it again could lie: the next attempt makes another.
+pub(super) fn name_durably(disk: &dyn Disk, path: &Path) -> Result<()> {
+    sync_parent(disk, path).inspect_err(|_| {
+        let _ = disk.remove_file(path);
+    })
+}
+
+/// Makes the entry of a file or directory durable.
 fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<()> {
     let Some(parent) = path.parent() else { return Ok(()) };
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -139,7 +149,8 @@ pub(super) fn create_store(builder: &StoreBuilder, paths: &Paths) -> Result<Stor
             synced => synced?,
         }
     }
-    TwinFile::create_whole(disk, &paths.store(), STORE_MAGIC, &manifest.encode())?;
-    disk.sync_dir(&paths.root).map_err(|e| Error::io("sync", &paths.root, e))?;
+    let path = paths.store();
+    TwinFile::create_whole(disk, &path, STORE_MAGIC, &manifest.encode())?;
+    name_durably(disk, &path)?;
     Ok(manifest)
 }

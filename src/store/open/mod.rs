@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use found::{Found, find, find_ledger, report, report_ledger};
 use identity::{
-    create_directories, create_store, lock, read_store, refuse_foreign, refuse_network,
-    settle_names,
+    create_directories, create_store, lock, name_durably, read_store, refuse_foreign,
+    refuse_network, settle_names,
 };
 use paths::Paths;
 
@@ -154,7 +154,11 @@ fn resume_time(builder: &StoreBuilder, found: &Found, last_seq: u64) -> EngineTi
 /// Writes the state before anything else of this generation.
 fn write_state(disk: &dyn Disk, paths: &Paths, state: State) -> Result<StateFile> {
     match StateFile::open(disk, &paths.state(), state.clone()) {
-        Err(e) if e.is_not_found() => StateFile::create(disk, &paths.state(), state),
+        Err(e) if e.is_not_found() => {
+            let created = StateFile::create(disk, &paths.state(), state)?;
+            name_durably(disk, &paths.state())?;
+            Ok(created)
+        }
         opened => opened,
     }
 }

@@ -174,6 +174,32 @@ fn a_file_that_fails_is_given_up_for_the_next() {
     assert_eq!(floors(&bench.found()), [1, 2, 3, 5]);
 }
 
+/// The process ends while it goes on to the next file, and the next one does so too.
+#[test]
+fn nothing_is_written_to_a_file_that_state_does_not_name() {
+    let mut unnamed = 0;
+    for call in 1.. {
+        let bench = Bench::new();
+        bench.commit(24);
+        bench.log.ensure_spare().unwrap();
+        bench.disk.inject(bench.disk.calls() + call, Fault::ErrorsFrom(io::ErrorKind::TimedOut));
+        if bench.log.commit(tombstone(25, 1)).is_ok() {
+            break;
+        }
+        bench.disk.clear();
+        let logs = |bench: &Bench| {
+            bench.names().iter().filter(|name| name.ends_with(".log")).count() as u64
+        };
+        unnamed += u32::from(logs(&bench) > bench.state.current().newest_log);
+        let bench = bench.reopened();
+        bench.commit(1);
+        assert_eq!(logs(&bench), bench.state.current().newest_log, "call {call}");
+        assert_eq!(floors(&bench.found()).first(), Some(&1));
+        assert!(floors(&bench.found()).last() >= Some(&25));
+    }
+    assert!(unnamed > 0);
+}
+
 #[test]
 fn who_shared_a_write_that_failed_writes_again() {
     let bench = Bench::new();
