@@ -7,15 +7,16 @@
 mod census;
 mod line;
 mod shard;
+mod shards;
 mod span;
 
 use crate::hash::FINGERPRINT_BITS;
-use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use census::Census;
 pub(crate) use line::Line;
 use line::{ORDINAL_BITS, Slot, TAG_BITS};
 use shard::Shard;
+use shards::Shards;
 pub(crate) use span::Span;
 
 /// Enough that growing one of them stalls nobody: at ten million keys that is 30 KB.
@@ -77,7 +78,7 @@ impl Window {
 /// The index.
 #[derive(Debug)]
 pub(crate) struct Index {
-    shards: Box<[RwLock<Shard>]>,
+    shards: Shards,
     /// A [`Window`], looked at under a shard's lock only: an ordinal's lowest bits are given out again
     /// once no slot of any shard names the ordinal that had them before.
     window: AtomicU64,
@@ -88,6 +89,8 @@ pub(crate) struct Index {
 impl Index {
     /// How many shards there are.
     pub(crate) const SHARD_COUNT: usize = SHARDS;
+    /// How many shards a span has.
+    pub(crate) const SPAN_SHARDS: usize = shards::GROUP_SHARDS;
 
     /// An empty index.
     pub(crate) fn new() -> Self {
@@ -113,17 +116,15 @@ impl Index {
         Self::of(first_live, filled.map(|(at, lines)| (at, Shard::of(lines))))
     }
 
-    /// An index of which these shards have lines, in their order.
+    /// An index of which these shards have lines.
     fn of(first_live: u32, filled: impl IntoIterator<Item = (usize, Shard)>) -> Self {
         let window = Window { lowest: first_live, first_live }.pack();
-        let census = Census::new(SHARDS);
-        let mut filled = filled.into_iter().peekable();
-        let mut shard = |at| {
-            let (_, shard) = filled.next_if(|(next, _)| *next == at)?;
+        let (shards, census) = (Shards::new(), Census::new(SHARDS));
+        for (at, shard) in filled {
+            let Some(place) = shards.make(at) else { break };
             census.note(at, 0, shard.lines.len());
-            Some(shard)
-        };
-        let shards = (0..SHARDS).map(|at| RwLock::new(shard(at).unwrap_or_default())).collect();
+            *place.write() = shard;
+        }
         Self { shards, window: AtomicU64::new(window), census }
     }
 
@@ -141,7 +142,7 @@ impl Index {
     /// slots knew those segments can be used again.
     pub(crate) fn sweep(&self) {
         let first_live = self.window().first_live;
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let mut shard = shard.write();
             let window = Window { first_live, ..self.window() };
             shard.sweep(window);
@@ -174,23 +175,23 @@ impl Index {
         decide: impl FnOnce(Option<Location>) -> Change,
     ) -> (Option<Location>, Change) {
         let at = Self::shard_of(fingerprint);
-        let Some(shard) = self.shards.get(at) else { return (None, Change::Keep) };
+        let Some(shard) = self.shards.make(at) else { return (None, Change::Keep) };
         let mut shard = shard.write();
         let window = self.window();
         self.census.counting(at, &mut shard, |shard| shard.change(tag(fingerprint), window, decide))
     }
 
-    /// All shards, so many at a time.
-    pub(crate) fn spans(&mut self, len: usize) -> Vec<Span<'_>> {
+    /// All shards, [`Index::SPAN_SHARDS`] at a time.
+    pub(crate) fn spans(&mut self) -> Vec<Span<'_>> {
         let window = self.window();
         let census = &self.census;
-        let spans = self.shards.chunks_mut(len).enumerate();
-        spans.map(|(at, shards)| Span::new(at * len, shards, window, census)).collect()
+        let groups = self.shards.groups_mut();
+        groups.map(|(first_shard, group)| Span::new(first_shard, group, window, census)).collect()
     }
 
     /// The shard of a fingerprint.
     pub(crate) fn shard_of(fingerprint: u64) -> usize {
-        (fingerprint >> TAG_BITS) as usize
+        (fingerprint >> TAG_BITS) as usize % SHARDS
     }
 
     /// The first shard from this one on that may hold anything.
@@ -218,7 +219,7 @@ impl Index {
     /// Bytes of memory it takes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let lines = self.census.lines() * size_of::<Line>();
-        (lines + self.census.memory_bytes() + size_of_val(&*self.shards)) as u64
+        (lines + self.census.memory_bytes() + self.shards.memory_bytes()) as u64
     }
 
     fn window(&self) -> Window {
@@ -289,7 +290,8 @@ mod tests {
     }
 
     fn check_census(index: &Index) {
-        let lens: Vec<_> = index.shards.iter().map(|shard| shard.read().lines.len()).collect();
+        let len = |at| index.shards.get(at).map_or(0, |shard| shard.read().lines.len());
+        let lens: Vec<_> = (0..SHARDS).map(len).collect();
         assert_eq!(index.census.lines(), lens.iter().sum());
         let filled = (0..lens.len()).filter(|at| lens[*at] != 0);
         assert!(index.filled_shards().eq(filled));
@@ -305,18 +307,28 @@ mod tests {
             index.change(at_shard(shard), |_| put);
             check_census(&index);
         }
-        for span in &mut index.spans(1000) {
+        for span in index.spans().iter_mut().step_by(16) {
             span.change(at_shard(span.first_shard() + 7), put);
         }
         check_census(&index);
-        assert_eq!(index.filled_shards().count(), 6 + 5);
-        for shard in [0, 63, 1007, SHARDS - 1] {
+        assert_eq!(index.filled_shards().count(), 6 + 4);
+        for shard in [0, 63, 1031, SHARDS - 1] {
             index.change(at_shard(shard), |_| Change::Remove);
         }
         index.shrink();
         check_census(&index);
-        assert_eq!(index.filled_shards().count(), 7);
+        assert_eq!(index.filled_shards().count(), 6);
         assert_eq!(index.next_filled(SHARDS), None);
+    }
+
+    #[test]
+    fn an_index_of_few_keys_is_small() {
+        let index = Index::new();
+        assert_eq!(index.get(5), None);
+        assert!(index.memory_bytes() <= 1536, "{}", index.memory_bytes());
+        index.change(5, |_| Change::Put(at(1, 1)));
+        assert_eq!((index.get(5), index.get(5 | 1 << TAG_BITS)), (Some(at(1, 1)), None));
+        assert!(index.memory_bytes() <= 5 << 10, "{}", index.memory_bytes());
     }
 
     #[test]

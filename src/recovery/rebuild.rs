@@ -12,9 +12,6 @@ use crate::planted::{Bug, is_planted};
 use crate::segment::Segment;
 use crate::sync::Mutex;
 
-/// Shards that are filled together: of ten million keys, lines of 2 MB, which stay in the processor's
-/// cache meanwhile.
-const SPAN_SHARDS: usize = 64;
 /// Changes that all threads together note down before they make them, of 24 B each.
 const MAX_NOTES: usize = 2 << 20;
 
@@ -48,7 +45,7 @@ pub(super) fn rebuild(owner: &Owner, floors: &Floors, segments: Vec<Taken>) -> I
 /// Lets an empty index name the winners, and gives how many of them each segment has. Each thread has
 /// shards of its own, so what it meets is in order.
 fn fill(index: &mut Index, floors: &Floors, listed: &[Listed], threads: usize) -> Vec<u64> {
-    let mut spans = index.spans(SPAN_SHARDS);
+    let mut spans = index.spans();
     let share_len = spans.len().div_ceil(threads).max(1);
     let mut shares = Vec::new();
     while !spans.is_empty() {
@@ -92,7 +89,7 @@ impl Share<'_, '_> {
             for entry in &listing.entries {
                 let fingerprint = entry.hash.fingerprint();
                 let at = Index::shard_of(fingerprint).checked_sub(first_shard);
-                let notes = at.and_then(|at| self.notes.get_mut(at / SPAN_SHARDS));
+                let notes = at.and_then(|at| self.notes.get_mut(at / Index::SPAN_SHARDS));
                 let Some(notes) = notes else { continue };
                 // One that was erased wins over older ones all the same.
                 let gone =
