@@ -70,7 +70,7 @@ pub struct ManualClock {
     reading: Arc<Mutex<Reading>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Reading {
     wall: Timestamp,
     boot_ms: u64,
@@ -81,6 +81,13 @@ impl ManualClock {
     /// A clock whose wall shows `wall` and stands still.
     pub fn new(wall: Timestamp) -> Self {
         Self { reading: Arc::new(Mutex::new(Reading { wall, boot_ms: 1_000_000, boot: 1 })) }
+    }
+
+    /// A clock that shows the same, of the same boot, and goes its own way from here on: for a copy of a
+    /// store, as [`MemoryDisk::fork`](crate::disk::MemoryDisk::fork) makes one.
+    pub fn fork(&self) -> Self {
+        let reading = *self.reading.lock();
+        Self { reading: Arc::new(Mutex::new(reading)) }
     }
 
     /// Lets time pass on both clocks.
@@ -173,6 +180,10 @@ mod tests {
             boots.push(clock.boot_id());
         }
         assert_eq!(clock.wall().as_millis(), 3_005);
+        let fork = clock.fork();
+        fork.advance(Duration::from_secs(1));
+        assert_eq!((fork.wall().as_millis(), clock.wall().as_millis()), (4_005, 3_005));
+        assert_eq!(fork.boot_id(), clock.boot_id());
         clock.advance(Duration::MAX);
         assert_eq!((clock.wall(), clock.boot_ms()), (Timestamp::MAX, u64::MAX));
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ebbtide::disk::{Disk, Fault, FaultyDisk, MemoryDisk};
 use ebbtide::{
-    Clock, Durability, Error, Keyspace, KeyspaceOptions, LedgerKind, Log, LogOptions, ManualClock,
+    Durability, Error, Keyspace, KeyspaceOptions, LedgerKind, Log, LogOptions, ManualClock,
     Outcome, Problem, Result, Retention, Row, SegmentDump, Store, StoreBuilder,
 };
 
@@ -137,7 +137,7 @@ fn access(store: &Store) -> Result<Log> {
 impl Scene {
     pub(crate) fn new(left: &(MemoryDisk, ManualClock), mapped: bool) -> Self {
         let memory = left.0.fork();
-        let clock = ManualClock::new(left.1.wall());
+        let clock = left.1.fork();
         let disk = FaultyDisk::new(Arc::new(memory.clone()));
         let (told, before) = (Told::default(), AtomicU64::default());
         Self { memory, disk, clock, mapped, told, before }

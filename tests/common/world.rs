@@ -470,7 +470,7 @@ impl World {
         model.highest_seq = model.highest_seq.max(self.highest_given());
         let disk = self.disk.fork().crash(&mut |options: u32| choices(options));
         let config = Config { mapped, ..self.config };
-        let clock = ManualClock::new(self.clock.wall());
+        let clock = self.clock.fork();
         clock.reboot(Duration::ZERO);
         let cut = Self { limited: self.limited, ..Self::of(config, model, disk, clock) };
         cut.check_left();
@@ -482,9 +482,7 @@ impl World {
         let mut model = self.model.clone();
         model.killed();
         model.highest_seq = model.highest_seq.max(self.highest_given());
-        let clock = ManualClock::new(self.clock.wall());
-        clock.reboot(Duration::ZERO);
-        let copy = Self::of(self.config, model, self.disk.fork(), clock);
+        let copy = Self::of(self.config, model, self.disk.fork(), self.clock.fork());
         Self { limited: self.limited, ..copy }
     }
 
