@@ -98,7 +98,11 @@ impl Index {
     }
 
     /// An empty index with room for keys of these fingerprints.
-    pub(crate) fn with_room(fingerprints: impl Iterator<Item = u64>) -> Self {
+    pub(crate) fn with_room(fingerprints: impl Iterator<Item = u64> + Clone) -> Self {
+        // So few make hardly a shard grow twice.
+        if fingerprints.clone().nth(SHARDS).is_none() {
+            return Self::new();
+        }
         let mut keys = vec![0_u32; SHARDS];
         for fingerprint in fingerprints {
             if let Some(keys) = keys.get_mut(Self::shard_of(fingerprint)) {
