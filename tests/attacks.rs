@@ -6,6 +6,8 @@
 mod corrected;
 #[path = "attacks/crashes.rs"]
 mod crashes;
+#[path = "attacks/denials.rs"]
+mod denials;
 #[path = "attacks/fills.rs"]
 mod fills;
 #[path = "common/fixture.rs"]

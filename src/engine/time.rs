@@ -76,6 +76,15 @@ impl Engine {
         self.write_side()?.state.update(|state| state.time = saved)
     }
 
+    /// The time as it stands in STATE, which the next process knows too: by a later one a newer version could have left
+    /// when the power goes, and an older one be valid, or a denial be forgotten that is not over.
+    pub(crate) fn written_time(&self) -> Timestamp {
+        match self.write_side() {
+            Ok(side) => Timestamp::from_millis(side.state.current().time.engine_ms),
+            Err(_) => self.trusted_now(),
+        }
+    }
+
     /// Writes down that all is in order and which snapshot belongs to it.
     pub(crate) fn save_clean(&self, snapshot_id: [u8; 16]) -> Result<()> {
         let _turn = self.saving.lock();

@@ -151,7 +151,7 @@ impl KeyspaceCore {
                 Place::new(active.ordinal, offset, active.writer.segment())
             }
         };
-        let outcome = self.publish(item, seq, &place, now)?;
+        let outcome = self.publish(item, seq, &place, now);
         Ok((outcome, Some(place.segment)))
     }
 
@@ -211,15 +211,13 @@ impl KeyspaceCore {
             drafts.push(draft);
         }
         let mut offset = active.writer.append(&drafts).map_err(|e| engine.append_failed(e))?;
-        let mut denied = Ok(());
         for ((item, draft), seq) in items.iter().zip(&drafts).zip(tickets.seq()..) {
             let place = Place::new(active.ordinal, offset, active.writer.segment());
             offset += draft.record_len();
             // One that is hidden already counts as superseded, and a batch has no one to tell.
-            let published = self.publish(item, seq, &place, now);
-            denied = denied.and(published.map(|_| ()));
+            let _ = self.publish(item, seq, &place, now);
         }
-        denied.map(|()| drafts.len())
+        Ok(drafts.len())
     }
 
     /// True if a record of this number would be the winner of its key and visible. Under the append
@@ -239,7 +237,8 @@ impl KeyspaceCore {
     /// An error if the key or one of the tags is denied.
     ///
     /// A denial is there before its floor takes a number. So whoever asks after taking a number
-    /// either meets the denial or has a number below the floor, which hides the record.
+    /// either meets the denial or has a number below the floor, which hides the record. It is asked before the record
+    /// is written: on the disk it would count as the newest of its key whatever its writer is told.
     pub(super) fn check_denied(&self, item: &Item<'_>) -> Result<()> {
         match self.denied_until(item.hash, item.tags) {
             Some(until) => Err(Error::Denied { until }),
@@ -269,25 +268,22 @@ impl KeyspaceCore {
     /// Lets the index name a record that has been put in its place.
     ///
     /// Under a floor of its key no slot may stay. Under another floor it is named all the same: it
-    /// is the winner, and the floor hides it. What is denied by now is not named either.
-    fn publish(&self, item: &Item<'_>, seq: u64, place: &Place, now: Timestamp) -> Result<Outcome> {
-        let mut denied = Ok(());
+    /// is the winner, and the floor hides it.
+    fn publish(&self, item: &Item<'_>, seq: u64, place: &Place, now: Timestamp) -> Outcome {
         let (before, _) = self.index.change(item.hash.fingerprint(), |_| {
-            denied = self.check_denied(item);
             match self.floors.of_key(item.hash, seq) {
-                None if denied.is_ok() => {
+                None => {
                     // Under the lock: whoever takes the slot away uncounts it after.
                     place.segment.add_live(1);
                     Change::Put(place.location)
                 }
-                _ => Change::Remove,
+                Some(_) => Change::Remove,
             }
         });
         if let Some((segment, _)) = before.and_then(|location| self.resolve(location)) {
             segment.remove_live();
             self.owner.scrubbing.note_dead(now);
         }
-        denied?;
         let counters = &self.owner.engine.counters;
         if self.is_under_a_floor(item.hash, item.tags, seq) {
             if self.floors.of_key(item.hash, seq).is_some() {
@@ -296,10 +292,10 @@ impl KeyspaceCore {
             }
             count(&counters.superseded);
             self.owner.scrubbing.note_dead(now);
-            return Ok(Outcome::Superseded);
+            return Outcome::Superseded;
         }
         count(&counters.inserts);
-        Ok(Outcome::Stored)
+        Outcome::Stored
     }
 
     /// Takes the slot away from a record, unless it names another one by now.

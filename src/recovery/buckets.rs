@@ -107,7 +107,7 @@ impl Recovery<'_> {
             numbers.iter().map(|number| (*number, self.stated(&path(*number)))).collect();
         self.bring_forward(owner, &bucket, &found, &listing);
         let keyless = owner.kind == RecordKind::Rows && !self.read_keys(&bucket, &numbers)?;
-        if bucket.deadline() <= self.written_time() || keyless {
+        if bucket.deadline() <= self.engine.written_time() || keyless {
             return self.leave(owner, bucket);
         }
         for (number, stated) in found {
@@ -143,19 +143,10 @@ impl Recovery<'_> {
         let is_older = match first {
             Some((number, _)) => *number < correction.next_number,
             // Beside one of the wrong future it starts a little later than its time.
-            None => owner.window.bucket_start(bucket.start) > self.written_time(),
+            None => owner.window.bucket_start(bucket.start) > self.engine.written_time(),
         };
         if is_older {
             bucket.correct(owner.window, Timestamp::from_millis(correction.to_ms));
-        }
-    }
-
-    /// The time by which buckets leave: as it stands in STATE since the store is being opened. By a later one a newer
-    /// version could have left when the power goes, and an older one be valid in the next process.
-    fn written_time(&self) -> Timestamp {
-        match self.engine.write_side() {
-            Ok(side) => Timestamp::from_millis(side.state.current().time.engine_ms),
-            Err(_) => self.engine.trusted_now(),
         }
     }
 
@@ -259,7 +250,7 @@ impl Recovery<'_> {
             return Ok(());
         }
         let disk = &*self.engine.disk;
-        let now = self.written_time();
+        let now = self.engine.written_time();
         // What left from here may be back after a power cut, and the ledger be told that it is gone.
         self.engine.sync_dir(owner_dir)?;
         let entries = disk.read_dir(owner_dir).map_err(|e| Error::io("list", owner_dir, e))?;

@@ -224,7 +224,7 @@ impl StoreCore {
     /// Forgets tombstones that cannot hide anything any more, and sees to the spare.
     fn forget(&self) -> Result<()> {
         let side = self.engine.write_side()?;
-        let now = self.engine.trusted_now();
+        let now = self.engine.written_time();
         // In this order: what is under way now is in a segment by the time that is looked at.
         let open = self.engine.sequence.lowest_open(self.engine.clock.boot_ms());
         let mut mark = if self.has_orphans { 0 } else { open };
