@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Owner;
 use crate::bucket::Bucket;
-use crate::disk::{Access, DiskFile, EntryKind, write_all_at};
+use crate::disk::{Access, DirEntry, DiskFile, EntryKind, write_all_at};
 use crate::engine::count;
 use crate::error::{Error, Result};
 use crate::format::ledger::How;
@@ -215,8 +215,9 @@ impl Owner {
         for bucket in self.lowered() {
             let mut segments = self.segments_of(&bucket).peekable();
             if segments.peek().is_none() {
-                // Its directory alone could not say the new deadline.
-                all_written = all_written.and(self.drop_bucket(&bucket, None));
+                // Its directory alone could not say the new deadline. Nobody knows what is in one that was not taken up.
+                let counts = self.may_hold_segments(&bucket).then(Counts::default);
+                all_written = all_written.and(self.drop_bucket(&bucket, counts));
                 continue;
             }
             for segment in segments {
@@ -224,6 +225,13 @@ impl Owner {
             }
         }
         all_written.and(self.give_up_unmade(|bucket| bucket.start >= to))
+    }
+
+    /// True unless there is no file of a segment in the directory of a bucket.
+    fn may_hold_segments(&self, bucket: &Bucket) -> bool {
+        let is_segment = |entry: &DirEntry| parse_segment_name(&entry.name).is_some();
+        let listing = self.engine.disk.read_dir(bucket.dir());
+        listing.map_or(true, |listing| listing.iter().any(is_segment))
     }
 
     /// The buckets whose deadline was brought forward.

@@ -228,3 +228,26 @@ fn a_bucket_that_could_not_be_listed_is_not_called_empty() {
         assert!(unknown > 0);
     }
 }
+
+/// The header of its only segment cannot be read, so nothing could say that it leaves sooner.
+#[test]
+fn a_bucket_of_a_wrong_future_that_cannot_be_read_is_not_called_empty() {
+    for mapped in MODES {
+        let rig = Rig::new(mapped);
+        rig.clock.set_wall(START + hours(FUTURE));
+        let store = rig.open();
+        access(&store).append(Row::anonymous().payload("row")).unwrap();
+        store.close().unwrap();
+        let segment = rig.files(".seg").remove(0);
+        rig.change(&segment, |bytes| bytes[..64].fill(0xee));
+        let store = rig.open();
+        rig.clock.set_wall(START);
+        store.reset_clock().unwrap();
+        store.maintain().unwrap();
+        let mut entries = store.ledger().unwrap();
+        entries.retain(|entry| entry.kind == LedgerKind::BucketDropped(DropCause::Dropped));
+        assert_eq!(entries.len(), 1, "{entries:?}");
+        assert!(entries.iter().all(|entry| entry.records != Some(0)), "{entries:?}");
+        assert!(entries.iter().all(|entry| entry.bytes != Some(0)), "{entries:?}");
+    }
+}
