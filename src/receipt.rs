@@ -91,7 +91,8 @@ impl Receipt {
     pub(crate) fn follow(mut self, core: Arc<dyn Owned>) -> Self {
         let owner = core.owner();
         let pass = owner.scrubbing.expect_pass(self.at);
-        self = self.gone_by_then(owner.last_deadline());
+        let last = owner.last_deadline(self.sequence);
+        self = self.gone_by_then(last);
         self.parts.push(Part { core, pass });
         self
     }

@@ -81,7 +81,7 @@ impl Invalidation {
     /// Lets a receipt follow what becomes of it in a keyspace or log. What is only stale is not erased.
     fn follow(&self, receipt: Receipt, core: Arc<dyn Owned>) -> Receipt {
         if self.mode == TombstoneMode::Soft {
-            let gone_by = core.owner().last_deadline();
+            let gone_by = core.owner().last_deadline(receipt.sequence());
             return receipt.gone_by_then(gone_by);
         }
         receipt.follow(core)

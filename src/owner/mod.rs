@@ -180,10 +180,16 @@ impl Owner {
         look()
     }
 
-    /// The last deadline of a bucket.
-    pub(crate) fn last_deadline(&self) -> Timestamp {
+    /// The last deadline of a bucket that holds something with a number below `seq`, or will: rows that wait may be
+    /// written yet, to the present bucket at the latest.
+    pub(crate) fn last_deadline(&self, seq: u64) -> Timestamp {
+        // First: the bucket of whatever has been written since is there.
+        let engine = &self.engine;
+        let is_under_way = engine.sequence.lowest_open(engine.clock.boot_ms()) < seq;
+        let present = self.bucket_start(engine.trusted_now());
+        let next = if is_under_way { self.window.deadline(present) } else { Timestamp::default() };
         let buckets = self.buckets.read();
-        buckets.values().map(|bucket| bucket.deadline()).max().unwrap_or_default()
+        buckets.values().map(|bucket| bucket.deadline()).max().unwrap_or_default().max(next)
     }
 
     /// The segment of a number.

@@ -85,6 +85,23 @@ fn a_receipt_does_not_say_that_rows_which_wait_have_left() {
     });
 }
 
+/// Their bucket is made when they are written.
+#[test]
+fn a_receipt_knows_how_long_rows_that_wait_will_stay() {
+    each_mode(|rig| {
+        let store = rig.open();
+        let log = access(&store);
+        let mut rows = log.appender();
+        rows.append(Row::anonymous().tag("t").payload("secret-row")).unwrap();
+        let receipt = log.invalidate_tag("t").unwrap();
+        rows.flush().unwrap();
+        store.sync().unwrap();
+        assert!(rig.on_disk(b"secret-row"));
+        let deadline = store.stats().logs[0].buckets[0].deadline;
+        assert!(receipt.gone_by() >= deadline, "{} before {deadline}", receipt.gone_by());
+    });
+}
+
 /// The directory of the trash cannot be synced once something has been unlinked in it; a second sync may succeed
 /// without having written anything.
 #[test]
