@@ -85,14 +85,17 @@ impl Engine {
         }
     }
 
-    /// Writes down that all is in order and which snapshot belongs to it.
-    pub(crate) fn save_clean(&self, snapshot_id: [u8; 16]) -> Result<()> {
+    /// Writes the time down once the store is closed, and, if all is in order, which snapshot belongs to it.
+    pub(crate) fn save_last(&self, snapshot_id: Option<[u8; 16]>) -> Result<()> {
+        let Some(side) = &self.write_side else { return Ok(()) };
         let _turn = self.saving.lock();
         let saved = self.settle_time();
-        self.write_side()?.state.update(|state| {
+        side.state.update(|state| {
             state.time = saved;
-            state.clean = true;
-            state.snapshot_id = snapshot_id;
+            if let Some(snapshot_id) = snapshot_id {
+                state.clean = true;
+                state.snapshot_id = snapshot_id;
+            }
         })
     }
 

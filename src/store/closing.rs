@@ -13,11 +13,13 @@ impl StoreCore {
         if self.engine.is_closed() {
             return Ok(());
         }
-        let closed = if self.engine.is_read_only() { Ok(()) } else { self.leave_in_order() };
+        let left = if self.engine.is_read_only() { Ok(None) } else { self.leave_in_order() };
         self.engine.close();
         self.drain();
+        // Last: nothing is read as over by a later time.
+        let saved = self.engine.save_last(left.as_ref().ok().copied().flatten());
         self.let_go();
-        closed
+        left.and(saved)
     }
 
     /// Gives the lock back, but for what values of mapped segments keep of it.
@@ -44,7 +46,8 @@ impl StoreCore {
         self.engine.close_tombstones();
     }
 
-    fn leave_in_order(&self) -> Result<()> {
+    /// Seals everything, and writes snapshots if all is in order; gives their number.
+    fn leave_in_order(&self) -> Result<Option<[u8; 16]>> {
         let mut first = FirstError::default();
         for core in self.keyspace_cores() {
             first.note(core.seal_all());
@@ -56,22 +59,16 @@ impl StoreCore {
         first.note(self.engine.settle_ledger());
         let now = self.engine.trusted_now();
         first.note(self.engine.write_side().and_then(|side| side.ledger.close(now)));
-        if first.has_failed() {
-            first.note(self.engine.save_time());
-            return first.into_result();
-        }
+        first.into_result()?;
         // After a clean close all that is given up has been overwritten.
         if self.is_half_erased() {
-            return self.engine.save_time();
+            return Ok(None);
         }
         let mut snapshot_id = [0; 16];
         let random = self.engine.disk.fill_random(&mut snapshot_id);
         let random = random.map_err(|e| Error::io("read randomness for", &self.engine.root, e));
-        match random.and_then(|()| self.write_snapshots(snapshot_id)) {
-            Ok(()) => self.engine.save_clean(snapshot_id),
-            // Without snapshots the next open takes the longer way.
-            Err(_) => self.engine.save_time(),
-        }
+        // Without snapshots the next open takes the longer way.
+        Ok(random.and_then(|()| self.write_snapshots(snapshot_id)).is_ok().then_some(snapshot_id))
     }
 
     fn is_half_erased(&self) -> bool {

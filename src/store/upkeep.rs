@@ -39,10 +39,6 @@ impl FirstError {
         }
     }
 
-    pub(super) fn has_failed(&self) -> bool {
-        self.0.is_some()
-    }
-
     pub(super) fn into_result(self) -> Result<()> {
         self.0.map_or(Ok(()), Err)
     }

@@ -1,6 +1,7 @@
 //! Clocks that step, stand still, or were wrong from the beginning.
 
 use std::io::ErrorKind;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ebbtide::disk::{Fault, FaultyDisk};
@@ -531,4 +532,41 @@ fn what_is_put_while_the_clock_is_suspect_lives_no_longer_than_its_window() {
             assert!(is_seen(&store, "after"));
         });
     }
+}
+
+/// A value expires, and is looked at, at each call on the disk that closing makes. Then the clock is behind.
+#[test]
+fn what_is_read_as_expired_while_a_store_is_closed_stays_so() {
+    each_mode(|rig| {
+        let mut expired = 0;
+        for call in 1.. {
+            let rig = Rig::new(rig.mapped);
+            let (disk, store) = rig.open_faulty();
+            let images = images(&store);
+            let fill = images.fill("key").expires_at(START + hours(1));
+            assert_eq!(fill.commit("value").unwrap(), Outcome::Stored);
+            store.maintain().unwrap();
+            let found = Arc::new(Mutex::new(None));
+            let (reading, noted, clock) = (images.clone(), Arc::clone(&found), rig.clock.clone());
+            let at = disk.calls() + call;
+            disk.interrupt(at, move || {
+                clock.advance(hours(2));
+                *noted.lock().unwrap() = Some(reading.contains("key"));
+            });
+            store.close().unwrap();
+            if disk.calls() < at {
+                break;
+            }
+            rig.clock.set_wall(START);
+            rig.clock.reboot(Duration::ZERO);
+            let found = found.lock().unwrap().take().unwrap();
+            if found.is_ok_and(|found| !found) {
+                expired += 1;
+                for after in [rig.kill(), rig.cut(0)] {
+                    assert_eq!(seen(&after.open(), "key"), None, "call {call}");
+                }
+            }
+        }
+        assert!(expired > 3, "{expired}");
+    });
 }
