@@ -17,7 +17,7 @@ use crate::planted::{Bug, is_planted};
 use crate::pseudonym::{KeyRing, is_keys};
 use crate::segment::Segment;
 use crate::segment::load::{LoadError, read_header};
-use crate::segment::writer::parse_segment_name;
+use crate::segment::writer::{parse_segment_name, segment_name};
 use crate::time::Timestamp;
 use crate::trash::{TrashItem, trash_name};
 
@@ -74,7 +74,7 @@ impl Owner {
         let dirs = [side.trash.dir().to_owned(), self.dir.clone()];
         let mut to_sync = dirs.iter().filter(|_| !is_planted(Bug::DropNotSynced));
         let synced = to_sync.try_for_each(|dir| self.engine.sync_dir(dir));
-        let synced = synced.or_else(|error| self.condemn(&to).and(Err(error)));
+        let synced = synced.or_else(|error| self.condemn(bucket, &to).and(Err(error)));
         let (owner_id, segments) = (self.id, gone);
         side.trash.push(match counts {
             Some(_) => TrashItem::unread(&*self.engine.disk, to, EntryKind::Directory, owner_id),
@@ -91,22 +91,24 @@ impl Owner {
         synced.inspect_err(|_| self.note_undurable(min_seq))
     }
 
-    /// Lets the segments in the directory of a bucket say that they have left, durably. It may stay there, or be back
+    /// Lets the segments of a bucket, in this directory, say that they have left, durably. It may stay there, or be back
     /// after a power cut; if the clock has been set back by then, it must not be valid again, without the newer
     /// buckets that hid what is in it. Where none can say so, its keys are overwritten: without them it leaves.
-    pub(crate) fn condemn(&self, dir: &Path) -> Result<()> {
+    pub(crate) fn condemn(&self, bucket: &Bucket, dir: &Path) -> Result<()> {
         let disk = &*self.engine.disk;
         let listing = disk.read_dir(dir).map_err(|e| Error::io("list", dir, e))?;
-        let segments = listing.iter().filter(|entry| parse_segment_name(&entry.name).is_some());
         let mut is_said = false;
-        for path in segments.map(|entry| dir.join(&entry.name)) {
+        for number in listing.iter().filter_map(|entry| parse_segment_name(&entry.name)) {
+            let path = dir.join(segment_name(number));
             let file = disk.open(&path, Access::ReadWrite);
             let file = file.map_err(|e| Error::io("open", &path, e))?;
             match read_header(&*file, &path) {
-                Ok(header) => write_cap(&*file, &path, &header, Bucket::CONDEMNED)?,
+                Ok(header) if self.owns(&header, bucket, number) => {
+                    write_cap(&*file, &path, &header, Bucket::CONDEMNED)?;
+                }
                 Err(LoadError::Failed(error)) => return Err(error),
-                // Nothing in it is ever served.
-                Err(_) => continue,
+                // Nothing in it is ever served, nor believed.
+                _ => continue,
             }
             file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
             is_said = true;

@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::manifest::{KEYSPACE_MAGIC, LOG_MAGIC, OwnerManifest};
 use crate::format::record::RecordKind;
+use crate::format::segment_header::SegmentHeader;
 use crate::format::twin::Twin;
 use crate::ledger::LedgerBucket;
 use crate::retention::Window;
@@ -167,6 +168,15 @@ impl Owner {
     /// The longest that dead records stay on the disk unless readers hold them.
     pub(crate) fn erase_within(&self) -> Duration {
         Duration::from_millis(self.manifest.lock().1.erase_within_ms)
+    }
+
+    /// True if a header is that of the segment which its file's name and place say.
+    pub(crate) fn owns(&self, header: &SegmentHeader, bucket: &Bucket, number: u64) -> bool {
+        header.store_id == self.engine.store_id
+            && header.owner_id == self.id
+            && header.kind == self.kind
+            && header.number == number
+            && header.bucket_start_ms == bucket.start.as_millis()
     }
 
     /// True if the segment has not left.

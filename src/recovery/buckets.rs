@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Recovery;
-use super::segments::belongs;
 use crate::bucket::Bucket;
 use crate::disk::{Access, DirEntry, Disk, EntryKind, read_full_at};
 use crate::error::{Error, Result};
@@ -132,7 +131,7 @@ impl Recovery<'_> {
         for (number, stated) in found {
             let header = stated.as_ref().ok().and_then(|stated| stated.header.as_ref());
             // A power cut while one was being born may leave the header of another in its file.
-            if let Some(header) = header.filter(|header| belongs(header, owner, bucket, *number)) {
+            if let Some(header) = header.filter(|header| owner.owns(header, bucket, *number)) {
                 bucket.lower_deadline(Timestamp::from_millis(header.deadline_ms));
             }
         }
@@ -220,7 +219,7 @@ impl Recovery<'_> {
             // It was not read, and newer ones leave before it.
             if owner.buckets.read().contains_key(&bucket.start) {
                 bucket.lower_deadline(Bucket::CONDEMNED);
-                owner.condemn(bucket.dir())?;
+                owner.condemn(&bucket, bucket.dir())?;
             }
         }
         Ok(())

@@ -10,7 +10,6 @@ use crate::bucket::Bucket;
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::Result;
 use crate::format::record::RecordKind;
-use crate::format::segment_header::SegmentHeader;
 use crate::format::sidecar::{Listing, SidecarEntry};
 use crate::format::snapshot::{Snapshot, SnapshotPlace};
 use crate::owner::Owner;
@@ -138,7 +137,7 @@ impl Recovery<'_> {
             return Ok(());
         }
         let loaded = match loaded {
-            Ok(loaded) if belongs(&loaded.header, owner, &bucket, number) => loaded,
+            Ok(loaded) if owner.owns(&loaded.header, &bucket, number) => loaded,
             Ok(_) | Err(LoadError::Damaged(_)) => {
                 self.report.corrupt_records.push(path.clone());
                 found.lost.push((number, path));
@@ -259,13 +258,4 @@ fn write_walked_sidecar(
         0 => Ok(()),
         _ => show_tags(file, seed, end, take),
     });
-}
-
-/// True if a header is that of the segment which its file's name and place say.
-pub(super) fn belongs(header: &SegmentHeader, owner: &Owner, bucket: &Bucket, number: u64) -> bool {
-    header.store_id == owner.engine.store_id
-        && header.owner_id == owner.id
-        && header.kind == owner.kind
-        && header.number == number
-        && header.bucket_start_ms == bucket.start.as_millis()
 }

@@ -5,12 +5,13 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use ebbtide::disk::Fault;
+use ebbtide::disk::{Fault, MemoryDisk};
 use ebbtide::{
     Clock, Error, KeyspaceOptions, Log, LogOptions, Pseudonym, Retention, Row, RowId, Store,
 };
 
-use crate::fixture::{MODES, clock, hours, minutes, open, quiet};
+use crate::fixture::{MODES, clock, hours, minutes, open, quiet, try_open};
+use crate::hooked::HookedDisk;
 use crate::rig::{
     Rig, access, assert_sound, each_mode, images, put, row, rows, stopped_at_each_call,
     with_each_call_failing,
@@ -268,5 +269,39 @@ fn a_bucket_that_cannot_be_dropped_keeps_no_later_one() {
         });
         // Where either of them cannot be moved.
         assert_eq!(stayed, 2);
+    }
+}
+
+/// A log's bucket is due as the store is opened, its drop cannot be synced, and its segment is another store's.
+#[test]
+fn keys_do_not_stay_for_a_segment_that_belongs_elsewhere() {
+    for mapped in MODES {
+        let rig = Rig::new(mapped);
+        let other = rig.with(MemoryDisk::new(2));
+        let of_other = other.open();
+        visit(&of_other, "row of another store");
+        of_other.close().unwrap();
+        let store = rig.open();
+        visit(&store, "row about somebody");
+        store.close().unwrap();
+        let foreign = other.disk.read_file(&other.files(".seg")[0]).unwrap();
+        rig.change(&rig.files(".seg")[0], |bytes| *bytes = foreign);
+        let key = key_bytes(&rig);
+        rig.clock.advance(hours(17));
+        let mut back = 0;
+        for after in 0..8 {
+            let rig = rig.kill();
+            let disk = HookedDisk::new(&rig.disk);
+            disk.forget_sync("/data/trash", after);
+            let builder = quiet(Store::builder("/data").disk(disk), &rig.clock);
+            let opened = try_open(builder, mapped);
+            let cut = rig.cut(0);
+            let is_back = cut.files(".seg").iter().any(|path| path.starts_with("/data/logs"));
+            if opened.is_ok() && is_back {
+                back += 1;
+                assert!(!cut.on_disk(&key), "after {after} others");
+            }
+        }
+        assert!(back > 0);
     }
 }
