@@ -809,6 +809,45 @@ fn invalidations_are_counted_exactly_whenever_the_process_ends() {
     }
 }
 
+/// A process ends while an invalidation is written, the next one while it opens, and then the power goes.
+#[test]
+fn an_invalidation_that_a_process_was_writing_is_counted_once_it_is_durable() {
+    let (mut lost, mut kept) = (0, 0);
+    for call in 1.. {
+        let (memory, clock) = (MemoryDisk::new(call), clock());
+        let disk = FaultyDisk::new(Arc::new(memory.clone()));
+        let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock), false);
+        let images = images(&store);
+        images.insert("cat.jpg", b"bytes").unwrap();
+        store.sync().unwrap();
+        let reached = disk.calls() + call;
+        disk.inject(reached, Fault::ErrorsFrom(ErrorKind::TimedOut));
+        let _ = images.invalidate("cat.jpg");
+        let is_over = disk.calls() < reached;
+        let left = memory.kill();
+        for end in 1.. {
+            let next = left.fork().kill();
+            let disk = FaultyDisk::new(Arc::new(next.clone()));
+            disk.inject(end, Fault::ErrorsFrom(ErrorKind::TimedOut));
+            let builder = quiet(Store::builder("/data").disk(disk.clone()), &clock);
+            drop(builder.open());
+            let is_open = disk.calls() < end;
+            let store = open(on_memory(&next.crash(&mut |_: u32| 0), &clock), false);
+            let is_hidden = !try_images(&store).unwrap().contains("cat.jpg").unwrap();
+            let count = counted(&store, InvalidatedScope::Key);
+            assert_eq!(count, u64::from(is_hidden), "call {call}, the next process ends at {end}");
+            *(if is_hidden { &mut kept } else { &mut lost }) += 1;
+            if is_open {
+                break;
+            }
+        }
+        if is_over {
+            break;
+        }
+    }
+    assert!(lost > 0 && kept > 0, "{lost} lost, {kept} kept");
+}
+
 /// STATE names the newest entry, so that it is missed if it is gone. The time may have been written down
 /// shortly before, which is no reason to wait.
 #[test]

@@ -104,23 +104,21 @@ impl TombstoneLog {
 
     /// Takes up what was found: what was not durable for certain is written once more, and entries
     /// that were never acknowledged become void, so that appending can go on.
-    pub(crate) fn resume(&self, found: FoundLogs) -> Result<()> {
+    pub(crate) fn resume(&self, found: &FoundLogs) -> Result<()> {
         let mut files = self.files.lock();
         files.newest = self.state.current().newest_log;
-        let mut logs = found.logs;
-        let newest = logs.pop();
+        let Some((newest, logs)) = found.logs.split_last() else { return Ok(()) };
         for log in logs {
             // It may have been given up when its last entries, which count, could not be synced.
-            self.repair(&log)?;
+            self.repair(log)?;
             let (number, max_floor) = (log.number, log.max_floor());
             files.older.push_back(Older { number, max_floor, denials: log.denials() });
         }
         // Nothing is written to one before STATE names it. Its name may be lost, as its sync may have been; the next
         // file takes it over.
-        let is_begun = |log: &found::FoundLog| log.number <= files.newest || log.scan.end > 0;
-        if let Some(log) = newest.filter(is_begun) {
-            files.newest = files.newest.max(log.number);
-            files.current = self.repair(&log)?;
+        if newest.number <= files.newest || newest.scan.end > 0 {
+            files.newest = files.newest.max(newest.number);
+            files.current = self.repair(newest)?;
         }
         Ok(())
     }

@@ -100,6 +100,7 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
     let mut recovery = Recovery { engine: &engine, logs: &logs, snapshot_id, report };
     let owners = recovery.owners()?;
     let report = recovery.report;
+    settle_tombstones(&engine, &logs)?;
     reconcile(&engine, &owners, &logs, &tally, suspect_ms)?;
     take_up_tombstones(&engine, logs)?;
     start(builder, engine, owners, report, Some(lock))
@@ -214,8 +215,13 @@ fn engine(
     })
 }
 
-/// Goes on with the tombstone log, or with a new one if the old one cannot be relied on. By now
-/// every floor that it may have held is in the manifests.
+/// Makes what was found in the tombstone log durable, before any of it is counted.
+fn settle_tombstones(engine: &Engine, logs: &FoundLogs) -> Result<()> {
+    if logs.lost { Ok(()) } else { engine.write_side()?.tombstones.resume(logs) }
+}
+
+/// Begins a new tombstone log if the old one cannot be relied on, and makes sure that a spare waits. By now every
+/// floor that the old one may have held is in the manifests, and what can be read of it is counted.
 fn take_up_tombstones(engine: &Engine, logs: FoundLogs) -> Result<()> {
     let tombstones = &engine.write_side()?.tombstones;
     for path in &logs.stale {
@@ -224,8 +230,6 @@ fn take_up_tombstones(engine: &Engine, logs: FoundLogs) -> Result<()> {
     }
     if logs.lost {
         tombstones.start_over(logs)?;
-    } else {
-        tombstones.resume(logs)?;
     }
     // A full disk is no reason not to open: an invalidation finds its own way.
     match tombstones.ensure_spare() {

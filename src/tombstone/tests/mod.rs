@@ -60,7 +60,7 @@ impl Bench {
     fn reopened(self) -> Self {
         let found = self.found();
         let log = log_on(&self.disk, &self.state);
-        log.resume(found).unwrap();
+        log.resume(&found).unwrap();
         Self { log, ..self }
     }
 

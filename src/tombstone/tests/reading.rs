@@ -244,7 +244,7 @@ fn a_read_that_fails_during_a_repair_makes_nothing_void() {
         let found = bench.found();
         let log = log_on(&bench.disk, &bench.state);
         bench.disk.inject(bench.disk.calls() + call, Fault::Error(io::ErrorKind::Other));
-        refused += u64::from(log.resume(found).is_err());
+        refused += u64::from(log.resume(&found).is_err());
         bench.disk.clear();
         assert_eq!(floors(&bench.found()), [1, 2, 3], "call {call}");
     }
