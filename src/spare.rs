@@ -64,6 +64,19 @@ impl Spare {
         }
     }
 
+    /// Gives it its name in the log. If it waits no more afterwards, it was renamed, whatever the system says.
+    pub(crate) fn rename(&self, to: &Path) -> Result<()> {
+        let path = self.path();
+        let is_gone = || {
+            let opened = self.disk.open(&path, Access::Read);
+            opened.is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+        };
+        match self.disk.rename(&path, to) {
+            Err(e) if !is_gone() => Err(Error::io("rename", &path, e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Overwrites what is not zeros, which takes no space: a file was begun in it and given up, or it
     /// was damaged while it waited.
     fn clear(&self, file: &dyn DiskFile) -> io::Result<()> {

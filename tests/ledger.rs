@@ -1305,6 +1305,51 @@ fn a_full_disk_holds_back_births_and_no_drop() {
     assert_paired(&store, &disk);
 }
 
+/// The next file gets its name on a full disk, and the system says that it did not.
+#[test]
+fn a_file_that_was_named_though_the_system_says_it_was_not_is_gone_on_with() {
+    let mut named = 0;
+    for call in 1.. {
+        let (memory, clock) = (MemoryDisk::new(1), clock());
+        let disk = FaultyDisk::new(Arc::new(memory.clone()));
+        let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock), false);
+        let images = images(&store);
+        let round = |full: bool| {
+            let _ = images.invalidate("cat.jpg").unwrap();
+            clock.advance(minutes(2));
+            memory.set_capacity_bytes(full.then_some(0));
+            store.maintain()
+        };
+        round(false).unwrap();
+        while store.ledger().unwrap().len() < entries_of(&memory) {
+            round(false).unwrap();
+        }
+        assert!(memory.read_file(&log_file(2)).is_err());
+        let reached = disk.calls() + call;
+        disk.inject(reached, Fault::ErrorAfter(ErrorKind::TimedOut));
+        let worked = round(true);
+        let is_over = disk.calls() < reached;
+        disk.clear();
+        named += u32::from(worked.is_err() && memory.read_file(&log_file(2)).is_ok());
+        let what = format!("call {call}, {worked:?}");
+        assert_eq!(store.verify_ledger().unwrap().problems, [], "{what}");
+        memory.set_capacity_bytes(None);
+        let _ = store.close();
+        drop(store);
+        let store = open(on_memory(&memory.kill(), &clock), false);
+        assert_eq!(store.verify_ledger().unwrap().problems, [], "{what}, opened again");
+        if is_over {
+            break;
+        }
+    }
+    assert!(named > 0, "{named}");
+}
+
+/// How many entries a file of the ledger takes.
+fn entries_of(disk: &MemoryDisk) -> usize {
+    (disk.read_file(&log_file(1)).unwrap().len() - HEADER_LEN) / ENTRY_LEN
+}
+
 #[test]
 fn a_power_cut_anywhere_leaves_a_ledger_that_is_whole() {
     let mut choices = Random::new(seed("a_power_cut_anywhere_leaves_a_ledger_that_is_whole"));

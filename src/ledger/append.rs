@@ -127,8 +127,7 @@ impl Ledger {
         let mut bytes = header.encode();
         let hash = checkpoint.encode(writer.head.hash, &mut bytes);
         write_at(&*file, &bytes, 0).map_err(|e| Error::io("write", &spare, e))?;
-        let path = self.parts.dir.join(log_name(number));
-        self.parts.disk.rename(&spare, &path).map_err(|e| Error::io("rename", &spare, e))?;
+        self.spare.rename(&self.parts.dir.join(log_name(number)))?;
         let capacity = entries_in_file(self.parts.file_len);
         let current = Current { number, file, next: 1, capacity, newest_at_ms: at_ms };
         if let Some(full) = writer.current.replace(current) {

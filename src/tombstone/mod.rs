@@ -288,8 +288,7 @@ impl TombstoneLog {
         let denials = Vec::new();
         let current = Current { number, file, header, next: 0, max_floor: 0, denials };
         current.write_header().map_err(|e| Error::io("write", &spare, e))?;
-        let path = self.dir.join(log_name(number));
-        self.disk.rename(&spare, &path).map_err(|e| Error::io("rename", &spare, e))?;
+        self.spare.rename(&self.dir.join(log_name(number)))?;
         // If its name was not synced, syncing that again could lie: the next attempt gives it to another file.
         self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
         files.newest = number;
