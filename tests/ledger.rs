@@ -1237,6 +1237,39 @@ fn an_evicted_bucket_leaves_as_an_empty_one() {
     assert_paired(&store, &disk);
 }
 
+/// A bucket is found in the trash of which no entry tells, and one call fails as that is done.
+#[test]
+fn the_bytes_of_a_bucket_that_could_not_be_looked_at_are_not_told_too_low() {
+    let (memory, clock) = (MemoryDisk::new(1), clock());
+    let (builder, disk) = hooked(&memory, &clock);
+    let store = open(builder, false);
+    images(&store).insert("cat.jpg", vec![1; 3000]).unwrap();
+    store.sync().unwrap();
+    clock.advance(hours(17));
+    disk.forget_next_sync(TRASH);
+    store.drop_expired().unwrap_err();
+    let (mut told, mut unknown) = (0, 0);
+    for call in 1.. {
+        let left = memory.fork().kill();
+        let disk = FaultyDisk::new(Arc::new(left.clone()));
+        disk.inject(call, Fault::Error(ErrorKind::TimedOut));
+        let store = quiet(Store::builder("/data").disk(disk.clone()), &clock).open();
+        let is_over = disk.calls() < call;
+        disk.clear();
+        // Where the entry could not be written, it waits.
+        if let Some(entry) = store.ok().and_then(|store| drops(&store).into_iter().next()) {
+            let bytes = entry.bytes;
+            assert!(bytes.is_none_or(|bytes| bytes >= 4096), "call {call}: {bytes:?}");
+            unknown += u32::from(bytes.is_none());
+            told += 1;
+        }
+        if is_over {
+            break;
+        }
+    }
+    assert!(told > unknown, "{unknown} of {told} do not say");
+}
+
 #[test]
 fn there_is_nothing_personal_in_it() {
     let (disk, clock) = (MemoryDisk::new(1), clock());

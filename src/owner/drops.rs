@@ -78,7 +78,9 @@ impl Owner {
         let (owner_id, segments) = (self.id, gone);
         side.trash.push(match counts {
             Some(_) => TrashItem::unread(&*self.engine.disk, to, EntryKind::Directory, owner_id),
-            None => TrashItem { path: to, owner_id, bytes, segments, scrubbed_through },
+            None => {
+                TrashItem { path: to, owner_id, bytes: Some(bytes), segments, scrubbed_through }
+            }
         });
         count(&self.engine.counters.buckets_dropped);
         let counted = Counts { records: Some(records), bytes: Some(bytes) };

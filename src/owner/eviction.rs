@@ -30,7 +30,7 @@ impl Owner {
         let synced =
             self.engine.sync_dir(side.trash.dir()).and_then(|()| self.engine.sync_dir(bucket_dir));
         let (bytes, min_seq, max_seq) =
-            (segment.file_bytes(), segment.min_seq(), segment.max_seq());
+            (Some(segment.file_bytes()), segment.min_seq(), segment.max_seq());
         drop(segment);
         let (owner_id, segments) = (self.id, gone);
         side.trash.push(TrashItem { path: to, owner_id, bytes, segments, scrubbed_through });

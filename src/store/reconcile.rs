@@ -103,7 +103,7 @@ fn note_gone(
         let bucket = LedgerBucket { owner_id: *owner_id, start, kind, deadline };
         // One of which no segment said whose it was has no owner in the trash either.
         let owner_ids = if owner.is_some() { [*owner_id; 2] } else { [*owner_id, 0] };
-        let is_it = |(trashed, _): &&(TrashedBucket, u64)| {
+        let is_it = |(trashed, _): &&(TrashedBucket, Option<u64>)| {
             owner_ids.contains(&trashed.owner_id) && trashed.start == start
         };
         let trashed = trash.iter().filter(is_it).max_by_key(|(trashed, _)| trashed.instance);
@@ -114,7 +114,7 @@ fn note_gone(
             bucket,
             how: if trashed.is_some() { How::FoundAtOpen } else { How::Missing },
             instance: trashed.map_or(0, |(trashed, _)| trashed.instance),
-            counts: Counts { records: None, bytes: trashed.map(|(_, bytes)| *bytes) },
+            counts: Counts { records: None, bytes: trashed.and_then(|(_, bytes)| *bytes) },
             unsynced,
         };
         side.ledger.drop_found(now, note);

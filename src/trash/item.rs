@@ -1,5 +1,6 @@
 //! Something in the trash, and what its name tells.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use crate::time::Timestamp;
 pub(crate) struct TrashItem {
     pub(crate) path: PathBuf,
     pub(crate) owner_id: u64,
-    pub(crate) bytes: u64,
+    /// What it takes, unless that could not be looked at.
+    pub(crate) bytes: Option<u64>,
     /// The segments in it that this process had open.
     pub(crate) segments: Vec<Arc<Segment>>,
     /// What was dead before this pass of scrubbing began had been erased when it left.
@@ -35,8 +37,22 @@ pub(crate) fn trash_name(owner_id: u64, bucket: &str, instance: u64) -> String {
 impl TrashItem {
     /// Something that this process had no segment of open: what its files take, it takes.
     pub(crate) fn unread(disk: &dyn Disk, path: PathBuf, kind: EntryKind, owner_id: u64) -> Self {
-        let bytes = bytes_of(disk, &path, kind);
+        let bytes = bytes_of(disk, &path, kind).ok();
         Self { path, owner_id, bytes, segments: Vec::new(), scrubbed_through: 0 }
+    }
+
+    /// Looks once more at what could not be looked at.
+    pub(super) fn measure(&mut self, disk: &dyn Disk) {
+        if self.bytes.is_none() {
+            let is_bucket = self.bucket().is_some();
+            let kind = if is_bucket { EntryKind::Directory } else { EntryKind::File };
+            self.bytes = bytes_of(disk, &self.path, kind).ok();
+        }
+    }
+
+    /// Notes that so many bytes of it have been given back.
+    pub(super) fn shrink(&mut self, bytes: u64) {
+        self.bytes = self.bytes.map(|all| all.saturating_sub(bytes));
     }
 
     /// The bucket it is, unless it is a single segment.
@@ -52,16 +68,14 @@ impl TrashItem {
 }
 
 /// The bytes that a file takes, or those in a directory.
-pub(super) fn bytes_of(disk: &dyn Disk, path: &Path, kind: EntryKind) -> u64 {
+pub(super) fn bytes_of(disk: &dyn Disk, path: &Path, kind: EntryKind) -> io::Result<u64> {
     match kind {
-        EntryKind::File => {
-            disk.open(path, Access::Read).and_then(|file| file.allocated_bytes()).unwrap_or(0)
-        }
+        EntryKind::File => disk.open(path, Access::Read)?.allocated_bytes(),
         EntryKind::Directory => {
-            let entries = disk.read_dir(path).unwrap_or_default();
-            let files = entries.iter().filter(|entry| entry.kind == EntryKind::File);
+            let entries = disk.read_dir(path)?.into_iter();
+            let files = entries.filter(|entry| entry.kind == EntryKind::File);
             files.map(|entry| bytes_of(disk, &path.join(&entry.name), entry.kind)).sum()
         }
-        EntryKind::Other => 0,
+        EntryKind::Other => Ok(0),
     }
 }

@@ -107,11 +107,12 @@ impl Trash {
 
     /// Bytes of an owner that are not given back yet, held values included.
     pub(crate) fn bytes(&self, owner_id: u64) -> u64 {
-        let inner = self.inner.lock();
+        let mut inner = self.inner.lock();
+        inner.measure(&*self.disk);
         let waiting = inner.waiting.iter().filter(|item| item.owner_id == owner_id);
         let under_way = inner.under_way.iter().filter(|item| item.owner_id == owner_id);
         let pinned = inner.pinned.iter().filter(|pinned| pinned.owner_id == owner_id);
-        waiting.map(|item| item.bytes).sum::<u64>()
+        waiting.filter_map(|item| item.bytes).sum::<u64>()
             + under_way.map(|item| item.bytes).sum::<u64>()
             + pinned.map(|pinned| pinned.segment.file_bytes()).sum::<u64>()
     }
@@ -153,9 +154,10 @@ impl Trash {
         self.inner.lock().waiting.len()
     }
 
-    /// The buckets that wait, with their bytes.
-    pub(crate) fn buckets(&self) -> Vec<(TrashedBucket, u64)> {
-        let inner = self.inner.lock();
+    /// The buckets that wait, with their bytes as far as they could be looked at.
+    pub(crate) fn buckets(&self) -> Vec<(TrashedBucket, Option<u64>)> {
+        let mut inner = self.inner.lock();
+        inner.measure(&*self.disk);
         inner.waiting.iter().filter_map(|item| Some((item.bucket()?, item.bytes))).collect()
     }
 
@@ -194,10 +196,16 @@ impl Trash {
 }
 
 impl Inner {
+    /// Looks once more at what could not be looked at.
+    fn measure(&mut self, disk: &dyn Disk) {
+        self.waiting.iter_mut().for_each(|item| item.measure(disk));
+    }
+
     fn begin_piece(&mut self, is_wanted: &impl Fn(&TrashItem) -> bool) -> Option<TrashItem> {
         let at = self.waiting.iter().position(is_wanted)?;
         let item = self.waiting.remove(at)?;
-        let TrashItem { owner_id, bytes, scrubbed_through, .. } = item;
+        let TrashItem { owner_id, scrubbed_through, .. } = item;
+        let bytes = item.bytes.unwrap_or(0);
         self.under_way =
             Some(UnderWay { owner_id, bucket: item.bucket(), bytes, scrubbed_through });
         Some(item)

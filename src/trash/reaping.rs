@@ -107,11 +107,11 @@ impl Trash {
         if self.may_cut(path, item) && self.cut(path, item) {
             return Ok(false);
         }
-        let bytes = bytes_of(&*self.disk, path, EntryKind::File);
+        let bytes = bytes_of(&*self.disk, path, EntryKind::File).unwrap_or(0);
         match self.disk.remove_file(path) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path, e)),
             _ => {
-                item.bytes = item.bytes.saturating_sub(bytes);
+                item.shrink(bytes);
                 Ok(true)
             }
         }
@@ -140,7 +140,7 @@ impl Trash {
         if len <= PIECE_BYTES || file.set_len(len - PIECE_BYTES).is_err() {
             return false;
         }
-        item.bytes = item.bytes.saturating_sub(PIECE_BYTES);
+        item.shrink(PIECE_BYTES);
         true
     }
 

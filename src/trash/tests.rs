@@ -68,7 +68,7 @@ fn keys_are_overwritten_before_anything_else_goes() {
     let bucket = trash_with_keys(&disk);
     let keys = disk.open(&bucket.join(KEYS_FILE), Access::Read).unwrap();
     let trash = open(disk.clone());
-    assert_eq!(trash.buckets(), [(BUCKET, 8192 + 8192)]);
+    assert_eq!(trash.buckets(), [(BUCKET, Some(8192 + 8192))]);
     assert!(trash.has_keys(BUCKET));
     assert!(trash.reap_step().unwrap());
     assert_eq!(trash.take_events(), [TrashEvent::KeysDestroyed(BUCKET)]);
@@ -116,6 +116,27 @@ fn keys_that_could_not_be_overwritten_keep_their_name() {
     }
 }
 
+/// Any call may fail as the trash is opened.
+#[test]
+fn what_could_not_be_looked_at_is_measured_again() {
+    let disk = MemoryDisk::new(1);
+    trash_with_keys(&disk);
+    let mut opened = 0;
+    for call in 1.. {
+        let faulty = FaultyDisk::new(Arc::new(disk.clone()));
+        faulty.inject(call, Fault::Error(std::io::ErrorKind::TimedOut));
+        let trash = Trash::open(Arc::new(faulty.clone()), TRASH.into());
+        if faulty.calls() < call {
+            break;
+        }
+        if let Ok(trash) = trash {
+            assert_eq!(trash.bytes(7), 8192 + 8192, "call {call}");
+            opened += 1;
+        }
+    }
+    assert!(opened > 0);
+}
+
 #[test]
 fn what_was_scrubbed_is_told_until_it_is_gone() {
     let disk = MemoryDisk::new(1);
@@ -126,7 +147,7 @@ fn what_was_scrubbed_is_told_until_it_is_gone() {
         let bucket = TrashedBucket { owner_id, ..BUCKET };
         disk.create_dir(&path_of(bucket)).unwrap();
         let (path, segments) = (path_of(bucket), Vec::new());
-        trash.push(TrashItem { path, owner_id, bytes: 10, segments, scrubbed_through });
+        trash.push(TrashItem { path, owner_id, bytes: Some(10), segments, scrubbed_through });
     };
     push(7, 3);
     push(8, 5);
@@ -157,7 +178,7 @@ fn only_a_bucket_is_told_as_one() {
     for (name, bucket) in cases {
         let path = Path::new(TRASH).join(&name);
         let segments = Vec::new();
-        let item = TrashItem { path, owner_id: 7, bytes: 0, segments, scrubbed_through: 0 };
+        let item = TrashItem { path, owner_id: 7, bytes: Some(0), segments, scrubbed_through: 0 };
         assert_eq!(item.bucket(), bucket, "{name}");
     }
 }
@@ -174,7 +195,7 @@ fn what_is_being_freed_still_counts() {
     let [first, second] = [1, 2].map(|number| segment(&disk, &bucket, number));
     let (path, segments) = (bucket, vec![Arc::clone(&first), Arc::clone(&second)]);
     let held = first.file_bytes() + second.file_bytes();
-    trash.push(TrashItem { path, owner_id: 7, bytes: held, segments, scrubbed_through: 0 });
+    trash.push(TrashItem { path, owner_id: 7, bytes: Some(held), segments, scrubbed_through: 0 });
     assert!(!trash.reap_step_of(8).unwrap());
     assert!(trash.reap_step_of(7).unwrap());
     assert_eq!((trash.pinned().len(), trash.take_events()), (1, vec![]));
@@ -210,7 +231,13 @@ fn what_a_reader_holds_is_never_cut() {
         let len = 2 * PIECE_BYTES;
         file.set_len(len).unwrap();
         let (path, segments) = (bucket, vec![Arc::clone(&held)]);
-        trash.push(TrashItem { path, owner_id: 7, bytes: len, segments, scrubbed_through: 0 });
+        trash.push(TrashItem {
+            path,
+            owner_id: 7,
+            bytes: Some(len),
+            segments,
+            scrubbed_through: 0,
+        });
         let last = faulty.calls() + call;
         faulty.inject(last, Fault::Error(std::io::ErrorKind::TimedOut));
         while trash.len() > 0 {
