@@ -1103,6 +1103,64 @@ fn a_drop_whose_sync_failed_is_not_told_for_another_sync() {
     assert_whole(&store);
 }
 
+/// The process whose sync failed ends, the next one tells the ledger, and then the power goes. What has left stays
+/// in the trash, or is given back before.
+#[test]
+fn a_drop_whose_sync_failed_is_not_told_by_the_next_process_before_it_is_durable() {
+    for (dir, reaped) in
+        [TRASH, "/data/logs/access"].into_iter().flat_map(|dir| [(dir, false), (dir, true)])
+    {
+        let (memory, clock) = (MemoryDisk::new(1), clock());
+        let (builder, disk) = hooked(&memory, &clock);
+        let store = open(builder, false);
+        visit(&store).unwrap();
+        store.sync().unwrap();
+        clock.advance(hours(17));
+        disk.forget_next_sync(dir);
+        store.drop_expired().unwrap_err();
+        if reaped {
+            store.maintain().unwrap();
+        }
+        drop(store);
+        let builder = quiet(Store::builder("/data").disk(disk.clone()), &clock);
+        let store = open(builder, false);
+        assert_eq!(drops(&store).len(), 1, "{dir}, {reaped}");
+        store.maintain().unwrap();
+        let cut = memory.crash(&mut |_: u32| 0);
+        assert_eq!(bucket_dirs(&cut), [], "{dir}, {reaped}: it is back");
+    }
+}
+
+/// A disk says that it has synced a drop, and has not.
+#[test]
+fn keys_that_are_back_are_not_told_destroyed_before_they_have_left_again() {
+    let (memory, clock) = (MemoryDisk::new(1), clock());
+    let (builder, disk) = hooked(&memory, &clock);
+    let store = open(builder, false);
+    visit(&store).unwrap();
+    store.sync().unwrap();
+    clock.advance(hours(17));
+    disk.before(|call, path| match call {
+        Call::SyncDir if path == Path::new(TRASH) => Answer::Pretend,
+        _ => Answer::Do,
+    });
+    store.drop_expired().unwrap();
+    let cut = memory.crash(&mut |_: u32| 0);
+    assert_eq!(bucket_dirs(&cut).len(), 1, "it is back");
+    let destroyed = |store: &Store| {
+        let is_it = |kind| matches!(kind, LedgerKind::KeysDestroyed { .. });
+        of_kind(store, is_it).len()
+    };
+    let store = open(on_memory(&cut, &clock), false);
+    let keys = cut.all_files().iter().filter(|path| path.ends_with("pseudonym.keys")).count();
+    assert_eq!((keys, destroyed(&store)), (1, 0));
+    store.maintain().unwrap();
+    assert_eq!(destroyed(&store), 1);
+    drop(store);
+    let store = open(on_memory(&cut, &clock), false);
+    assert_eq!(destroyed(&store), drops(&store).len());
+}
+
 /// The file with the birth is past its time before the drop is written down.
 #[test]
 fn a_bucket_whose_drop_is_not_written_yet_is_carried() {

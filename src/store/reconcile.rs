@@ -4,15 +4,16 @@
 //! ledger is looked for in the store and in the trash, and each bucket of the store in the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::disk::Disk;
 use crate::engine::{Engine, WriteSide};
 use crate::error::{Error, Result};
 use crate::format::ledger::How;
 use crate::format::record::RecordKind;
 use crate::format::tombstone::TombstoneScope;
 use crate::ledger::{BucketId, Counts, DropNote, Event, LedgerBucket, OpenBucket, Tally};
-use crate::owner::{Owner, owners_dir};
+use crate::owner::{Owner, manifest_file, owners_dir};
 use crate::recovery::{Owners, owner_names};
 use crate::time::Timestamp;
 use crate::tombstone::FoundLogs;
@@ -40,7 +41,10 @@ pub(super) fn reconcile(
     for (instance, (owner_id, start_ms)) in &tally.keyed {
         let (owner_id, instance) = (*owner_id, *instance);
         let start = Timestamp::from_millis(*start_ms);
-        if !side.trash.has_keys(TrashedBucket { owner_id, start, instance }) {
+        // A power cut may have brought them back, and they may have left once more since.
+        let is_back =
+            |owner: &&Owner| owner.id == owner_id && owner.buckets.read().contains_key(&start);
+        if !owners.iter().any(is_back) && !side.trash.has_keys(owner_id, start) {
             let found = true;
             side.ledger.note(now, Event::KeysDestroyed { owner_id, start, instance, found });
         }
@@ -107,19 +111,31 @@ fn note_gone(
             owner_ids.contains(&trashed.owner_id) && trashed.start == start
         };
         let trashed = trash.iter().filter(is_it).max_by_key(|(trashed, _)| trashed.instance);
-        let mut unsynced: Vec<PathBuf> =
-            owner.map(|owner| owner.dir().to_owned()).into_iter().collect();
-        unsynced.push(side.trash.dir().to_owned());
+        let of_owner = owner.map(|owner| owner.dir().join(manifest_file(owner.kind).0));
+        let files = of_owner.into_iter().chain([side.trash.dir().join("sync")]);
+        let files: Vec<PathBuf> = files.map(|file| file.with_extension("tmp")).collect();
+        if !files.iter().all(|file| touch(&*engine.disk, file)) {
+            side.ledger.dropped_uncertainly(bucket);
+            continue;
+        }
+        let dirs = files.iter().filter_map(|file| file.parent());
         let note = DropNote {
             bucket,
             how: if trashed.is_some() { How::FoundAtOpen } else { How::Missing },
             instance: trashed.map_or(0, |(trashed, _)| trashed.instance),
             counts: Counts { records: None, bytes: trashed.and_then(|(_, bytes)| *bytes) },
-            unsynced,
+            unsynced: dirs.map(Path::to_owned).collect(),
         };
         side.ledger.drop_found(now, note);
     }
     Ok(())
+}
+
+/// Makes a file in a directory and removes it, so that syncing the directory has something to write: an earlier sync
+/// may have failed, and be taken for done. One that stays is only temporary by its name.
+fn touch(disk: &dyn Disk, file: &Path) -> bool {
+    let _ = disk.remove_file(file);
+    disk.create(file).and_then(|_| disk.remove_file(file)).is_ok()
 }
 
 /// The starts of buckets in directories whose owner was not taken up.

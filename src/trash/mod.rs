@@ -161,10 +161,15 @@ impl Trash {
         inner.waiting.iter().filter_map(|item| Some((item.bucket()?, item.bytes))).collect()
     }
 
-    /// True unless the keys of a bucket in here are gone for certain. It may have come here without an owner.
-    pub(crate) fn has_keys(&self, bucket: TrashedBucket) -> bool {
-        [bucket.owner_id, 0].into_iter().any(|owner_id| {
-            let name = trash_name(owner_id, &bucket.start.compact(), bucket.instance);
+    /// True unless the keys of a bucket in here are gone for certain, whichever time it came here. It may have come
+    /// without an owner.
+    pub(crate) fn has_keys(&self, owner_id: u64, start: Timestamp) -> bool {
+        let buckets = self.buckets().into_iter().map(|(bucket, _)| bucket);
+        let is_it = |bucket: &TrashedBucket| {
+            bucket.start == start && [owner_id, 0].contains(&bucket.owner_id)
+        };
+        buckets.filter(is_it).any(|bucket| {
+            let name = trash_name(bucket.owner_id, &start.compact(), bucket.instance);
             match self.disk.open(&self.dir.join(name).join(KEYS_FILE), Access::Read) {
                 Err(e) => e.kind() != ErrorKind::NotFound,
                 Ok(_) => true,

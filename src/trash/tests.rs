@@ -69,10 +69,10 @@ fn keys_are_overwritten_before_anything_else_goes() {
     let keys = disk.open(&bucket.join(KEYS_FILE), Access::Read).unwrap();
     let trash = open(disk.clone());
     assert_eq!(trash.buckets(), [(BUCKET, Some(8192 + 8192))]);
-    assert!(trash.has_keys(BUCKET));
+    assert!(trash.has_keys(BUCKET.owner_id, BUCKET.start));
     assert!(trash.reap_step().unwrap());
     assert_eq!(trash.take_events(), [TrashEvent::KeysDestroyed(BUCKET)]);
-    assert!(!trash.has_keys(BUCKET));
+    assert!(!trash.has_keys(BUCKET.owner_id, BUCKET.start));
     let mut bytes = vec![0xff; keys.len().unwrap() as usize];
     assert_eq!(keys.read_at(&mut bytes, 0).unwrap(), bytes.len());
     assert!(!bytes.windows(2).any(|pair| pair == [0xaa; 2]));
