@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
-use crate::disk::{DirEntry, Disk, EntryKind};
+use crate::disk::{Access, DirEntry, Disk, EntryKind};
 use crate::error::{Error, Result};
 use crate::format::keys::{self, NumberedKey};
 use crate::time::Timestamp;
@@ -107,6 +107,15 @@ impl KeyRing {
         let (_, slot) = twin.newest().ok_or_else(unreadable)?;
         let keys = keys::decode(&slot.payload).map_err(|_| unreadable())?;
         if keys.is_empty() { Err(unreadable()) } else { Ok((Self { keys }, twin.is_whole())) }
+    }
+
+    /// Lets the next read see what is on the disk. A first sync of them may have failed, and ext4 never find again what
+    /// is written to the same place after that: the blocks stay marked as unwritten.
+    pub(crate) fn forget_cached(disk: &dyn Disk, bucket_dir: &Path) -> Result<()> {
+        let path = bucket_dir.join(KEYS_FILE);
+        let file = disk.open(&path, Access::Read).map_err(|e| Error::io("open", &path, e))?;
+        file.forget_cached();
+        Ok(())
     }
 
     /// Makes a bucket's keys durable for certain that an earlier process may have been making when it ended.

@@ -184,12 +184,15 @@ impl Recovery<'_> {
     /// Reads the keys of a log bucket. Rows without a key are condemned: their subjects cannot be
     /// told any more, and new keys would only pretend to.
     fn read_keys(&mut self, bucket: &Bucket, numbers: &[u64]) -> Result<bool> {
-        match KeyRing::read(&*self.engine.disk, bucket.dir()) {
+        let (disk, dir) = (&*self.engine.disk, bucket.dir());
+        let is_to_settle = numbers.is_empty() && !self.engine.is_read_only();
+        let forgotten = if is_to_settle { KeyRing::forget_cached(disk, dir) } else { Ok(()) };
+        match forgotten.and_then(|()| KeyRing::read(disk, dir)) {
             // They were being made when the process stopped: nothing was said under them.
             Ok((_, false)) if numbers.is_empty() => Ok(false),
             Ok((keys, _)) => {
-                if numbers.is_empty() && !self.engine.is_read_only() {
-                    KeyRing::settle(&*self.engine.disk, bucket.dir())?;
+                if is_to_settle {
+                    KeyRing::settle(disk, dir)?;
                 }
                 bucket.set_keys(Some(keys));
                 Ok(true)

@@ -173,6 +173,17 @@ impl FileNode {
         self.pending.clear();
     }
 
+    /// Reads see what is on the disk, unless something waits to be written.
+    pub(super) fn forget_cached(&mut self) {
+        if self.pending.is_empty() {
+            let mut contents = self.durable.to_vec();
+            contents.resize(self.live.len(), 0);
+            self.update_maps(0, &contents);
+            self.live = Arc::new(contents);
+            self.holes = self.durable_holes.clone();
+        }
+    }
+
     /// What a power cut cannot take.
     pub(super) fn durable(&self) -> &Arc<Vec<u8>> {
         &self.durable

@@ -51,6 +51,14 @@ impl DiskFile for MemoryFile {
         }
     }
 
+    fn forget_cached(&self) {
+        let mut state = self.shared.state.lock();
+        let forgets = state.forgets;
+        if let Some(file) = state.tree.file_mut(self.id).ok().filter(|_| forgets) {
+            file.forget_cached();
+        }
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.shared.alive()?.tree.file(self.id)?.contents().len() as u64)
     }

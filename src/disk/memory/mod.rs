@@ -48,6 +48,8 @@ struct Shared {
 struct State {
     tree: Tree,
     capacity: Option<u64>,
+    /// What a failed sync has lost is seen no more once a file is to be forgotten.
+    forgets: bool,
     random: Random,
     capabilities: Capabilities,
     locked: BTreeSet<Id>,
@@ -62,6 +64,7 @@ impl MemoryDisk {
         Self::holding(State {
             tree: Tree::new(),
             capacity: None,
+            forgets: false,
             random: Random::new(seed),
             capabilities: Capabilities {
                 file_system: "memory".to_owned(),
@@ -110,6 +113,12 @@ impl MemoryDisk {
         self.shared.state.lock().capacity = capacity;
     }
 
+    /// From now on [`forget_cached`](DiskFile::forget_cached) shows what is on the disk. Else what a failed sync has
+    /// lost stays to be seen until the power is cut.
+    pub fn let_forget(&self) {
+        self.shared.state.lock().forgets = true;
+    }
+
     /// Sets what [`capabilities`](Disk::capabilities) tells, of every directory. On a disk that
     /// does not punch holes, [`punch_hole`](DiskFile::punch_hole) fails; one that does not overwrite
     /// in place only says so.
@@ -155,6 +164,7 @@ impl MemoryDisk {
         let dead = State {
             tree: Tree::new(),
             capacity: state.capacity,
+            forgets: state.forgets,
             random: state.random.clone(),
             capabilities: state.capabilities.clone(),
             locked: BTreeSet::new(),

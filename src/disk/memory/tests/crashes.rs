@@ -55,7 +55,17 @@ fn what_a_failed_sync_lost_stays_visible_until_the_power_is_cut() {
     map.raise_durable_len(4);
     assert!(map.copy(0, &mut seen) && &seen == b"new!");
     assert_eq!(disk.read_file(path("/f")).unwrap(), b"new!");
-    assert_eq!(disk.kill().read_file(path("/f")).unwrap(), b"new!");
+    let killed = disk.kill();
+    assert_eq!(killed.read_file(path("/f")).unwrap(), b"new!");
+    let file = killed.open(path("/f"), Access::ReadWrite).unwrap();
+    file.forget_cached();
+    assert_eq!(killed.read_file(path("/f")).unwrap(), b"new!");
+    killed.let_forget();
+    file.forget_cached();
+    assert_eq!(killed.read_file(path("/f")).unwrap(), b"old\0");
+    write(&file, 0, b"dirty").unwrap();
+    file.forget_cached();
+    assert_eq!(killed.read_file(path("/f")).unwrap(), b"dirty");
     let (disk, file) = with_file(b"old");
     write(&file, 0, b"new!").unwrap();
     file.lose_unsynced();
