@@ -144,17 +144,17 @@ impl TombstoneLog {
         Ok(Some(Current { next: log.scan.end, ..current }))
     }
 
-    /// Starts a new file in place of those found: every floor in them is held elsewhere, and what
-    /// can be read of their denials goes to the new file.
-    pub(crate) fn start_over(&self, found: FoundLogs) -> Result<()> {
+    /// Starts a new file in place of those found: every floor in them is held elsewhere, or by `instead`, which the
+    /// new file begins with. What can be read of their denials goes to it too.
+    pub(crate) fn start_over(&self, found: FoundLogs, instead: Option<Tombstone>) -> Result<()> {
         let mut files = self.files.lock();
         let highest = found.logs.iter().map(|log| log.number).max().unwrap_or(0);
         files.newest = self.state.current().newest_log.max(highest);
         self.rotate(&mut files)?;
         let kept = files.newest;
-        let denials: Vec<Tombstone> =
-            found.logs.iter().flat_map(found::FoundLog::denials).collect();
-        self.write_all(&mut files, &denials)?;
+        let denials = found.logs.iter().flat_map(found::FoundLog::denials);
+        let tombstones: Vec<Tombstone> = instead.into_iter().chain(denials).collect();
+        self.write_all(&mut files, &tombstones)?;
         self.state.update(|state| state.oldest_log = kept)?;
         for log in found.logs {
             // One that stays lies below the oldest that counts.

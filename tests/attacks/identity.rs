@@ -266,6 +266,34 @@ fn options_that_come_back_bring_nothing_back() {
     });
 }
 
+/// The tombstone log is damaged while the options cannot be read.
+#[test]
+fn options_that_come_back_after_a_loss_bring_nothing_back() {
+    each_mode(|rig| {
+        let store = rig.open();
+        put(&images(&store), "gone", "value", &[]);
+        images(&store).invalidate("gone").unwrap();
+        store.close().unwrap();
+        drop(store);
+        let path = Path::new("/data/keyspaces/images/KEYSPACE");
+        let before = rig.disk.read_file(path).unwrap();
+        rig.change(path, Vec::clear);
+        let log = Path::new("/data/tombstones/0000000001.log");
+        rig.change(log, |bytes| bytes.fill(0xee));
+        for _ in 0..2 {
+            let store = rig.open();
+            assert!(
+                store.existing_keyspace("images").is_err(),
+                "its options are read all the same"
+            );
+            store.maintain().unwrap();
+            store.close().unwrap();
+        }
+        rig.change(path, |bytes| *bytes = before);
+        assert_eq!(seen(&rig.open(), "gone"), None);
+    });
+}
+
 /// Files that bear names of segments of the last generation there can be, and of the next one: empty ones,
 /// garbage, and a segment of another number. The generations go on from the last real one.
 #[test]

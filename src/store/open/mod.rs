@@ -21,6 +21,7 @@ use crate::engine::{Engine, EngineParts, WriteSide, read_clock};
 use crate::error::{Error, Result};
 use crate::format::manifest::StoreManifest;
 use crate::format::state::State;
+use crate::format::tombstone::{Reach, Tombstone, TombstoneMode, TombstoneScope};
 use crate::hash::Hasher;
 use crate::janitor::Janitor;
 use crate::ledger::{Ledger, LedgerParts, mark_of};
@@ -102,7 +103,7 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
     let report = recovery.report;
     settle_tombstones(&engine, &logs)?;
     reconcile(&engine, &owners, &logs, &tally, suspect_ms)?;
-    take_up_tombstones(&engine, logs)?;
+    take_up_tombstones(&engine, logs, owners.has_orphans)?;
     start(builder, engine, owners, report, Some(lock))
 }
 
@@ -222,19 +223,33 @@ fn settle_tombstones(engine: &Engine, logs: &FoundLogs) -> Result<()> {
 
 /// Begins a new tombstone log if the old one cannot be relied on, and makes sure that a spare waits. By now every
 /// floor that the old one may have held is in the manifests, and what can be read of it is counted.
-fn take_up_tombstones(engine: &Engine, logs: FoundLogs) -> Result<()> {
+fn take_up_tombstones(engine: &Engine, logs: FoundLogs, has_orphans: bool) -> Result<()> {
     let tombstones = &engine.write_side()?.tombstones;
     for path in &logs.stale {
         // It is met again by the next open.
         let _ = engine.disk.remove_file(path);
     }
     if logs.lost {
-        tombstones.start_over(logs)?;
+        // Of a keyspace whose options cannot be read there is no manifest to hold a floor.
+        tombstones.start_over(logs, has_orphans.then(|| hide_keyspaces(engine)))?;
     }
     // A full disk is no reason not to open: an invalidation finds its own way.
     match tombstones.ensure_spare() {
         Err(Error::NoSpace { .. }) => Ok(()),
         ensured => ensured,
+    }
+}
+
+/// The tombstone of all that keyspaces may hold from earlier openings.
+fn hide_keyspaces(engine: &Engine) -> Tombstone {
+    Tombstone {
+        scope: TombstoneScope::All,
+        mode: TombstoneMode::Hard,
+        reach: Reach::Keyspaces,
+        floor: engine.last_seq_before(),
+        at_ms: engine.trusted_now().as_millis(),
+        until_ms: 0,
+        hashes: Vec::new(),
     }
 }
 

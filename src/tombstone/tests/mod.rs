@@ -339,7 +339,7 @@ fn starting_over_keeps_denials_and_leaves_the_files_behind() {
     bench.log.commit(denial(1, 100)).unwrap();
     bench.commit(40);
     let log = log_on(&bench.disk, &bench.state);
-    log.start_over(bench.found()).unwrap();
+    log.start_over(bench.found(), None).unwrap();
     let found = bench.found();
     assert_eq!((found.range(), bench.state.current().oldest_log), (Some((3, 3)), 3));
     assert_eq!(found.tombstones().cloned().collect::<Vec<_>>(), [denial(1, 100)]);
