@@ -12,6 +12,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ebbtide::disk::{Disk, EntryKind, Fault, FaultyDisk, MemoryDisk};
@@ -1159,6 +1160,69 @@ fn keys_that_are_back_are_not_told_destroyed_before_they_have_left_again() {
     drop(store);
     let store = open(on_memory(&cut, &clock), false);
     assert_eq!(destroyed(&store), drops(&store).len());
+}
+
+/// The sync of the name of a new file is lost, and the next one says that it worked.
+#[test]
+fn a_birth_in_a_file_whose_name_a_failed_sync_has_lost_comes_before_its_directory() {
+    let (memory, clock) = (MemoryDisk::new(1), clock());
+    let (builder, disk) = hooked(&memory, &clock);
+    let store = open(builder, false);
+    let images = images(&store);
+    let round = || {
+        let _ = images.invalidate("cat.jpg").unwrap();
+        clock.advance(minutes(2));
+        store.maintain().unwrap();
+    };
+    round();
+    while store.ledger().unwrap().len() < entries_of(&memory) {
+        round();
+    }
+    disk.forget_next_sync(DIR);
+    images.insert("cat.jpg", b"bytes").unwrap();
+    store.sync().unwrap();
+    assert!(memory.read_file(&log_file(2)).is_ok());
+    let cut = memory.crash(&mut |_: u32| 0);
+    assert_eq!(bucket_dirs(&cut).len(), 1);
+    births_precede(&cut, &clock);
+}
+
+/// The sync of its name is lost, its keys cannot be removed, and the next sync says that it worked.
+#[test]
+fn a_bucket_that_could_not_be_taken_back_does_not_leave_with_its_rows() {
+    const OWNER: &str = "/data/logs/access";
+    let (memory, clock) = (MemoryDisk::new(1), clock());
+    let (builder, disk) = hooked(&memory, &clock);
+    let store = open(builder, false);
+    drop(access(&store));
+    let [is_lost, is_kept, is_named] = [(); 3].map(|()| AtomicBool::new(false));
+    disk.before(move |call, path| match call {
+        Call::SyncDir if path == Path::new(OWNER) => {
+            match (is_lost.swap(true, Ordering::Relaxed), is_named.load(Ordering::Relaxed)) {
+                (false, _) => Answer::Fail,
+                (true, false) => Answer::Pretend,
+                (true, true) => Answer::Do,
+            }
+        }
+        Call::RemoveFile if path.ends_with("pseudonym.keys") && is_lost.load(Ordering::Relaxed) => {
+            if is_kept.swap(true, Ordering::Relaxed) {
+                Answer::Do
+            } else {
+                Answer::Fail
+            }
+        }
+        Call::Create if path.parent() == Some(Path::new(OWNER)) => {
+            is_named.store(is_lost.load(Ordering::Relaxed), Ordering::Relaxed);
+            Answer::Do
+        }
+        _ => Answer::Do,
+    });
+    visit(&store).unwrap_err();
+    assert_eq!(bucket_dirs(&memory).len(), 1, "it could not be taken back");
+    visit(&store).unwrap();
+    store.sync().unwrap();
+    let store = open(on_memory(&memory.crash(&mut |_: u32| 0), &clock), false);
+    assert_eq!(access(&store).scan(..).unwrap().count(), 1);
 }
 
 /// The file with the birth is past its time before the drop is written down.

@@ -220,6 +220,14 @@ pub(crate) fn read_full_at(
     Ok(filled)
 }
 
+/// Makes a file and removes it, so that syncing its directory has something to write: an earlier sync may have failed,
+/// and be taken for done. One that stays is only temporary by its name.
+pub(crate) fn touch_dir(disk: &dyn Disk, file: &Path) -> io::Result<()> {
+    let _ = disk.remove_file(file);
+    disk.create(file)?;
+    disk.remove_file(file)
+}
+
 /// The bytes of a file, but at most so many: a length that is wrong must not cost the memory of it.
 pub(crate) fn read_up_to(file: &dyn DiskFile, most: u64) -> io::Result<Vec<u8>> {
     let len = file.len()?.min(most);

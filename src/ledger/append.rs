@@ -3,6 +3,7 @@
 use super::Ledger;
 use super::scan::Head;
 use super::writer::{Current, Older, Writer, write_at};
+use crate::disk::touch_dir;
 use crate::error::{Error, Result};
 use crate::format::ledger::{
     ENTRY_LEN, EntryFields, EntryKind, LedgerHeader, LedgerMark, Turn, entries_in_file, offset_of,
@@ -139,14 +140,20 @@ impl Ledger {
         writer.turn = Turn::Full;
         writer.broken = (0, 0);
         writer.named = false;
-        self.name_durably(writer)
+        self.sync_name(writer)
     }
 
-    /// Makes the name of the newest file durable, if it may not be.
+    /// Makes the name of the newest file durable, if it may not be since a sync failed.
     fn name_durably(&self, writer: &mut Writer) -> Result<()> {
         if writer.named {
             return Ok(());
         }
+        let file = self.spare.path().with_extension("tmp");
+        touch_dir(&*self.parts.disk, &file).map_err(|e| Error::io("create", &file, e))?;
+        self.sync_name(writer)
+    }
+
+    fn sync_name(&self, writer: &mut Writer) -> Result<()> {
         let dir = &self.parts.dir;
         self.parts.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
         writer.named = true;

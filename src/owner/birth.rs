@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Owner;
+use super::{Owner, manifest_file};
 use crate::bucket::Bucket;
+use crate::disk::touch_dir;
 use crate::error::{Error, Result};
 use crate::format::record::{Draft, RecordKind};
 use crate::format::segment_header::{HEADER_LEN, SegmentHeader};
@@ -62,9 +63,11 @@ impl Owner {
     fn make_dir(&self, bucket: &Bucket) -> Result<()> {
         let disk = &*self.engine.disk;
         match disk.create_dir(bucket.dir()) {
-            // Left by an attempt before, unless it is no directory but a link to one.
+            // Left by an attempt before, unless it is no directory but a link to one. Its sync may have failed.
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 disk.read_dir(bucket.dir()).map_err(|e| Error::io("list", bucket.dir(), e))?;
+                let file = self.dir.join(manifest_file(self.kind).0).with_extension("tmp");
+                touch_dir(disk, &file).map_err(|e| Error::io("create", &file, e))?;
             }
             made => made.map_err(|e| Error::io("create", bucket.dir(), e))?,
         }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::disk::Disk;
+use crate::disk::touch_dir;
 use crate::engine::{Engine, WriteSide};
 use crate::error::{Error, Result};
 use crate::format::ledger::How;
@@ -114,7 +114,8 @@ fn note_gone(
         let of_owner = owner.map(|owner| owner.dir().join(manifest_file(owner.kind).0));
         let files = of_owner.into_iter().chain([side.trash.dir().join("sync")]);
         let files: Vec<PathBuf> = files.map(|file| file.with_extension("tmp")).collect();
-        if !files.iter().all(|file| touch(&*engine.disk, file)) {
+        // A sync of them may have failed, and the next one have nothing to write.
+        if !files.iter().all(|file| touch_dir(&*engine.disk, file).is_ok()) {
             side.ledger.dropped_uncertainly(bucket);
             continue;
         }
@@ -129,13 +130,6 @@ fn note_gone(
         side.ledger.drop_found(now, note);
     }
     Ok(())
-}
-
-/// Makes a file in a directory and removes it, so that syncing the directory has something to write: an earlier sync
-/// may have failed, and be taken for done. One that stays is only temporary by its name.
-fn touch(disk: &dyn Disk, file: &Path) -> bool {
-    let _ = disk.remove_file(file);
-    disk.create(file).and_then(|_| disk.remove_file(file)).is_ok()
 }
 
 /// The starts of buckets in directories whose owner was not taken up.

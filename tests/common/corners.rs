@@ -49,7 +49,7 @@ pub(crate) struct Corner {
 }
 
 /// All of them.
-pub(crate) const CORNERS: [Corner; 12] = [
+pub(crate) const CORNERS: [Corner; 13] = [
     Corner { name: "a dump", work: dump, ..PLAIN },
     Corner {
         name: "a clock set right",
@@ -75,6 +75,13 @@ pub(crate) const CORNERS: [Corner; 12] = [
         prepare: keys_in_trash,
         work: clear_keys,
         check: check_keys,
+        ..PLAIN
+    },
+    Corner {
+        name: "a drop that was not told",
+        prepare: untold_drop,
+        work: open_and_close,
+        check: check_told,
         ..PLAIN
     },
     Corner {
@@ -381,6 +388,29 @@ fn keys_in_trash() -> (MemoryDisk, ManualClock) {
     clock.advance(hours(17));
     assert_eq!(store.drop_expired().unwrap(), 1);
     (disk.kill(), clock)
+}
+
+/// The process ended after a bucket had moved to the trash, before that was durable.
+fn untold_drop() -> (MemoryDisk, ManualClock) {
+    let ended_at = |call| {
+        let (memory, clock) = empty();
+        let disk = FaultyDisk::new(Arc::new(memory.clone()));
+        let store = open(quiet(Store::builder("/data").disk(disk.clone()), &clock), false);
+        images(&store).unwrap().insert(name(0), value(0)).unwrap();
+        store.sync().unwrap();
+        clock.advance(hours(17));
+        disk.inject(disk.calls() + call, Fault::ErrorsFrom(ErrorKind::TimedOut));
+        store.drop_expired().unwrap_err();
+        let is_moved = !memory.read_dir(Path::new("/data/trash")).unwrap().is_empty();
+        is_moved.then(|| (memory.kill(), clock))
+    };
+    (1..).find_map(ended_at).unwrap()
+}
+
+fn check_told(_: &Scene, _: &MemoryDisk, store: &Store) {
+    let entries = store.ledger().unwrap();
+    let is_drop = |kind: &LedgerKind| matches!(kind, LedgerKind::BucketDropped(_));
+    assert_eq!(entries.iter().filter(|entry| is_drop(&entry.kind)).count(), 1);
 }
 
 fn destroyed(store: &Store) -> Result<usize> {
