@@ -89,3 +89,29 @@ impl KeyspaceCore {
         head.is_ok_and(|head| head.seq <= floor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::disk::MemoryDisk;
+    use crate::error::Error;
+    use crate::floors::Floor;
+    use crate::options::KeyspaceOptions;
+    use crate::retention::Retention;
+    use crate::store::Store;
+
+    /// A thread may have been on its way to this when the store was closed; another process may have it now.
+    #[test]
+    fn nothing_is_hidden_by_the_manifest_of_a_store_that_was_closed() {
+        let disk = MemoryDisk::new(1);
+        let store = Store::builder("/data").disk(disk.clone()).background(false).open().unwrap();
+        let images = store.keyspace("images", KeyspaceOptions::new(Retention::hours(16))).unwrap();
+        store.close().unwrap();
+        let manifest = || disk.read_file(Path::new("/data/keyspaces/images/KEYSPACE")).unwrap();
+        let before = manifest();
+        let hidden = images.core.hide_all(Floor::undated(7));
+        assert!(matches!(hidden, Err(Error::Closed)), "{hidden:?}");
+        assert_eq!(manifest(), before);
+    }
+}

@@ -82,6 +82,7 @@ impl KeyspaceCore {
         drop(taken);
         self.owner.abandon_sealing();
         self.owner.abandon_parts();
+        self.owner.drain_manifest();
         self.flights.wake_all();
     }
 

@@ -44,6 +44,7 @@ impl LogCore {
         let taken = std::mem::take(&mut *self.writers.lock());
         drop(taken);
         self.owner.abandon_sealing();
+        self.owner.drain_manifest();
     }
 
     /// Seals segments of buckets that have been over for as long as they lasted.

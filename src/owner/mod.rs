@@ -154,9 +154,16 @@ impl Owner {
         if manifest == held.1 {
             return Ok(());
         }
+        // Under the lock, for which a close waits.
+        self.engine.write_side()?;
         held.0.as_mut().ok_or(Error::ReadOnly)?.overwrite_both(&manifest.encode())?;
         held.1 = manifest;
         Ok(())
+    }
+
+    /// Waits for whoever writes the manifest.
+    pub(crate) fn drain_manifest(&self) {
+        drop(self.manifest.lock());
     }
 
     /// A bucket as the ledger names it.
