@@ -5,6 +5,8 @@
 
 #[path = "common/fixture.rs"]
 mod fixture;
+#[path = "common/hooked.rs"]
+mod hooked;
 #[path = "attacks/rig.rs"]
 mod rig;
 
@@ -16,7 +18,8 @@ use std::thread;
 use ebbtide::disk::{Fault, FaultyDisk};
 use ebbtide::{Reason, Store};
 
-use fixture::quiet;
+use fixture::{open, quiet};
+use hooked::{Answer, Call, HookedDisk};
 use rig::{Rig, access, images, options, put, row};
 
 /// Opens a store to look at it, through a disk that can be made to fail.
@@ -122,6 +125,35 @@ fn an_invalidation_that_only_the_manifest_tells_of_is_met() {
         }
     }
     assert!(met > 0);
+}
+
+/// The next tombstone log had its name already when no other was to be had, and the one before it has room for a
+/// short tombstone.
+#[test]
+fn a_tombstone_is_met_once_another_log_has_been_named() {
+    for written in 0..64 {
+        let rig = Rig::new(false);
+        let hooked = HookedDisk::new(&rig.disk);
+        let store =
+            open(quiet(Store::builder("/data").disk(hooked.clone()), &rig.clock), rig.mapped);
+        let other = store.keyspace("other", options()).unwrap();
+        other.insert("secret", b"a secret").unwrap();
+        store.sync().unwrap();
+        (0..written).for_each(|_| drop(images(&store).invalidate("never there").unwrap()));
+        store.maintain().unwrap();
+        hooked.before(|call, path| {
+            let is_in_log = path.to_str().is_some_and(|path| path.contains("/tombstones"));
+            let fails = is_in_log && matches!(call, Call::SyncDir | Call::Create);
+            if fails { Answer::Fail } else { Answer::Do }
+        });
+        let _ = images(&store).invalidate_keys((0..9).map(|number| format!("{number}"))).unwrap();
+        hooked.clear();
+        let looking = rig.look();
+        let seen = looking.existing_keyspace("other").unwrap();
+        assert!(seen.get("secret").unwrap().is_some());
+        let _ = other.invalidate("secret").unwrap();
+        assert!(seen.get("secret").unwrap().is_none(), "after {written} tombstones");
+    }
 }
 
 /// A reader that opens the store is interrupted within each read of the tombstone log, at which the writer has

@@ -289,11 +289,13 @@ impl TombstoneLog {
         let current = Current { number, file, header, next: 0, max_floor: 0, denials };
         current.write_header().map_err(|e| Error::io("write", &spare, e))?;
         self.spare.rename(&self.dir.join(log_name(number)))?;
+        // Nothing goes to an older file from here on: whoever only looks would not meet it there.
+        files.older.extend(files.current.take().map(Older::from));
         // If its name was not synced, syncing that again could lie: the next attempt gives it to another file.
         self.disk.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
         files.newest = number;
         self.state.update(|state| state.newest_log = number)?;
-        files.older.extend(files.current.replace(current).map(Older::from));
+        files.current = Some(current);
         Ok(())
     }
 
