@@ -289,3 +289,20 @@ fn a_state_that_cannot_be_read_is_told() {
         assert_eq!(served(&images(&store), 0), DAY_KEYS);
     }
 }
+
+/// All that was stored has left, and nothing was invalidated.
+#[test]
+fn a_state_that_is_lost_is_told_where_only_the_ledger_knows_of_it() {
+    for mapped in MODES {
+        let (disk, clock) = (MemoryDisk::new(1), clock());
+        let store = open(on_memory(&disk, &clock), mapped);
+        images(&store).insert("key", "value").unwrap();
+        clock.advance(hours(24 * 40));
+        store.maintain().unwrap();
+        store.close().unwrap();
+        let state = Path::new("/data/STATE");
+        disk.remove_file(state).unwrap();
+        let store = open(on_memory(&disk, &clock), mapped);
+        assert_eq!(store.recovery_report().corrupt_records, [state]);
+    }
+}

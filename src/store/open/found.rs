@@ -255,7 +255,8 @@ fn header(disk: &dyn Disk, path: &Path) -> Result<SegmentHeader, LoadError> {
     read_header(&*file, path)
 }
 
-pub(super) fn report(found: &Found, paths: &Paths) -> RecoveryReport {
+/// What was wrong with what was found; the last process before had this generation, if there was one.
+pub(super) fn report(found: &Found, paths: &Paths, generation: u64) -> RecoveryReport {
     let Found { logs, state, .. } = found;
     let mut report = RecoveryReport::default();
     report.torn_tails.extend(logs.torn.iter().cloned());
@@ -264,7 +265,7 @@ pub(super) fn report(found: &Found, paths: &Paths) -> RecoveryReport {
     }
     report.corrupt_records.extend(logs.damaged.iter().map(|(path, _)| path.clone()));
     // It is durable before anything of its generation is there.
-    if found.last_state().is_none() && found.generation > 0 {
+    if found.last_state().is_none() && generation > 0 {
         report.corrupt_records.push(paths.state());
     }
     report

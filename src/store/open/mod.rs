@@ -79,7 +79,7 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
     );
     let trash = Trash::open(Arc::clone(disk), paths.trash())?;
     let now = Timestamp::from_millis(time.saved().engine_ms);
-    let mut report = report(&found, &paths);
+    let mut report = report(&found, &paths, before);
     report_ledger(&mut report, &ledger);
     let parts = LedgerParts {
         disk: Arc::clone(disk),
@@ -131,7 +131,7 @@ pub(super) fn open_read_only(builder: StoreBuilder) -> Result<Store> {
         engine: &engine,
         logs: &found.logs,
         snapshot_id: None,
-        report: report(&found, &paths),
+        report: report(&found, &paths, found.generation),
     };
     let owners = recovery.owners()?;
     let report = recovery.report;
