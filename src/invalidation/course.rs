@@ -106,7 +106,7 @@ impl Hidden<'_> {
             return Err(self.begun.engine.poison(error));
         }
         // Where a segment cannot be evicted, the floor covers that too.
-        while matches!(error, Error::NoSpace { .. }) && self.give_up_oldest().unwrap_or(false) {
+        while matches!(error, Error::NoSpace { .. }) && self.give_up_oldest() {
             match self.begun.side.tombstones.commit(self.tombstone.clone()) {
                 Ok(()) => return Ok(receipt),
                 Err(again) => error = again,
@@ -117,13 +117,10 @@ impl Hidden<'_> {
         if is_whole { Ok(receipt.widen()) } else { Err(error) }
     }
 
-    /// Gives back the space of the oldest segment of each; false if there is none.
-    fn give_up_oldest(&self) -> Result<bool> {
-        let mut evicted = false;
-        for core in &self.covered {
-            evicted |= core.give_up_oldest()?;
-        }
-        Ok(evicted)
+    /// Gives back the space of the oldest segment of each that can; false if none does.
+    fn give_up_oldest(&self) -> bool {
+        let given_up = self.covered.iter().filter(|core| core.give_up_oldest().unwrap_or(false));
+        given_up.count() > 0
     }
 
     /// All of them in turn, also after a failure; false if one of them does not do it.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use ebbtide::disk::{Fault, FaultyDisk, MemoryDisk};
-use ebbtide::{FillWriter, Keyspace, KeyspaceOptions, Outcome, Retention, Store};
+use ebbtide::{FillWriter, Keyspace, KeyspaceOptions, Outcome, Retention, Scope, Store};
 
 use crate::fixture::{MODES, hours, open, quiet, try_open};
 use crate::hooked::{Answer, Call, HookedDisk};
@@ -31,6 +31,22 @@ fn is_in(path: &Path, part: &str) -> bool {
 pub(crate) fn sized(store: &Store, capacity: u64) -> Keyspace {
     let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(4096);
     store.keyspace("images", options.capacity_bytes(capacity).erase_within(hours(480))).unwrap()
+}
+
+/// One sync fails of a directory with this in its name, once a segment has been moved.
+fn fail_one_eviction(hooked: &HookedDisk, unsynced: &'static str) {
+    let (has_moved, has_failed) = (AtomicBool::new(false), AtomicBool::new(false));
+    hooked.before(move |call, path| {
+        if call == Call::Rename && is_in(path, ".seg") {
+            has_moved.store(true, Ordering::Relaxed);
+        }
+        let may_fail = call == Call::SyncDir && is_in(path, unsynced);
+        let fails = may_fail && has_moved.load(Ordering::Relaxed);
+        match fails && !has_failed.swap(true, Ordering::Relaxed) {
+            true => Answer::Fail,
+            false => Answer::Do,
+        }
+    });
 }
 
 fn in_pieces(images: &Keyspace, key: &str) -> FillWriter {
@@ -138,18 +154,7 @@ fn a_sync_after_an_eviction_that_failed_brings_no_older_version_back() {
             images.insert("key", "old").unwrap();
             store.sync().unwrap();
             images.insert("key", "new").unwrap();
-            let (has_moved, has_failed) = (AtomicBool::new(false), AtomicBool::new(false));
-            hooked.before(move |call, path| {
-                if call == Call::Rename && is_in(path, ".seg") {
-                    has_moved.store(true, Ordering::Relaxed);
-                }
-                let may_fail = call == Call::SyncDir && is_in(path, unsynced);
-                let fails = may_fail && has_moved.load(Ordering::Relaxed);
-                match fails && !has_failed.swap(true, Ordering::Relaxed) {
-                    true => Answer::Fail,
-                    false => Answer::Do,
-                }
-            });
+            fail_one_eviction(&hooked, unsynced);
             let large = || images.insert("large", vec![1; 12_000]);
             while large().is_ok() {}
             hooked.clear();
@@ -160,6 +165,30 @@ fn a_sync_after_an_eviction_that_failed_brings_no_older_version_back() {
             }
         });
     }
+}
+
+/// What two keyspaces are to forget finds the disk full, and one of them cannot give anything up.
+#[test]
+fn a_keyspace_that_can_evict_nothing_keeps_no_other_from_making_room() {
+    each_mode(|rig| {
+        let (hooked, _, store) = opened(rig);
+        let images = images(&store);
+        let other = store.keyspace("aside", KeyspaceOptions::new(Retention::hours(16))).unwrap();
+        for keyspace in [&other, &images] {
+            let _ = keyspace.fill("key").tag("tag").commit("value").unwrap();
+        }
+        store.sync().unwrap();
+        for _ in 0..24 {
+            images.invalidate("another").unwrap();
+        }
+        rig.disk.set_capacity_bytes(Some(rig.disk.used_bytes()));
+        hooked.before(|call, path| {
+            let fails = call == Call::Rename && is_in(path, "/aside/");
+            if fails { Answer::Fail } else { Answer::Do }
+        });
+        let receipt = store.invalidate_tag("tag", Scope::Keyspaces).unwrap();
+        assert!(!receipt.widened(), "there was room once a segment had left");
+    });
 }
 
 /// It had its name as a segment already when the directory that it came from could not be synced, so it was
