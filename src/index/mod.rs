@@ -9,6 +9,7 @@ mod line;
 mod shard;
 mod shards;
 mod span;
+mod window;
 
 use crate::hash::FINGERPRINT_BITS;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use line::{ORDINAL_BITS, Slot, TAG_BITS};
 use shard::Shard;
 use shards::Shards;
 pub(crate) use span::Span;
+use window::Window;
 
 /// Enough that growing one of them stalls nobody: at ten million keys that is 30 KB.
 const SHARDS: usize = 1 << (FINGERPRINT_BITS - TAG_BITS);
@@ -40,39 +42,6 @@ pub(crate) enum Change {
     Keep,
     Put(Location),
     Remove,
-}
-
-/// Which ordinals the lowest bits in a slot stand for, and which of them are live.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    /// No slot names a lower one.
-    lowest: u32,
-    first_live: u32,
-}
-
-impl Window {
-    /// The whole of a location of a slot, unless its segment is gone.
-    fn live(self, location: Location) -> Option<Location> {
-        let ordinal = self.lowest + self.above_lowest(location.ordinal);
-        self.is_live(location.ordinal).then_some(Location { ordinal, ..location })
-    }
-
-    /// True if the segment that these lowest bits of an ordinal stand for is there.
-    fn is_live(self, ordinal: u32) -> bool {
-        self.above_lowest(ordinal) >= self.first_live.saturating_sub(self.lowest)
-    }
-
-    fn above_lowest(self, ordinal: u32) -> u32 {
-        ordinal.wrapping_sub(self.lowest) & (MAX_ORDINALS - 1)
-    }
-
-    fn pack(self) -> u64 {
-        u64::from(self.lowest) << 32 | u64::from(self.first_live)
-    }
-
-    fn unpack(packed: u64) -> Self {
-        Self { lowest: (packed >> 32) as u32, first_live: packed as u32 }
-    }
 }
 
 /// The index.
