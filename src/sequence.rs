@@ -121,6 +121,12 @@ pub(crate) fn generation_of(seq: u64) -> u64 {
     seq >> COUNTER_BITS
 }
 
+/// True for the last number of a generation, which none lives long enough to give out: what an opening hides reaches
+/// up to it.
+pub(crate) fn is_last_of_generation(seq: u64) -> bool {
+    generation_of(seq) != generation_of(seq.wrapping_add(1))
+}
+
 impl Ticket {
     /// The number, or the first of them.
     pub(crate) fn seq(&self) -> u64 {

@@ -15,6 +15,7 @@ use crate::format::tombstone::TombstoneScope;
 use crate::ledger::{BucketId, Counts, DropNote, Event, LedgerBucket, OpenBucket, Tally};
 use crate::owner::{Owner, manifest_file, owners_dir};
 use crate::recovery::{Owners, owner_names};
+use crate::sequence::is_last_of_generation;
 use crate::time::Timestamp;
 use crate::tombstone::FoundLogs;
 use crate::trash::TrashedBucket;
@@ -149,13 +150,15 @@ fn orphans(engine: &Engine, owners: &BTreeMap<u64, &Owner>) -> Result<BTreeSet<T
 }
 
 /// Counts the invalidations that no entry counts: those whose tombstones lie above what the last
-/// entry of their scope reaches. One may stand in two files, if a write to the first failed.
+/// entry of their scope reaches. One may stand in two files, if a write to the first failed. What an opening has hidden,
+/// nobody has invalidated.
 fn recount(engine: &Engine, side: &WriteSide, logs: &FoundLogs, tally: &Tally, now: Timestamp) {
     let scopes = [TombstoneScope::Keys, TombstoneScope::Tags, TombstoneScope::All];
     let counts = scopes.map(|scope| {
         let through = tally.counted_through(scope);
         let of_scope = logs.tombstones().filter(|t| t.scope == scope && t.floor > through);
-        of_scope.map(|tombstone| tombstone.floor).collect::<BTreeSet<_>>().len() as u64
+        let floors = of_scope.map(|t| t.floor).filter(|floor| !is_last_of_generation(*floor));
+        floors.collect::<BTreeSet<_>>().len() as u64
     });
     side.ledger.recount(now, counts, engine.last_seq_before());
 }
