@@ -1079,15 +1079,21 @@ fn hooked(memory: &MemoryDisk, clock: &ManualClock) -> (StoreBuilder, HookedDisk
     (quiet(Store::builder("/data").disk(disk.clone()), clock), disk)
 }
 
-/// The second sync says that it worked; then the power goes, and the bucket is back.
-#[test]
-fn a_drop_whose_sync_failed_is_not_told_for_another_sync() {
+/// A store with a bucket whose time is over.
+fn with_a_due_bucket() -> (MemoryDisk, ManualClock, HookedDisk, Store) {
     let (memory, clock) = (MemoryDisk::new(1), clock());
     let (builder, disk) = hooked(&memory, &clock);
     let store = open(builder, false);
     visit(&store).unwrap();
     store.sync().unwrap();
     clock.advance(hours(17));
+    (memory, clock, disk, store)
+}
+
+/// The second sync says that it worked; then the power goes, and the bucket is back.
+#[test]
+fn a_drop_whose_sync_failed_is_not_told_for_another_sync() {
+    let (memory, clock, disk, store) = with_a_due_bucket();
     disk.forget_next_sync(TRASH);
     store.drop_expired().unwrap_err();
     for _ in 0..2 {
@@ -1111,12 +1117,7 @@ fn a_drop_whose_sync_failed_is_not_told_by_the_next_process_before_it_is_durable
     for (dir, reaped) in
         [TRASH, "/data/logs/access"].into_iter().flat_map(|dir| [(dir, false), (dir, true)])
     {
-        let (memory, clock) = (MemoryDisk::new(1), clock());
-        let (builder, disk) = hooked(&memory, &clock);
-        let store = open(builder, false);
-        visit(&store).unwrap();
-        store.sync().unwrap();
-        clock.advance(hours(17));
+        let (memory, clock, disk, store) = with_a_due_bucket();
         disk.forget_next_sync(dir);
         store.drop_expired().unwrap_err();
         if reaped {
@@ -1135,12 +1136,7 @@ fn a_drop_whose_sync_failed_is_not_told_by_the_next_process_before_it_is_durable
 /// A disk says that it has synced a drop, and has not.
 #[test]
 fn keys_that_are_back_are_not_told_destroyed_before_they_have_left_again() {
-    let (memory, clock) = (MemoryDisk::new(1), clock());
-    let (builder, disk) = hooked(&memory, &clock);
-    let store = open(builder, false);
-    visit(&store).unwrap();
-    store.sync().unwrap();
-    clock.advance(hours(17));
+    let (memory, clock, disk, store) = with_a_due_bucket();
     disk.before(|call, path| match call {
         Call::SyncDir if path == Path::new(TRASH) => Answer::Pretend,
         _ => Answer::Do,

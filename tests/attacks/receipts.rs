@@ -4,12 +4,12 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use ebbtide::disk::MemoryDisk;
-use ebbtide::{Keyspace, Level, Row, Store};
+use ebbtide::{Keyspace, Level, Receipt, Row, Store};
 
 use crate::fixture::{hours, open, quiet};
 use crate::hooked::HookedDisk;
 use crate::leaving::{CAPACITY, opened, sized};
-use crate::rig::{access, each_mode, row};
+use crate::rig::{Rig, access, each_mode, row};
 
 /// Whoever stores a value makes room for it first, and may be overtaken by an invalidation meanwhile: what is
 /// written all the same, if anything is, has not left.
@@ -65,18 +65,24 @@ fn a_receipt_does_not_say_that_what_is_still_to_be_written_has_left() {
     }
 }
 
+/// A row that waits in an appender is older than the invalidation of its tag, and written after it.
+fn invalidated_while_it_waits(rig: &Rig) -> (Store, Receipt) {
+    let store = rig.open();
+    let log = access(&store);
+    let mut rows = log.appender();
+    rows.append(Row::anonymous().tag("t").payload("secret-row")).unwrap();
+    let receipt = log.invalidate_tag("t").unwrap();
+    rows.flush().unwrap();
+    store.sync().unwrap();
+    assert!(rig.on_disk(b"secret-row"));
+    (store, receipt)
+}
+
 /// Rows that wait in an appender may be older than an invalidation, and are written after it.
 #[test]
 fn a_receipt_does_not_say_that_rows_which_wait_have_left() {
     each_mode(|rig| {
-        let store = rig.open();
-        let log = access(&store);
-        let mut rows = log.appender();
-        rows.append(Row::anonymous().tag("t").payload("secret-row")).unwrap();
-        let receipt = log.invalidate_tag("t").unwrap();
-        rows.flush().unwrap();
-        store.sync().unwrap();
-        assert!(rig.on_disk(b"secret-row"));
+        let (store, receipt) = invalidated_while_it_waits(rig);
         assert_eq!(receipt.level(), Level::Hidden);
         rig.clock.advance(hours(18));
         store.maintain().unwrap();
@@ -89,14 +95,7 @@ fn a_receipt_does_not_say_that_rows_which_wait_have_left() {
 #[test]
 fn a_receipt_knows_how_long_rows_that_wait_will_stay() {
     each_mode(|rig| {
-        let store = rig.open();
-        let log = access(&store);
-        let mut rows = log.appender();
-        rows.append(Row::anonymous().tag("t").payload("secret-row")).unwrap();
-        let receipt = log.invalidate_tag("t").unwrap();
-        rows.flush().unwrap();
-        store.sync().unwrap();
-        assert!(rig.on_disk(b"secret-row"));
+        let (store, receipt) = invalidated_while_it_waits(rig);
         let deadline = store.stats().logs[0].buckets[0].deadline;
         assert!(receipt.gone_by() >= deadline, "{} before {deadline}", receipt.gone_by());
     });
