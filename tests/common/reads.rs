@@ -65,7 +65,8 @@ impl World {
 
     /// Reads everything in every way there is.
     pub(crate) fn read_all(&self) {
-        for space in 0..KEYSPACES {
+        let moments = self.moments();
+        for (space, moment) in (0..KEYSPACES).zip(moments) {
             let keyspace = &self.opened().spaces[usize::from(space)];
             let mut seen = BTreeMap::new();
             for entry in keyspace {
@@ -75,7 +76,6 @@ impl World {
                 assert_eq!(before, None, "iteration gives a key twice");
             }
             let mut tagged = vec![Vec::new(); usize::from(TAGS)];
-            let moment = self.moment(space);
             for key in 0..KEYS {
                 let Some(found) = self.read_at(Key { space, key }, moment) else { return };
                 let name = key_bytes(key);
@@ -95,7 +95,7 @@ impl World {
             assert!(seen.is_empty(), "iteration gives keys nobody wrote: {seen:?}");
         }
         self.check_rows((0, u64::MAX));
-        let moment = self.moment(KEYSPACES);
+        let [.., moment] = moments;
         for (id, row) in self.model.rows.placed() {
             let Some(found) = self.good(self.opened().log.get(id), "get row") else { return };
             self.model.rows.check_get(row, found.as_ref(), moment);

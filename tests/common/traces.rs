@@ -54,11 +54,16 @@ pub(crate) struct Found {
 /// All stamps in all files.
 pub(crate) fn find(disk: &MemoryDisk) -> Found {
     let mut found = Found::default();
+    let marks = memmem::Finder::new(&MARK);
     for path in disk.all_files() {
         let bytes = disk.read_file(&path).expect("a file that is listed");
-        let is_trash = path.components().any(|part| part.as_os_str() == "trash");
-        let to = if is_trash { &mut found.in_trash } else { &mut found.in_place };
-        to.extend(memmem::find_iter(&bytes, &MARK).filter_map(|at| Trace::read(&bytes[at..])));
+        let mut traces =
+            marks.find_iter(&bytes).filter_map(|at| Trace::read(&bytes[at..])).peekable();
+        if traces.peek().is_some() {
+            let is_trash = path.components().any(|part| part.as_os_str() == "trash");
+            let to = if is_trash { &mut found.in_trash } else { &mut found.in_place };
+            to.extend(traces);
+        }
     }
     found
 }

@@ -169,15 +169,15 @@ impl World {
 
     pub(super) fn settle(&mut self) {
         self.probe();
-        for space in 0..KEYSPACES {
-            let moment = self.moment(space);
+        let moments = self.moments();
+        for (space, moment) in (0..KEYSPACES).zip(moments) {
             for key in 0..KEYS {
                 let Some(answer) = self.read_at(Key { space, key }, moment) else { continue };
                 let durable = !self.has_failed();
                 self.model.space(space).settle(key, answer, moment, durable);
             }
         }
-        let moment = self.moment(KEYSPACES);
+        let [.., moment] = moments;
         if let Some(rows) = self.scan_all() {
             let durable = !self.has_failed();
             self.model.rows.settle(&rows, moment, durable);
@@ -187,9 +187,16 @@ impl World {
 
     /// What answers of a keyspace, or of the log, are judged by now.
     pub(super) fn moment(&self, space: u8) -> Moment {
+        self.moments()[usize::from(space)]
+    }
+
+    /// The same of every keyspace, and last of the log.
+    pub(super) fn moments(&self) -> [Moment; KEYSPACES as usize + 1] {
         let stats = self.store().stats();
-        let lossy = self.model.was_limited || (space == 0 && self.config.capacity.is_some());
-        Moment { now: stats.now.as_millis(), suspect: stats.suspect_ms > 0, lossy }
+        std::array::from_fn(|space| {
+            let lossy = self.model.was_limited || (space == 0 && self.config.capacity.is_some());
+            Moment { now: stats.now.as_millis(), suspect: stats.suspect_ms > 0, lossy }
+        })
     }
 
     /// Takes a result that must be good unless a call of the disk has failed.
@@ -348,6 +355,9 @@ impl World {
 
     /// Fails if a segment is back in its bucket that had left for certain.
     pub(super) fn check_left(&self) {
+        if self.model.left.is_empty() {
+            return;
+        }
         let there = self.segments();
         let back = there.intersection(&self.model.left).next();
         assert_eq!(back, None, "it had left, and is back");
