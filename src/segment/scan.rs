@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::walker::{Found, Source, Walker};
-use crate::format::Unreadable;
 use crate::format::checksum::Seed;
 use crate::format::segment_header::{HEADER_LEN, MAX_LEN};
 use crate::format::sidecar::{Listing, SidecarEntry, SidecarTag, for_each_fingerprint};
+use crate::format::{Parsed, Unreadable};
 
 /// What a walk over a whole segment found.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub(crate) struct Scanned {
     pub(crate) stopped: Option<&'static str>,
 }
 
-/// Walks a segment. Above the durable mark a record counts only if all of its checksums match,
-/// and nothing behind one that does not. Where the walk ends early, what lies behind is asked for its
+/// Walks a segment. Above the durable mark a record counts only if all of it is as it was written,
+/// and nothing behind one that is not. Where the walk ends early, what lies behind is asked for its
 /// mark alone: a record that is damaged below it was no torn end. Without `keep_tags` these are counted
 /// and not listed.
 pub(crate) fn scan<S: Source + Copy>(
@@ -102,24 +102,28 @@ impl Scanned {
         Ok(count)
     }
 
-    /// Takes the next record, if all of its checksums match.
+    /// Takes the next record, if all of it is as it was written.
     fn take_checked<S: Source>(
         &mut self,
         walker: &mut Walker<S>,
-        step: Result<Found, Unreadable>,
+        step: Parsed<Found>,
         keep_tags: bool,
-    ) -> io::Result<Result<(), Unreadable>> {
-        let record = match step {
-            Ok(record) => record,
+    ) -> io::Result<Parsed<()>> {
+        let found = match step {
+            Ok(found) => found,
             Err(unreadable) => return Ok(Err(unreadable)),
         };
-        if walker.check(&record)?.is_err()
-            && let Err(unreadable) = walker.check_again(&record)?
-        {
-            return Ok(Err(unreadable));
+        let mut written = check_written(walker, found)?;
+        if written.is_err() {
+            written = match walker.read_again(&found)? {
+                Ok(found) => check_written(walker, found)?,
+                Err(unreadable) => Err(unreadable),
+            };
         }
-        self.take(walker, &record, keep_tags)?;
-        Ok(Ok(()))
+        match written {
+            Ok(record) => self.take(walker, &record, keep_tags).map(|_| Ok(())),
+            Err(unreadable) => Ok(Err(unreadable)),
+        }
     }
 
     /// Gives back the records above the mark.
@@ -132,6 +136,16 @@ impl Scanned {
         self.listing.tags.truncate(tags);
         self.end = self.listing.entries.last().map_or(HEADER_LEN, SidecarEntry::end);
     }
+}
+
+/// Gives a record back if all of it is as it was written, the zeros that no checksum covers included:
+/// where these are not, the sector they end in never was, and what is right before them is so by chance.
+fn check_written<S: Source>(walker: &Walker<S>, record: Found) -> io::Result<Parsed<Found>> {
+    if let Err(unreadable) = walker.check(&record)? {
+        return Ok(Err(unreadable));
+    }
+    let is_unused_zero = walker.find_unused(&record, false)?.is_none();
+    Ok(if is_unused_zero { Ok(record) } else { Err(Unreadable::Damaged("zeros of a record")) })
 }
 
 /// Walks a segment once more, up to the end of what counts of it, and shows the tags of its records.

@@ -150,14 +150,11 @@ impl<S: Source> Walker<S> {
         }
     }
 
-    /// As [`Walker::check`], with the record read once more, since it may have been erased meanwhile.
-    pub(crate) fn check_again(&mut self, found: &Found) -> io::Result<Result<(), Unreadable>> {
+    /// A record read once more, since it may have been erased meanwhile.
+    pub(crate) fn read_again(&mut self, found: &Found) -> io::Result<Parsed<Found>> {
         self.look_anew();
         let head = RecordHead::decode(&self.at(found.offset, HEAD_LEN)?, &self.seed, found.offset);
-        match head {
-            Ok(head) => self.check(&Found { head, ..*found }),
-            Err(unreadable) => Ok(Err(unreadable)),
-        }
+        Ok(head.map(|head| Found { head, ..*found }))
     }
 
     fn prefix(&self, found: &Found) -> io::Result<Result<(Prefix, Vec<u8>), Unreadable>> {
