@@ -135,6 +135,7 @@ fn config(capacity: bool) -> impl Strategy<Value = Config> {
         capacity: capacity.then_some(segments * 8192),
         segment_bytes: 4096,
         verify_every_read: verify,
+        forgets: false,
     })
 }
 

@@ -5,7 +5,13 @@ use super::world::{Config, World};
 
 /// How to open the store: there is room for some of what the workload stores.
 pub(crate) fn config(mapped: bool) -> Config {
-    Config { mapped, capacity: Some(1 << 17), segment_bytes: 4096, verify_every_read: false }
+    Config {
+        mapped,
+        capacity: Some(1 << 17),
+        segment_bytes: 4096,
+        verify_every_read: false,
+        forgets: false,
+    }
 }
 
 /// The workload.

@@ -60,8 +60,13 @@ pub(crate) fn workloads(most: usize) -> Vec<Workload> {
 
 /// The world after a workload in which every call fails from this one on, and the calls there were.
 fn world_after(workload: &[usize], stop: Option<u64>) -> (World, u64) {
-    let config =
-        Config { mapped: false, capacity: None, segment_bytes: 4096, verify_every_read: false };
+    let config = Config {
+        mapped: false,
+        capacity: None,
+        segment_bytes: 4096,
+        verify_every_read: false,
+        forgets: false,
+    };
     let mut world = World::new(config, 1);
     let disk = faulty(&world.disk);
     stop.iter().for_each(|call| disk.inject(*call, Fault::ErrorsFrom(ErrorKind::TimedOut)));

@@ -41,6 +41,8 @@ pub(crate) struct Model {
     /// A call failed while the store was opened. What could not be read of the ledger then counts as
     /// damaged for good.
     pub(super) misread: bool,
+    /// A call failed, and the end of that process may have taken what a power cut takes.
+    pub(super) may_lose: bool,
 }
 
 impl Model {
@@ -56,17 +58,24 @@ impl Model {
             highest_seq: 0,
             was_limited: false,
             misread: false,
+            may_lose: false,
             reached_ms: 0,
         }
     }
 
-    /// The process ended.
-    pub(crate) fn killed(&mut self) {
-        self.spaces.iter_mut().for_each(KeyModel::killed);
+    /// The process ended, and may have lost what was not synced.
+    pub(crate) fn killed(&mut self, may_lose: bool) {
+        if self.may_lose || may_lose {
+            self.crashed();
+            self.may_lose = true;
+        } else {
+            self.spaces.iter_mut().for_each(KeyModel::killed);
+        }
     }
 
     /// The power was cut.
     pub(crate) fn crashed(&mut self) {
+        self.may_lose = false;
         self.spaces.iter_mut().for_each(KeyModel::crashed);
         self.rows.crashed();
     }

@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) capacity: Option<u64>,
     pub(crate) segment_bytes: u64,
     pub(crate) verify_every_read: bool,
+    /// What a failed sync has lost is seen no more once a file is to be forgotten, as on ext4.
+    pub(crate) forgets: bool,
 }
 
 pub(super) struct Opened {
@@ -62,7 +64,11 @@ impl World {
     /// A store that is still to be made.
     pub(crate) fn new(config: Config, seed: u64) -> Self {
         let clock = ManualClock::new(Timestamp::from_millis(START));
-        Self::of(config, Model::new(), MemoryDisk::new(seed), clock)
+        let disk = MemoryDisk::new(seed);
+        if config.forgets {
+            disk.let_forget();
+        }
+        Self::of(config, Model::new(), disk, clock)
     }
 
     /// A store found on a disk.
@@ -79,6 +85,11 @@ impl World {
     /// True if a call has failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.faults.as_ref().is_some_and(|(disk, call)| disk.calls() >= *call)
+    }
+
+    /// True if some of what the process has written may be seen no more once it has ended.
+    fn may_lose(&self) -> bool {
+        self.config.forgets && self.has_failed()
     }
 
     /// Nothing fails from now on.
@@ -183,6 +194,7 @@ impl World {
             self.model.rows.settle(&rows, moment, durable);
         }
         self.read_all();
+        self.model.may_lose &= self.has_failed();
     }
 
     /// What answers of a keyspace, or of the log, are judged by now.
@@ -428,7 +440,7 @@ impl World {
         if let Some(minutes) = off_minutes {
             self.clock.reboot(Duration::from_millis(u64::from(minutes) * MINUTE));
         }
-        self.model.killed();
+        self.model.killed(self.may_lose());
         match self.open() {
             Ok(()) => assert!(!closed || self.now() >= before, "time went back over a close"),
             Err(_) if self.has_failed() => {}
@@ -443,7 +455,7 @@ impl World {
         self.held.clear();
         self.disk = self.disk.kill();
         self.opened = None;
-        self.model.killed();
+        self.model.killed(self.may_lose());
     }
 
     /// Cuts the power.
@@ -490,7 +502,7 @@ impl World {
     /// The state of the disk as if the process were killed now, while this goes on.
     pub(crate) fn killed_copy(&self) -> Self {
         let mut model = self.model.clone();
-        model.killed();
+        model.killed(self.may_lose());
         model.highest_seq = model.highest_seq.max(self.highest_given());
         let copy = Self::of(self.config, model, self.disk.fork(), self.clock.fork());
         Self { limited: self.limited, ..copy }

@@ -173,12 +173,12 @@ impl FileNode {
         self.pending.clear();
     }
 
-    /// Reads see what is on the disk, unless something waits to be written.
+    /// Reads see what is on the disk, unless something waits to be written, or the file is mapped.
     pub(super) fn forget_cached(&mut self) {
-        if self.pending.is_empty() {
+        let is_mapped = self.maps.iter().any(|map| map.strong_count() > 0);
+        if self.pending.is_empty() && !is_mapped {
             let mut contents = self.durable.to_vec();
             contents.resize(self.live.len(), 0);
-            self.update_maps(0, &contents);
             self.live = Arc::new(contents);
             self.holes = self.durable_holes.clone();
         }

@@ -113,8 +113,8 @@ impl MemoryDisk {
         self.shared.state.lock().capacity = capacity;
     }
 
-    /// From now on [`forget_cached`](DiskFile::forget_cached) shows what is on the disk. Else what a failed sync has
-    /// lost stays to be seen until the power is cut.
+    /// From now on [`forget_cached`](DiskFile::forget_cached) shows what is on the disk, unless the file is mapped:
+    /// Linux keeps the pages of a map. Else what a failed sync has lost stays to be seen until the power is cut.
     pub fn let_forget(&self) {
         self.shared.state.lock().forgets = true;
     }

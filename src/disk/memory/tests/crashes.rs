@@ -61,6 +61,10 @@ fn what_a_failed_sync_lost_stays_visible_until_the_power_is_cut() {
     file.forget_cached();
     assert_eq!(killed.read_file(path("/f")).unwrap(), b"new!");
     killed.let_forget();
+    let map = file.map(8).unwrap();
+    file.forget_cached();
+    assert_eq!(killed.read_file(path("/f")).unwrap(), b"new!");
+    drop(map);
     file.forget_cached();
     assert_eq!(killed.read_file(path("/f")).unwrap(), b"old\0");
     write(&file, 0, b"dirty").unwrap();
