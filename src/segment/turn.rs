@@ -96,7 +96,8 @@ impl Segment {
         Error::Poisoned { reason: format!("sync of {}", self.path.display()) }
     }
 
-    fn raise_durable(&self, target: u64) {
+    /// Notes that everything up to here is durable.
+    pub(super) fn raise_durable(&self, target: u64) {
         debug_assert!(target <= self.published(), "durable beyond published");
         if let Some(map) = self.gate.map() {
             map.raise_durable_len(target as usize);

@@ -211,8 +211,13 @@ impl SegmentWriter {
     /// Those of the sync. A sidecar that cannot be written is no error: the segment can tell what
     /// would be in it.
     pub(crate) fn seal(self, disk: &dyn Disk) -> Result<()> {
-        self.segment.sync()?;
-        self.cut_refused();
+        if self.cut_refused() {
+            // A sync that another thread has begun may have missed the cut.
+            self.segment.sync_through(&*self.file)?;
+            self.segment.raise_durable(self.end);
+        } else {
+            self.segment.sync()?;
+        }
         self.release_reserved();
         if let Some(bytes) = write_sidecar(disk, &self.segment, self.end, &self.listing) {
             self.segment.sidecar_bytes.store(bytes, Ordering::Release);
@@ -221,13 +226,11 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Cuts off what a refused append has left behind the end: should the sidecar be lost, a walk must
-    /// not meet it. Nothing is mapped there.
-    fn cut_refused(&self) {
-        if self.file.len().is_ok_and(|len| len > self.end) && self.file.set_len(self.end).is_ok() {
-            // If it comes back in a power cut, the sidecar still says where the records end.
-            let _ = self.segment.sync_through(&*self.file);
-        }
+    /// Cuts off what a refused append has left behind the end; true if there was something. Should the sidecar be
+    /// lost, a walk must not meet it; if it stays, or comes back in a power cut, the sidecar still says where the
+    /// records end. Nothing is mapped there.
+    fn cut_refused(&self) -> bool {
+        self.file.len().is_ok_and(|len| len > self.end) && self.file.set_len(self.end).is_ok()
     }
 
     /// The records written so far.

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ebbtide::disk::{Disk, Fault, FaultyDisk, MemoryDisk};
-use ebbtide::{Durability, KeyspaceOptions, Outcome, Retention, Store};
+use ebbtide::{Durability, Error, KeyspaceOptions, Outcome, Retention, Store};
 
 use crate::fixture::{MODES, Random, hours, minutes, on_memory, open, quiet, seed};
-use crate::rig::{REFUSED, Rig, access, assert_sound, each_mode, images, options, put, row, seen};
+use crate::rig::{
+    REFUSED, Rig, access, assert_sound, each_mode, images, options, put, row, seen,
+    with_each_call_failing,
+};
 
 /// The machine goes on, and so does its page cache: what a failed sync left there is seen by the next
 /// process, and must be durable by the time it can be built upon.
@@ -297,6 +300,51 @@ fn a_torn_end_stays_cut_off_though_the_sync_of_the_cut_failed() {
         assert!(!holds(&next.cut(0).disk, &segment), "call {call}");
     }
     assert!(cuts > 0, "no cut was lost");
+}
+
+/// A batch that a full disk refuses halfway leaves whole records behind the end of its segment, which are cut off as
+/// that is sealed. One sync of the sealing is lost, whether what was stored before had been durable or not.
+#[test]
+fn what_a_refused_batch_left_stays_cut_off_and_stops_no_later_scrub() {
+    const LEFT: &[u8] = b"refused halfway";
+    for (mapped, is_durable) in
+        MODES.into_iter().flat_map(|mapped| [(mapped, false), (mapped, true)])
+    {
+        let prepare = || {
+            let rig = Rig::new(mapped);
+            let (disk, store) = rig.open_faulty();
+            let options = KeyspaceOptions::new(Retention::hours(16)).segment_bytes(256 * 1024);
+            let images = store.keyspace("images", options).unwrap();
+            put(&images, "key", "stored", &[]);
+            if is_durable {
+                store.sync().unwrap();
+            }
+            rig.disk.set_capacity_bytes(Some(rig.disk.used_bytes() + 2 * 4096));
+            let batch = (0..60).map(|number| (format!("refused-{number}"), LEFT.repeat(30)));
+            assert!(matches!(images.insert_batch(batch), Err(Error::NoSpace { .. })));
+            rig.disk.set_capacity_bytes(None);
+            put(&images, "next", "in another segment", &[]);
+            assert!(rig.on_disk(LEFT));
+            (rig, disk, store)
+        };
+        let lost = Fault::SyncLost(ErrorKind::TimedOut);
+        with_each_call_failing(lost, prepare, Store::sync, |rig, store, synced, call| {
+            let what = format!("mapped: {mapped}, durable: {is_durable}, call {call}");
+            if synced.is_ok() {
+                let images = store.existing_keyspace("images").unwrap();
+                images.invalidate("key").unwrap();
+                assert!(store.scrub().is_ok(), "{what}");
+            }
+            if rig.on_disk(LEFT) {
+                // It was not sealed: nobody has been told anything of that segment.
+                return;
+            }
+            let next = rig.kill();
+            let store = next.open();
+            store.scrub().unwrap();
+            assert!(!next.on_disk(LEFT) && !next.cut(0).on_disk(LEFT), "{what}");
+        });
+    }
 }
 
 /// A power cut leaves anything in the sector that a record ends in: by chance the last byte of it, but not the
