@@ -41,12 +41,12 @@ impl TrashItem {
         Self { path, owner_id, bytes, segments: Vec::new(), scrubbed_through: 0 }
     }
 
-    /// Looks once more at what could not be looked at.
+    /// Looks once more at what could not be looked at, whatever it is named.
     pub(super) fn measure(&mut self, disk: &dyn Disk) {
         if self.bytes.is_none() {
-            let is_bucket = self.bucket().is_some();
-            let kind = if is_bucket { EntryKind::Directory } else { EntryKind::File };
-            self.bytes = bytes_of(disk, &self.path, kind).ok();
+            let of_kind = |kind| bytes_of(disk, &self.path, kind);
+            let bytes = of_kind(EntryKind::Directory).or_else(|_| of_kind(EntryKind::File));
+            self.bytes = bytes.ok();
         }
     }
 

@@ -137,6 +137,25 @@ fn what_could_not_be_looked_at_is_measured_again() {
     assert!(opened > 0);
 }
 
+/// Of an owner that is lost, a bucket that somebody has renamed is moved here under that name.
+#[test]
+fn a_directory_that_is_not_named_like_a_bucket_is_measured_again() {
+    let disk = MemoryDisk::new(1);
+    let dir = Path::new(TRASH).join(trash_name(7, "renamed", 9));
+    disk.create_dir(Path::new(TRASH)).unwrap();
+    disk.create_dir(&dir).unwrap();
+    disk.write_file(&dir.join("0.seg"), &[1; 5000]).unwrap();
+    for call in 2..4 {
+        let faulty = FaultyDisk::new(Arc::new(disk.clone()));
+        faulty.inject(call, Fault::Error(std::io::ErrorKind::TimedOut));
+        let trash = open(faulty);
+        assert_eq!(trash.bytes(7), 8192, "call {call}");
+    }
+    let trash = open(disk.clone());
+    while trash.reap_step().unwrap() {}
+    assert_eq!((trash.len(), disk.read_dir(Path::new(TRASH)).unwrap()), (0, vec![]));
+}
+
 #[test]
 fn what_was_scrubbed_is_told_until_it_is_gone() {
     let disk = MemoryDisk::new(1);
