@@ -91,6 +91,7 @@ fn note_gone(
     let owners: BTreeMap<u64, &Owner> = owners.iter().map(|owner| (owner.id, *owner)).collect();
     let orphans = orphans(engine, &owners)?;
     let trash = side.trash.buckets();
+    let mut taken = BTreeSet::new();
     for ((owner_id, start_ms), bucket) in open {
         let start = Timestamp::from_millis(*start_ms);
         let owner = owners.get(owner_id);
@@ -109,9 +110,15 @@ fn note_gone(
         // One of which no segment said whose it was has no owner in the trash either.
         let owner_ids = if owner.is_some() { [*owner_id; 2] } else { [*owner_id, 0] };
         let is_it = |(trashed, _): &&(TrashedBucket, Option<u64>)| {
-            owner_ids.contains(&trashed.owner_id) && trashed.start == start
+            let is_free = !taken.contains(&trashed.instance);
+            owner_ids.contains(&trashed.owner_id) && trashed.start == start && is_free
         };
-        let trashed = trash.iter().filter(is_it).max_by_key(|(trashed, _)| trashed.instance);
+        // One without an owner may be another's.
+        let last = |(trashed, _): &&(TrashedBucket, Option<u64>)| {
+            (trashed.owner_id != 0, trashed.instance)
+        };
+        let trashed = trash.iter().filter(is_it).max_by_key(last);
+        taken.extend(trashed.map(|(trashed, _)| trashed.instance));
         let of_owner = owner.map(|owner| owner.dir().join(manifest_file(owner.kind).0));
         let files = of_owner.into_iter().chain([side.trash.dir().join("sync")]);
         let files: Vec<PathBuf> = files.map(|file| file.with_extension("tmp")).collect();

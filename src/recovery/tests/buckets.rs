@@ -126,6 +126,34 @@ fn keys_without_rows_and_an_owner_leave_at_open() {
     assert_eq!(records.collect::<Vec<_>>(), [Some(1)], "the rows said whose they were");
 }
 
+/// Of two logs without options whose keys are of one moment, nothing says which are whose: but they are two, and the
+/// ledger says of each that they are destroyed.
+#[test]
+fn keys_of_one_moment_and_two_lost_logs_are_told_apart() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let others = store.log("others", LogOptions::new(Retention::days(DAYS))).unwrap();
+    for log in [visits(&store), others] {
+        log.pseudonym(VISITOR, store.now()).unwrap();
+    }
+    store.close().unwrap();
+    drop(store);
+    for log in ["visits", "others"] {
+        let options = Path::new("/data/logs").join(log).join("LOG");
+        bench.change(&options, |bytes| bytes.fill(0xee));
+    }
+    let store = bench.open();
+    store.maintain().unwrap();
+    assert_eq!(bench.files("keys"), [] as [PathBuf; 0]);
+    let entries = store.ledger().unwrap();
+    let of = |is_it: fn(&LedgerKind) -> bool| -> BTreeSet<_> {
+        entries.iter().filter(|e| is_it(&e.kind)).map(|entry| entry.instance.unwrap()).collect()
+    };
+    let dropped = of(|kind| matches!(kind, LedgerKind::BucketDropped(DropCause::FoundAtOpen)));
+    let destroyed = of(|kind| matches!(kind, LedgerKind::KeysDestroyed { .. }));
+    assert_eq!((dropped.len(), dropped), (2, destroyed));
+}
+
 /// Nor does a file say so in which a segment was being born. One with rows stays, also if it cannot be looked at.
 #[test]
 fn keys_beside_a_segment_that_was_being_born_leave_without_an_owner() {
