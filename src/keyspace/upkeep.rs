@@ -310,7 +310,43 @@ fn longest_sidecar(records: u64, tags: u64, left: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
+    use crate::disk::{Fault, FaultyDisk, MemoryDisk};
+    use crate::{KeyspaceOptions, Retention, Store};
+
+    /// Behind the end of a segment lies what a full disk has refused halfway; its eviction may not be durable.
+    #[test]
+    fn what_was_refused_is_hidden_with_an_evicted_segment_that_may_be_back() {
+        let mut undurable = 0;
+        for call in 1.. {
+            let memory = MemoryDisk::new(1);
+            let disk = FaultyDisk::new(Arc::new(memory.clone()));
+            let builder = Store::builder("/data").disk(disk.clone());
+            let store = builder.background(false).open().unwrap();
+            let options = KeyspaceOptions::new(Retention::days(1)).segment_bytes(256 * 1024);
+            let images = store.keyspace("images", options).unwrap();
+            images.insert("key", "stored").unwrap();
+            memory.set_capacity_bytes(Some(memory.used_bytes() + 2 * 4096));
+            let batch = (0..60).map(|number| (format!("refused-{number}"), [1; 500]));
+            assert!(matches!(images.insert_batch(batch), Err(Error::NoSpace { .. })));
+            memory.set_capacity_bytes(None);
+            let owner = &images.core.owner;
+            let refused = owner.engine.sequence.last();
+            let at = disk.calls() + call;
+            disk.inject(at, Fault::Error(ErrorKind::TimedOut));
+            let _ = images.core.evict_for_space();
+            if owner.undurable_evicted() > 0 {
+                assert_eq!(owner.undurable_evicted(), refused, "call {call}");
+                undurable += 1;
+            }
+            if disk.calls() < at {
+                break;
+            }
+        }
+        assert_eq!(undurable, 2);
+    }
 
     #[test]
     fn nothing_is_added_to_a_sidecar_without_room_for_a_record() {

@@ -29,20 +29,20 @@ impl Owner {
         let bucket_dir = segment.path().parent().unwrap_or(&self.dir);
         let synced =
             self.engine.sync_dir(side.trash.dir()).and_then(|()| self.engine.sync_dir(bucket_dir));
-        let (bytes, min_seq, max_seq) =
-            (Some(segment.file_bytes()), segment.min_seq(), segment.max_seq());
+        let (bytes, min_seq, tried_seq) =
+            (Some(segment.file_bytes()), segment.min_seq(), segment.tried_seq());
         drop(segment);
         let (owner_id, segments) = (self.id, gone);
         side.trash.push(TrashItem { path: to, owner_id, bytes, segments, scrubbed_through });
         count(&self.engine.counters.segments_evicted);
         synced.inspect_err(|_| {
             self.note_undurable(Some(min_seq));
-            self.undurable_evicted.fetch_max(max_seq, Ordering::AcqRel);
+            self.undurable_evicted.fetch_max(tried_seq, Ordering::AcqRel);
         })?;
         Ok(true)
     }
 
-    /// The highest number in an evicted segment that may be back after a power cut, 0 if there is none.
+    /// The highest number in the file of an evicted segment that may be back after a power cut, 0 if there is none.
     pub(crate) fn undurable_evicted(&self) -> u64 {
         self.undurable_evicted.load(Ordering::Acquire)
     }

@@ -111,8 +111,9 @@ impl SegmentWriter {
     /// After an error nothing is published, and the next append writes over whatever was put down.
     pub(crate) fn append(&mut self, drafts: &[Draft<'_>]) -> Result<u64, AppendError> {
         for draft in drafts {
-            // Before the bytes: whoever looks for the lowest number must never miss one.
+            // Before the bytes: whoever looks for the lowest or the highest number must never miss one.
             self.segment.min_seq.fetch_min(draft.seq, Ordering::AcqRel);
+            self.segment.tried_seq.fetch_max(draft.seq, Ordering::AcqRel);
         }
         let (start, mut end) = (self.end, self.end);
         let len: u64 = drafts.iter().map(Draft::record_len).sum();
