@@ -23,6 +23,7 @@ use crate::time::{Clock, EngineTime, Glance, Timestamp};
 use crate::tombstone::TombstoneLog;
 use crate::trash::{Trash, TrashEvent};
 
+use time::Times;
 pub(crate) use time::read_clock;
 use watch::Watch;
 
@@ -46,7 +47,7 @@ pub(crate) struct Engine {
     /// Everything that only a writing store has.
     write_side: Option<WriteSide>,
     pub(crate) clock: Arc<dyn Clock>,
-    time: RwLock<EngineTime>,
+    time: RwLock<Times>,
     glance: Glance,
     /// Held while the time is written down, so that none is written over a later one.
     saving: Mutex<()>,
@@ -136,7 +137,7 @@ impl Engine {
             denials: Denials::default(),
             write_side: parts.write_side,
             clock: parts.clock,
-            time: RwLock::new(parts.time),
+            time: RwLock::new(Times { now: parts.time, coming: None }),
             glance,
             saving: Mutex::new(()),
             next_number: AtomicU64::new((parts.generation << 32) + 1),

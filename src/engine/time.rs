@@ -4,6 +4,13 @@ use super::Engine;
 use crate::error::Result;
 use crate::time::{Clock, Correction, EngineTime, Reading, SavedTime, Timestamp};
 
+/// The time that counts, and the one that takes its place once it is written down.
+#[derive(Debug)]
+pub(super) struct Times {
+    pub(super) now: EngineTime,
+    pub(super) coming: Option<EngineTime>,
+}
+
 /// Looks at both clocks.
 pub(crate) fn read_clock(clock: &dyn Clock) -> Reading {
     Reading {
@@ -26,7 +33,7 @@ impl Engine {
             return Timestamp::from_millis(now);
         }
         let engine_ms = self.engine_ms_at(wall, boot);
-        Timestamp::from_millis(self.time.read().hiding_time(engine_ms, seq))
+        Timestamp::from_millis(self.time.read().now.hiding_time(engine_ms, seq))
     }
 
     fn engine_ms(&self) -> u64 {
@@ -35,30 +42,43 @@ impl Engine {
     }
 
     fn engine_ms_at(&self, wall: u64, boot: u64) -> u64 {
-        if let Some(now) = self.time.read().peek(wall, boot) {
+        if let Some(now) = self.time.read().now.peek(wall, boot) {
             return now;
         }
-        self.change_time(|time| time.update(wall, boot, self.sequence.last()))
+        self.update_time(wall, boot)
     }
 
     fn clocks(&self) -> (u64, u64) {
         (self.clock.wall().as_millis(), self.clock.boot_ms())
     }
 
-    fn change_time<T>(&self, change: impl FnOnce(&mut EngineTime) -> T) -> T {
-        let mut time = self.time.write();
-        let changed = change(&mut time);
-        self.glance.show(&time);
+    fn change_times<T>(&self, change: impl FnOnce(&mut Times) -> T) -> T {
+        let mut times = self.time.write();
+        let changed = change(&mut times);
+        self.glance.show(&times.now);
         changed
+    }
+
+    fn change_time<T>(&self, change: impl FnOnce(&mut EngineTime) -> T) -> T {
+        self.change_times(|times| change(&mut times.now))
+    }
+
+    /// Takes a reading into account, also for the time that is just being written down, and gives the engine time.
+    fn update_time(&self, wall: u64, boot: u64) -> u64 {
+        self.change_times(|times| {
+            let last_seq = self.sequence.last();
+            if let Some(coming) = &mut times.coming {
+                coming.update(wall, boot, last_seq);
+            }
+            times.now.update(wall, boot, last_seq)
+        })
     }
 
     /// Takes the clocks' present readings into account and gives what must be written down.
     fn settle_time(&self) -> SavedTime {
         let (wall, boot) = self.clocks();
-        self.change_time(|time| {
-            time.update(wall, boot, self.sequence.last());
-            time.saved().clone()
-        })
+        self.update_time(wall, boot);
+        self.time.read().now.saved().clone()
     }
 
     /// Raises the engine time to a moment that it is known to have reached before a power cut took
@@ -105,25 +125,32 @@ impl Engine {
         let state = &self.write_side()?.state;
         let _turn = self.saving.lock();
         let (wall, boot) = self.clocks();
-        self.change_time(|time| time.update(wall, boot, self.sequence.last()));
-        let mut time = self.time.read().clone();
-        change(&mut time, wall);
-        let saved = time.saved().clone();
+        self.update_time(wall, boot);
+        let saved = self.change_times(|times| {
+            let coming = times.coming.insert(times.now.clone());
+            change(coming, wall);
+            coming.saved().clone()
+        });
         let engine_ms = saved.engine_ms;
-        if let Err(error) = state.update(|state| state.time = saved) {
+        let written = state.update(|state| state.time = saved);
+        self.change_times(|times| {
+            if let Some(coming) = times.coming.take().filter(|_| written.is_ok()) {
+                times.now = coming;
+            }
+        });
+        if let Err(error) = written {
             // The next process may find it all the same: nothing may be born by the time before until
             // that is written down again.
             let before = self.settle_time();
             state.update(|state| state.time = before).map_err(|e| self.poison(e))?;
             return Err(error);
         }
-        self.change_time(|now| *now = time);
         Ok(Timestamp::from_millis(engine_ms))
     }
 
     /// How far the wall clock is ahead by steps that are not yet believed, in milliseconds.
     pub(crate) fn suspect_ms(&self) -> u64 {
-        self.time.read().suspect_ms()
+        self.time.read().now.suspect_ms()
     }
 
     /// Believes all suspect steps, durably. After an error it is as before.
@@ -139,7 +166,7 @@ impl Engine {
 
     /// What the time was set to, if deadlines of what was born before are not all written down yet.
     pub(crate) fn correction(&self) -> Option<Correction> {
-        self.time.read().saved().correction
+        self.time.read().now.saved().correction
     }
 
     /// Takes back the note that deadlines are to be brought forward, durably.

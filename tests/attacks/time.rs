@@ -570,3 +570,40 @@ fn what_is_read_as_expired_while_a_store_is_closed_stays_so() {
         assert!(expired > 3, "{expired}");
     });
 }
+
+/// The wall clock goes ahead by so little that it is believed, and back again, while a confirmation is being written
+/// down. What was read as expired in between stays so.
+#[test]
+fn what_is_read_as_expired_while_the_clock_is_confirmed_stays_so() {
+    each_mode(|rig| {
+        let mut expired = 0;
+        for call in 1.. {
+            let rig = Rig::new(rig.mapped);
+            let (disk, store) = rig.open_faulty();
+            let images = images(&store);
+            let fill = images.fill("key").expires_at(START + minutes(10));
+            assert_eq!(fill.commit("value").unwrap(), Outcome::Stored);
+            store.maintain().unwrap();
+            let found = Arc::new(Mutex::new(None));
+            let (reading, noted, clock) = (images.clone(), Arc::clone(&found), rig.clock.clone());
+            let at = disk.calls() + call;
+            disk.interrupt(at, move || {
+                clock.set_wall(START + minutes(20));
+                let is_there = reading.contains("key").unwrap();
+                clock.set_wall(START);
+                assert_eq!(reading.contains("key").unwrap(), is_there);
+                *noted.lock().unwrap() = Some(is_there);
+            });
+            store.confirm_clock().unwrap();
+            if disk.calls() < at {
+                break;
+            }
+            if found.lock().unwrap().take() == Some(false) {
+                expired += 1;
+                assert_eq!(seen(&store, "key"), None, "call {call}");
+                assert!(store.now() >= START + minutes(20), "call {call}");
+            }
+        }
+        assert!(expired > 0);
+    });
+}
