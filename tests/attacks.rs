@@ -22,6 +22,8 @@ mod interrupted;
 mod leaving;
 #[path = "attacks/logs.rs"]
 mod logs;
+#[path = "attacks/lost_syncs.rs"]
+mod lost_syncs;
 #[path = "attacks/opening.rs"]
 mod opening;
 #[path = "attacks/readers.rs"]

@@ -345,6 +345,7 @@ fn what_is_left_over_or_foreign_is_told_apart() {
         (PathBuf::from("/data/STATE.tmp"), ResidueKind::Temporary),
         (PathBuf::from("/data/keyspaces/images/KEYSPACE.tmp"), ResidueKind::Temporary),
         (PathBuf::from("/data/tombstones/spare.tmp"), ResidueKind::Temporary),
+        (PathBuf::from("/data/keyspaces/sync.tmp"), ResidueKind::Temporary),
     ];
     ours.iter().for_each(|(path, _)| plant(path));
     let foreign_dir = bucket.join("mine");

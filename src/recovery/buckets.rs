@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Recovery;
+use super::{Recovery, touch};
 use crate::bucket::Bucket;
 use crate::disk::{Access, DirEntry, Disk, EntryKind, read_full_at};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use crate::format::record::RecordKind;
 use crate::format::segment_header::{HEADER_LEN, MAX_LEN, SegmentHeader};
 use crate::format::sidecar;
 use crate::ledger::{Counts, DropNote, LedgerBucket};
-use crate::owner::Owner;
+use crate::owner::{Owner, manifest_file};
 use crate::pseudonym::KeyRing;
 use crate::segment::load::{LoadError, read_header};
 use crate::segment::part::is_part_name;
@@ -91,6 +91,12 @@ impl Recovery<'_> {
             // What left from here may be back after a power cut, and nothing would hide it any more. Where
             // there is a segment that is as old, what hides things is kept until it leaves too.
             self.engine.sync_dir(bucket.dir())?;
+        }
+        if numbers.is_empty() && !self.engine.is_read_only() && self.snapshot_id.is_none() {
+            // Where something lies in it, its own name was synced before.
+            let file = owner.dir().join(manifest_file(owner.kind).0).with_extension("tmp");
+            touch(disk, &file)?;
+            self.engine.sync_dir(owner.dir())?;
         }
         if !self.engine.is_read_only() {
             // Nor is what is removed or replaced from here on, and a scrub must not say that it is.

@@ -13,12 +13,13 @@ mod tests;
 
 pub(crate) use snapshot::{SNAPSHOT_FILE, check_snapshot, write_snapshot};
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Disk, EntryKind};
+use crate::disk::{Disk, EntryKind, TOUCH, touch_dir};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_full};
 use crate::floors::{Floor, Floors};
 use crate::format::record::RecordKind;
 use crate::format::tombstone::{Reach, Tombstone};
@@ -37,6 +38,8 @@ use crate::twin_file::{TwinFile, unreadable};
 pub(crate) struct Recovery<'a> {
     pub(crate) engine: &'a Arc<Engine>,
     pub(crate) logs: &'a FoundLogs,
+    /// Owners of which the ledger says that they were made.
+    pub(crate) told: &'a BTreeSet<u64>,
     /// The snapshot that belongs to the last close, if that was clean.
     pub(crate) snapshot_id: Option<[u8; 16]>,
     pub(crate) report: RecoveryReport,
@@ -102,8 +105,7 @@ impl Recovery<'_> {
             return Ok(None);
         };
         if !engine.is_read_only() {
-            // The last process may have ended before it synced the names of the manifest and of buckets.
-            engine.sync_dir(&dir)?;
+            self.settle_owner(&path, manifest.owner_id)?;
         }
         if !twin.is_whole() {
             // As a power cut leaves it while it is overwritten: whatever was acknowledged is in both.
@@ -115,6 +117,19 @@ impl Recovery<'_> {
             file.settle()?;
         }
         Ok(Some(Owner::new(Arc::clone(engine), kind, file, manifest)))
+    }
+
+    /// The last process may have ended before it synced the names of the manifest and of buckets. Of an owner that
+    /// it has not told the ledger of, a sync may have failed just before, and another have nothing to write.
+    fn settle_owner(&self, manifest: &Path, owner_id: u64) -> Result<()> {
+        let (engine, dir) = (self.engine, manifest.parent().unwrap_or(manifest));
+        if !self.told.contains(&owner_id) {
+            let parent = dir.parent().unwrap_or(dir);
+            touch(&*engine.disk, &parent.join(TOUCH))?;
+            touch(&*engine.disk, &manifest.with_extension("tmp"))?;
+            engine.sync_dir(parent)?;
+        }
+        engine.sync_dir(dir)
     }
 
     fn holds_buckets(&self, kind: RecordKind, name: &str) -> Result<bool> {
@@ -154,6 +169,14 @@ impl Recovery<'_> {
         for tombstone in self.logs.tombstones().filter(everywhere) {
             self.engine.denials.recall(tombstone);
         }
+    }
+}
+
+/// Gives the next sync of a directory something to write, with this file. A full disk is no reason not to open.
+pub(crate) fn touch(disk: &dyn Disk, file: &Path) -> Result<()> {
+    match touch_dir(disk, file) {
+        Err(e) if is_full(&e) => Ok(()),
+        touched => touched.map_err(|e| Error::io("create", file, e)),
     }
 }
 

@@ -27,7 +27,7 @@ pub use ledger::LedgerReport;
 pub use residue::{Residue, ResidueKind, ResidueOwner};
 pub use stats::{BucketStats, KeyspaceStats, LogStats, StoreStats};
 
-use crate::disk::DiskLock;
+use crate::disk::{DiskLock, TOUCH, touch_dir};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::manifest::OwnerManifest;
@@ -362,6 +362,9 @@ impl StoreCore {
         match disk.create_dir(&dir) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 check_leftover(disk, &dir, manifest_file(kind).0)?;
+                // The sync of its name may have failed.
+                let file = parent.join(TOUCH);
+                touch_dir(disk, &file).map_err(|e| Error::io("create", &file, e))?;
             }
             other => other.map_err(|e| Error::io("create", &dir, e))?,
         }

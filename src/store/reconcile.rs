@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::disk::touch_dir;
+use crate::disk::{TOUCH, touch_dir};
 use crate::engine::{Engine, WriteSide};
 use crate::error::{Error, Result};
 use crate::format::ledger::How;
@@ -119,9 +119,10 @@ fn note_gone(
         };
         let trashed = trash.iter().filter(is_it).max_by_key(last);
         taken.extend(trashed.map(|(trashed, _)| trashed.instance));
-        let of_owner = owner.map(|owner| owner.dir().join(manifest_file(owner.kind).0));
-        let files = of_owner.into_iter().chain([side.trash.dir().join("sync")]);
-        let files: Vec<PathBuf> = files.map(|file| file.with_extension("tmp")).collect();
+        let in_owner = |owner: &&Owner| owner.dir().join(manifest_file(owner.kind).0);
+        let of_owner = owner.map(|owner| in_owner(owner).with_extension("tmp"));
+        let files: Vec<PathBuf> =
+            of_owner.into_iter().chain([side.trash.dir().join(TOUCH)]).collect();
         // A sync of them may have failed, and the next one have nothing to write.
         if !files.iter().all(|file| touch_dir(&*engine.disk, file).is_ok()) {
             side.ledger.dropped_uncertainly(bucket);

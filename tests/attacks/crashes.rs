@@ -286,7 +286,7 @@ fn a_torn_end_stays_cut_off_though_the_sync_of_the_cut_failed() {
     bytes[before_key] ^= 1;
     torn.disk.write_file(&segment, &bytes).unwrap();
     let mut cuts = 0;
-    for call in 1..60 {
+    for call in 1..80 {
         let rig = torn.kill();
         let disk = FaultyDisk::new(Arc::new(rig.disk.clone()));
         disk.inject(call, Fault::SyncLost(ErrorKind::TimedOut));

@@ -31,7 +31,7 @@ fn each_call(play: impl Fn(&Rig, u64, &str) -> bool) {
 }
 
 /// Lets every call fail from so many calls on, while this is done; true if it made so many.
-fn ends_at(disk: &FaultyDisk, call: u64, act: impl FnOnce()) -> bool {
+pub(crate) fn ends_at(disk: &FaultyDisk, call: u64, act: impl FnOnce()) -> bool {
     let last = disk.calls() + call;
     disk.inject(last, Fault::ErrorsFrom(ErrorKind::Other));
     act();

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::paths::Paths;
-use crate::disk::{Disk, DiskLock, LockOutcome};
+use crate::disk::{Disk, DiskLock, LockOutcome, TOUCH};
 use crate::error::{Error, Result};
 use crate::format::VERSION;
 use crate::format::manifest::{STORE_MAGIC, StoreManifest};
 use crate::format::record::RecordKind;
 use crate::hash::SECRET_LEN;
 use crate::owner::owners_dir;
-use crate::recovery::owner_names;
+use crate::recovery::{owner_names, touch};
 use crate::store::StoreBuilder;
 use crate::twin_file::{TwinFile, unreadable};
 
@@ -52,8 +52,14 @@ pub(super) fn create_directories(disk: &dyn Disk, root: &Path) -> Result<()> {
 
 /// Makes the names durable that an earlier process has left: it may have ended between making one and syncing
 /// its directory, and what is acknowledged from now on lies below them. Those in the directories of keyspaces
-/// and logs are recovery's part.
-pub(super) fn settle_names(disk: &dyn Disk, root: &Path) -> Result<()> {
+/// and logs are recovery's part. If it was not closed in order, one of its syncs may have failed just before, and
+/// another have nothing to write.
+pub(super) fn settle_names(disk: &dyn Disk, paths: &Paths, was_closed: bool) -> Result<()> {
+    if !was_closed {
+        let files = [paths.state().with_extension("tmp"), paths.trash().join(TOUCH)];
+        files.iter().try_for_each(|file| touch(disk, file))?;
+    }
+    let root = &paths.root;
     let mut dirs = std::iter::once(root.to_owned()).chain(directories(root));
     dirs.try_for_each(|dir| disk.sync_dir(&dir).map_err(|e| Error::io("sync", &dir, e)))
 }

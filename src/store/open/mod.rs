@@ -4,7 +4,7 @@ mod found;
 mod identity;
 mod paths;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use found::{Found, find, find_ledger, report, report_ledger};
@@ -68,7 +68,7 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
         time: time.saved().clone(),
     };
     let state = Arc::new(write_state(&**disk, &paths, state)?);
-    settle_names(&**disk, &paths.root)?;
+    settle_names(&**disk, &paths, found.snapshot_id().is_some())?;
     let identity = LogIdentity { generation, ..found.identity };
     let tombstones = TombstoneLog::create(
         Arc::clone(disk),
@@ -98,7 +98,8 @@ pub(super) fn open(builder: StoreBuilder, mapped: bool) -> Result<Store> {
     let kept = mapped.then(|| Arc::clone(&lock));
     let host = host(descriptors, kept, builder.verify_every_read);
     let engine = engine(&builder, &manifest, host, generation, time, Some(write_side));
-    let mut recovery = Recovery { engine: &engine, logs: &logs, snapshot_id, report };
+    let told = &tally.owners;
+    let mut recovery = Recovery { engine: &engine, logs: &logs, told, snapshot_id, report };
     let owners = recovery.owners()?;
     let report = recovery.report;
     settle_tombstones(&engine, &logs)?;
@@ -130,6 +131,7 @@ pub(super) fn open_read_only(builder: StoreBuilder) -> Result<Store> {
     let mut recovery = Recovery {
         engine: &engine,
         logs: &found.logs,
+        told: &BTreeSet::new(),
         snapshot_id: None,
         report: report(&found, &paths, found.generation),
     };

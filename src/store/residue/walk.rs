@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{Residue, ResidueKind, ResidueOwner};
-use crate::disk::{Access, DirEntry, EntryKind};
+use crate::disk::{Access, DirEntry, EntryKind, TOUCH};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::record::RecordKind;
@@ -168,8 +168,11 @@ impl Walk<'_> {
             let path = dir.join(&entry.name);
             let place = Place { owner: place_name(kind, &entry.name), bucket: None, until: None };
             if entry.kind != EntryKind::Directory || check_name(&entry.name).is_err() {
-                let nobody = Place { owner: ResidueOwner::Unknown, ..place };
-                self.note(&path, &entry, ResidueKind::Unknown, &nobody)?;
+                let (what, owner) = match entry.name.as_str() {
+                    TOUCH => (ResidueKind::Temporary, ResidueOwner::Store),
+                    _ => (ResidueKind::Unknown, ResidueOwner::Unknown),
+                };
+                self.note(&path, &entry, what, &Place { owner, ..place })?;
                 continue;
             }
             let is_known = self.known.iter().any(|known| known.owner == place.owner);
