@@ -144,7 +144,7 @@ impl Ledger {
     }
 
     /// Makes the name of the newest file durable, if it may not be since a sync failed.
-    fn name_durably(&self, writer: &mut Writer) -> Result<()> {
+    pub(super) fn name_durably(&self, writer: &mut Writer) -> Result<()> {
         if writer.named {
             return Ok(());
         }

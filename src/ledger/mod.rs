@@ -173,6 +173,7 @@ impl Ledger {
         let ledger = Self { parts, spare, writer: Mutex::new(writer), floors: Mutex::default() };
         let mut writer = ledger.writer.lock();
         let begun = ledger.begin_after_break(&mut writer, now.as_millis());
+        let begun = begun.and_then(|()| ledger.name_durably(&mut writer));
         drop(writer);
         // A full disk is no reason not to open.
         match begun.and_then(|()| ledger.ensure_spare()) {

@@ -112,8 +112,12 @@ impl Writer {
             }
             (None, Some(newest)) => {
                 writer.older.pop_back();
+                // One that STATE does not know may have been left by a process whose sync of its name failed.
+                writer.named = newest.number <= known.newest;
                 writer.go_on(parts, newest, at_ms_of(&found.files))?;
-                parts.state.note_ledger(writer.mark());
+                if writer.named {
+                    parts.state.note_ledger(writer.mark());
+                }
             }
             (None, None) => {}
         }

@@ -87,17 +87,7 @@ impl Recovery<'_> {
         let mut numbers: Vec<u64> =
             listing.iter().filter_map(|entry| parse_segment_name(&entry.name)).collect();
         numbers.sort_unstable();
-        if self.engine.trash().is_some_and(|trash| numbers.is_empty() || trash.holds(owner.id)) {
-            // What left from here may be back after a power cut, and nothing would hide it any more. Where
-            // there is a segment that is as old, what hides things is kept until it leaves too.
-            self.engine.sync_dir(bucket.dir())?;
-        }
-        if numbers.is_empty() && !self.engine.is_read_only() && self.snapshot_id.is_none() {
-            // Where something lies in it, its own name was synced before.
-            let file = owner.dir().join(manifest_file(owner.kind).0).with_extension("tmp");
-            touch(disk, &file)?;
-            self.engine.sync_dir(owner.dir())?;
-        }
+        self.settle_dir(owner, &bucket, numbers.is_empty())?;
         if !self.engine.is_read_only() {
             // Nor is what is removed or replaced from here on, and a scrub must not say that it is.
             owner.note_unsynced(bucket.dir());
@@ -123,6 +113,28 @@ impl Recovery<'_> {
             waiting.push(Waiting { bucket, number, path, bytes, allocated });
         }
         owner.buckets.write().insert(bucket.start, bucket);
+        Ok(())
+    }
+
+    /// Makes durable what left from a bucket that holds no segment, or may have left, and the name of one that holds none.
+    /// If the store was not closed in order, one of these syncs may have failed just before, and another have nothing
+    /// to write.
+    fn settle_dir(&self, owner: &Owner, bucket: &Bucket, is_empty: bool) -> Result<()> {
+        if !self.engine.trash().is_some_and(|trash| is_empty || trash.holds(owner.id)) {
+            return Ok(());
+        }
+        let (disk, was_closed) = (&*self.engine.disk, self.snapshot_id.is_some());
+        if !was_closed {
+            touch(disk, &bucket.dir().join(segment_name(0)).with_extension("tmp"))?;
+        }
+        // What left from here may be back after a power cut, and nothing would hide it any more. Where
+        // there is a segment that is as old, what hides things is kept until it leaves too.
+        self.engine.sync_dir(bucket.dir())?;
+        if is_empty && !was_closed {
+            // The names of others were durable before anything was born in them.
+            touch(disk, &owner.dir().join(manifest_file(owner.kind).0).with_extension("tmp"))?;
+            self.engine.sync_dir(owner.dir())?;
+        }
         Ok(())
     }
 
@@ -253,13 +265,17 @@ impl Recovery<'_> {
     /// Moves the buckets of an owner without a manifest to the trash once the deadlines that their
     /// segments state have passed. Where there is no segment nothing states one, and nothing was said
     /// under its keys: it goes at once.
-    pub(super) fn drop_orphans(&mut self, owner_dir: &Path) -> Result<()> {
+    pub(super) fn drop_orphans(&mut self, manifest: &Path) -> Result<()> {
         if self.engine.is_read_only() {
             return Ok(());
         }
+        let owner_dir = manifest.parent().unwrap_or(manifest);
         let disk = &*self.engine.disk;
         let now = self.engine.written_time();
         // What left from here may be back after a power cut, and the ledger be told that it is gone.
+        if self.snapshot_id.is_none() {
+            touch(disk, &manifest.with_extension("tmp"))?;
+        }
         self.engine.sync_dir(owner_dir)?;
         let entries = disk.read_dir(owner_dir).map_err(|e| Error::io("list", owner_dir, e))?;
         for path in parts(owner_dir, &entries) {

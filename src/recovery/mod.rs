@@ -91,7 +91,7 @@ impl Recovery<'_> {
         let (mut file, twin) = match read {
             Ok(read) => read,
             Err(e) if e.is_not_found() => {
-                self.drop_orphans(&dir)?;
+                self.drop_orphans(&path)?;
                 return Ok(None);
             }
             Err(e) => return Err(e),
@@ -100,8 +100,8 @@ impl Recovery<'_> {
             return Err(unreadable(&path, &twin));
         }
         let Some(manifest) = newest_manifest(&twin, name) else {
+            self.drop_orphans(&path)?;
             self.report.corrupt_records.push(path);
-            self.drop_orphans(&dir)?;
             return Ok(None);
         };
         if !engine.is_read_only() {

@@ -167,11 +167,11 @@ fn what_is_hidden_for_a_loss_stays_so_if_the_process_ends_meanwhile() {
     });
 }
 
-fn small(store: &Store) -> Keyspace {
+pub(crate) fn small(store: &Store) -> Keyspace {
     store.keyspace("small", options().segment_bytes(4096).capacity_bytes(65536)).unwrap()
 }
 
-fn insert_large(small: &Keyspace, at: u64) {
+pub(crate) fn insert_large(small: &Keyspace, at: u64) {
     let _ = small.insert(format!("large {at}"), [7; 3000]);
 }
 
@@ -179,7 +179,12 @@ fn insert_large(small: &Keyspace, at: u64) {
 /// been invalidated that its tombstone lies in a log which is not written any more.
 fn filled(rig: &Rig, large: u64) -> (FaultyDisk, Store) {
     let (disk, store) = rig.open_faulty();
-    let keys = small(&store);
+    fill_up(rig, &store, large);
+    (disk, store)
+}
+
+pub(crate) fn fill_up(rig: &Rig, store: &Store, large: u64) {
+    let keys = small(store);
     store.maintain().unwrap();
     keys.insert("gone", "value").unwrap();
     rig.clock.advance(minutes(25));
@@ -189,7 +194,6 @@ fn filled(rig: &Rig, large: u64) -> (FaultyDisk, Store) {
     rig.clock.advance(minutes(6));
     store.maintain().unwrap();
     (0..large).for_each(|at| insert_large(&keys, at));
-    (disk, store)
 }
 
 /// The next process takes it for gone, forgets what had hidden it, and ends before it has given the space back.

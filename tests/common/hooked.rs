@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -60,22 +60,23 @@ impl HookedDisk {
 
     /// The next sync of this directory fails, and what was to be written is taken for clean: later ones write
     /// nothing, until another name is made in it.
-    pub(crate) fn forget_next_sync(&self, dir: &'static str) {
+    pub(crate) fn forget_next_sync(&self, dir: impl Into<PathBuf>) {
         self.forget_sync(dir, 0);
     }
 
     /// The same of the one after so many others.
-    pub(crate) fn forget_sync(&self, dir: &'static str, after: usize) {
+    pub(crate) fn forget_sync(&self, dir: impl Into<PathBuf>, after: usize) {
+        let dir: PathBuf = dir.into();
         let (syncs, is_clean) = (AtomicUsize::new(0), AtomicBool::new(false));
         let memory = self.memory.clone();
         self.before(move |call, path| match call {
             Call::CreateDir | Call::Create | Call::Rename
-                if path.parent() == Some(Path::new(dir)) && memory.read_dir(path).is_err() =>
+                if path.parent() == Some(&dir) && memory.read_dir(path).is_err() =>
             {
                 is_clean.store(false, Ordering::Relaxed);
                 Answer::Do
             }
-            Call::SyncDir if path == Path::new(dir) => {
+            Call::SyncDir if path == dir => {
                 if syncs.fetch_add(1, Ordering::Relaxed) == after {
                     is_clean.store(true, Ordering::Relaxed);
                     return Answer::Fail;
