@@ -58,23 +58,30 @@ impl Recovery<'_> {
             }
         }
         let dirs = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
-        for start in dirs.filter_map(|entry| Timestamp::from_compact(&entry.name)) {
-            let bucket = Arc::new(Bucket::new(owner.dir(), owner.window, start));
-            if owner.window.is_start(start) {
-                self.bucket(owner, bucket, &mut waiting)?;
-            } else {
-                self.report.corrupt_records.push(bucket.dir().to_owned());
-            }
+        let starts = dirs.filter_map(|entry| Timestamp::from_compact(&entry.name));
+        let (buckets, others): (Vec<_>, Vec<_>) = starts
+            .map(|start| Arc::new(Bucket::new(owner.dir(), owner.window, start)))
+            .partition(|bucket| owner.window.is_start(bucket.start));
+        self.report.corrupt_records.extend(others.iter().map(|bucket| bucket.dir().to_owned()));
+        let some_left = self.engine.trash().is_some_and(|trash| trash.holds(owner.id));
+        if some_left {
+            // All before the first of them is synced, which then leaves little to write for the others.
+            buckets.iter().try_for_each(|bucket| self.touch_unless_closed(bucket))?;
+        }
+        for bucket in buckets {
+            self.bucket(owner, bucket, some_left, &mut waiting)?;
         }
         waiting.sort_by_key(|waiting: &Waiting| waiting.number);
         Ok(waiting)
     }
 
-    /// Notes which segments of a bucket are to be taken up, unless it is past its deadline.
+    /// Notes which segments of a bucket are to be taken up, unless it is past its deadline. Of an owner of which
+    /// `some_left`, something lies in the trash.
     fn bucket(
         &mut self,
         owner: &Owner,
         bucket: Arc<Bucket>,
+        some_left: bool,
         waiting: &mut Vec<Waiting>,
     ) -> Result<()> {
         let disk = &*self.engine.disk;
@@ -87,7 +94,7 @@ impl Recovery<'_> {
         let mut numbers: Vec<u64> =
             listing.iter().filter_map(|entry| parse_segment_name(&entry.name)).collect();
         numbers.sort_unstable();
-        self.settle_dir(owner, &bucket, numbers.is_empty())?;
+        self.settle_dir(owner, &bucket, some_left, numbers.is_empty())?;
         if !self.engine.is_read_only() {
             // Nor is what is removed or replaced from here on, and a scrub must not say that it is.
             owner.note_unsynced(bucket.dir());
@@ -116,23 +123,36 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Makes durable what left from a bucket that holds no segment, or may have left, and the name of one that holds none.
-    /// If the store was not closed in order, one of these syncs may have failed just before, and another have nothing
-    /// to write.
-    fn settle_dir(&self, owner: &Owner, bucket: &Bucket, is_empty: bool) -> Result<()> {
-        if !self.engine.trash().is_some_and(|trash| is_empty || trash.holds(owner.id)) {
+    /// If the store was not closed in order, a sync of what left from a bucket may have failed just before, and the next
+    /// have nothing to write.
+    fn touch_unless_closed(&self, bucket: &Bucket) -> Result<()> {
+        if self.snapshot_id.is_some() {
             return Ok(());
         }
-        let (disk, was_closed) = (&*self.engine.disk, self.snapshot_id.is_some());
-        if !was_closed {
-            touch(disk, &bucket.dir().join(segment_name(0)).with_extension("tmp"))?;
+        touch(&*self.engine.disk, &bucket.dir().join(segment_name(0)).with_extension("tmp"))
+    }
+
+    /// Makes durable what left from a bucket, if something has, and the name of one that holds no segment.
+    fn settle_dir(
+        &self,
+        owner: &Owner,
+        bucket: &Bucket,
+        some_left: bool,
+        is_empty: bool,
+    ) -> Result<()> {
+        if self.engine.is_read_only() || !(some_left || is_empty) {
+            return Ok(());
+        }
+        if !some_left {
+            self.touch_unless_closed(bucket)?;
         }
         // What left from here may be back after a power cut, and nothing would hide it any more. Where
         // there is a segment that is as old, what hides things is kept until it leaves too.
         self.engine.sync_dir(bucket.dir())?;
-        if is_empty && !was_closed {
+        if is_empty && self.snapshot_id.is_none() {
             // The names of others were durable before anything was born in them.
-            touch(disk, &owner.dir().join(manifest_file(owner.kind).0).with_extension("tmp"))?;
+            let file = owner.dir().join(manifest_file(owner.kind).0).with_extension("tmp");
+            touch(&*self.engine.disk, &file)?;
             self.engine.sync_dir(owner.dir())?;
         }
         Ok(())
