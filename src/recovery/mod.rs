@@ -5,6 +5,7 @@
 
 mod buckets;
 mod keyspace;
+mod orphans;
 mod rebuild;
 mod segments;
 mod snapshot;

@@ -86,8 +86,8 @@ pub(crate) struct Segment {
     deadline_ms: AtomicU64,
     min_seq: AtomicU64,
     max_seq: AtomicU64,
-    /// The highest number of what was written, or refused and may have been left behind the end.
-    tried_seq: AtomicU64,
+    /// The highest number of what was refused, and may have been left behind the end.
+    refused_seq: AtomicU64,
     records: AtomicU64,
     live: AtomicU64,
     /// Records that have been erased.
@@ -166,7 +166,7 @@ impl Segment {
             deadline_ms: AtomicU64::new(header.deadline_ms),
             min_seq: AtomicU64::new(extent.min_seq),
             max_seq: AtomicU64::new(extent.max_seq),
-            tried_seq: AtomicU64::new(extent.max_seq),
+            refused_seq: AtomicU64::new(0),
             records: AtomicU64::new(extent.records),
             live: AtomicU64::new(0),
             scrubbed: AtomicU64::new(extent.scrubbed),
@@ -226,7 +226,7 @@ impl Segment {
 
     /// The highest number of what may lie in its file, also of what was refused.
     pub(crate) fn tried_seq(&self) -> u64 {
-        self.tried_seq.load(Ordering::Acquire)
+        self.max_seq().max(self.refused_seq.load(Ordering::Acquire))
     }
 
     /// Records or blocks of rows ever written in here.

@@ -109,17 +109,10 @@ impl Scanned {
         step: Parsed<Found>,
         keep_tags: bool,
     ) -> io::Result<Parsed<()>> {
-        let found = match step {
-            Ok(found) => found,
-            Err(unreadable) => return Ok(Err(unreadable)),
+        let written = match step {
+            Ok(found) => walker.checked(found, check_written)?,
+            Err(unreadable) => Err(unreadable),
         };
-        let mut written = check_written(walker, found)?;
-        if written.is_err() {
-            written = match walker.read_again(&found)? {
-                Ok(found) => check_written(walker, found)?,
-                Err(unreadable) => Err(unreadable),
-            };
-        }
         match written {
             Ok(record) => self.take(walker, &record, keep_tags).map(|_| Ok(())),
             Err(unreadable) => Ok(Err(unreadable)),
@@ -138,14 +131,14 @@ impl Scanned {
     }
 }
 
-/// Gives a record back if all of it is as it was written, the zeros that no checksum covers included:
-/// where these are not, the sector they end in never was, and what is right before them is so by chance.
-fn check_written<S: Source>(walker: &Walker<S>, record: Found) -> io::Result<Parsed<Found>> {
-    if let Err(unreadable) = walker.check(&record)? {
-        return Ok(Err(unreadable));
+/// Fails unless all of a record is as it was written, the zeros that no checksum covers included: where these are
+/// not, the sector they end in never was, and what is right before them is so by chance.
+fn check_written<S: Source>(walker: &Walker<S>, record: &Found) -> io::Result<Parsed<()>> {
+    let checked = walker.check(record)?;
+    if checked.is_err() || walker.find_unused(record, false)?.is_none() {
+        return Ok(checked);
     }
-    let is_unused_zero = walker.find_unused(&record, false)?.is_none();
-    Ok(if is_unused_zero { Ok(record) } else { Err(Unreadable::Damaged("zeros of a record")) })
+    Ok(Err(Unreadable::Damaged("zeros of a record")))
 }
 
 /// Walks a segment once more, up to the end of what counts of it, and shows the tags of its records.

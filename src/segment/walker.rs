@@ -150,11 +150,22 @@ impl<S: Source> Walker<S> {
         }
     }
 
-    /// A record read once more, since it may have been erased meanwhile.
-    pub(crate) fn read_again(&mut self, found: &Found) -> io::Result<Parsed<Found>> {
+    /// Gives back a record that passes a check, as it is or as it is read once more, since it may have been erased
+    /// meanwhile.
+    pub(crate) fn checked(
+        &mut self,
+        found: Found,
+        check: impl Fn(&Self, &Found) -> io::Result<Parsed<()>>,
+    ) -> io::Result<Parsed<Found>> {
+        if check(self, &found)?.is_ok() {
+            return Ok(Ok(found));
+        }
         self.look_anew();
         let head = RecordHead::decode(&self.at(found.offset, HEAD_LEN)?, &self.seed, found.offset);
-        Ok(head.map(|head| Found { head, ..*found }))
+        match head.map(|head| Found { head, ..found }) {
+            Ok(found) => Ok(check(self, &found)?.map(|()| found)),
+            Err(unreadable) => Ok(Err(unreadable)),
+        }
     }
 
     fn prefix(&self, found: &Found) -> io::Result<Result<(Prefix, Vec<u8>), Unreadable>> {

@@ -111,9 +111,8 @@ impl SegmentWriter {
     /// After an error nothing is published, and the next append writes over whatever was put down.
     pub(crate) fn append(&mut self, drafts: &[Draft<'_>]) -> Result<u64, AppendError> {
         for draft in drafts {
-            // Before the bytes: whoever looks for the lowest or the highest number must never miss one.
+            // Before the bytes: whoever looks for the lowest number must never miss one.
             self.segment.min_seq.fetch_min(draft.seq, Ordering::AcqRel);
-            self.segment.tried_seq.fetch_max(draft.seq, Ordering::AcqRel);
         }
         let (start, mut end) = (self.end, self.end);
         let len: u64 = drafts.iter().map(Draft::record_len).sum();
@@ -121,13 +120,15 @@ impl SegmentWriter {
         if is_planted(Bug::PublishedBeforeWritten) {
             self.segment.published.store(end + len, Ordering::Release);
         }
-        match drafts {
-            [draft] => self.write_one(draft)?,
-            drafts => {
-                self.spoiled = true;
-                self.write_many(drafts)?;
-                self.spoiled = false;
-            }
+        let written = match drafts {
+            [draft] => self.write_one(draft),
+            drafts => self.write_many(drafts),
+        };
+        if let Err(error) = written {
+            self.spoiled |= drafts.len() > 1;
+            let highest = drafts.iter().map(|draft| draft.seq).max().unwrap_or(0);
+            self.segment.refused_seq.fetch_max(highest, Ordering::AcqRel);
+            return Err(error);
         }
         for draft in drafts {
             let len = draft.record_len();

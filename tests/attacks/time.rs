@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ebbtide::disk::{Fault, FaultyDisk};
-use ebbtide::{Clock, Keyspace, KeyspaceOptions, Outcome, Retention, Row, Store, Timestamp};
+use ebbtide::{
+    Clock, Keyspace, KeyspaceOptions, ManualClock, Outcome, Result, Retention, Row, Store,
+    Timestamp,
+};
 
 use crate::fixture::{START, hours, minutes};
 use crate::rig::{
@@ -164,7 +167,7 @@ fn a_power_cut_while_2099_is_corrected_keeps_nothing_longer() {
                 assert_eq!(store.now(), START, "{what}");
                 write(&store, "present");
                 // The clock is shared with all the other stops.
-                let clock = ebbtide::ManualClock::new(START + hours(16));
+                let clock = ManualClock::new(START + hours(16));
                 let later = Rig { clock, ..rig.kill() };
                 let store = later.open();
                 store.confirm_clock().unwrap();
@@ -413,7 +416,7 @@ fn what_had_expired_stays_so_after_a_power_cut_with_the_clock_at_1970() {
                 rig.clock.advance(almost);
                 assert_eq!(seen(&store, &key), None);
                 let stopped = rig.cut(u64::from(round % 3));
-                let clock = ebbtide::ManualClock::new(YEAR_1970);
+                let clock = ManualClock::new(YEAR_1970);
                 clock.reboot(Duration::ZERO);
                 let after = Rig { clock, ..stopped }.open();
                 assert!(after.now() >= store.now(), "{pause:?}: {} was reached", store.now());
@@ -445,7 +448,7 @@ fn what_had_expired_stays_so_after_a_power_cut_with_the_clock_a_little_behind() 
                 rig.clock.advance(Duration::from_secs(25));
                 assert_eq!(seen(&store, &key), None);
                 for seed in 0..3 {
-                    let clock = ebbtide::ManualClock::new(Timestamp::from_millis(
+                    let clock = ManualClock::new(Timestamp::from_millis(
                         (rig.clock.wall().as_millis()).saturating_sub(behind.as_millis() as u64),
                     ));
                     clock.reboot(Duration::from_secs(2));
@@ -474,7 +477,7 @@ fn a_confirmation_that_fails_shows_nothing_as_expired_that_is_back_after_a_stop(
                 store.sync().unwrap();
                 (rig, disk, store)
             };
-            let show = |rig: &Rig, store: &Store, confirmed: ebbtide::Result<()>, call: u64| {
+            let show = |rig: &Rig, store: &Store, confirmed: Result<()>, call: u64| {
                 failed += u32::from(confirmed.is_err());
                 assert_eq!(store.now() >= YEAR_2099, confirmed.is_ok(), "{fault:?} at call {call}");
                 assert_eq!(is_seen(store, "while"), confirmed.is_err(), "{fault:?} at call {call}");
@@ -534,6 +537,32 @@ fn what_is_put_while_the_clock_is_suspect_lives_no_longer_than_its_window() {
     }
 }
 
+/// Lets a value that expires then be looked at, by this, at a call on the disk that something makes; gives what was
+/// found, or nothing if it makes fewer calls.
+fn look_at_call(
+    rig: &Rig,
+    call: u64,
+    expires: Timestamp,
+    look: impl Fn(&ManualClock, &Keyspace) -> Result<bool> + Send + 'static,
+    act: impl Fn(&Store),
+) -> Option<(Store, Result<bool>)> {
+    let (disk, store) = rig.open_faulty();
+    let images = images(&store);
+    let fill = images.fill("key").expires_at(expires);
+    assert_eq!(fill.commit("value").unwrap(), Outcome::Stored);
+    store.maintain().unwrap();
+    let found = Arc::new(Mutex::new(None));
+    let (noted, clock) = (Arc::clone(&found), rig.clock.clone());
+    let at = disk.calls() + call;
+    disk.interrupt(at, move || *noted.lock().unwrap() = Some(look(&clock, &images)));
+    act(&store);
+    if disk.calls() < at {
+        return None;
+    }
+    let found = found.lock().unwrap().take().unwrap();
+    Some((store, found))
+}
+
 /// A value expires, and is looked at, at each call on the disk that closing makes. Then the clock is behind.
 #[test]
 fn what_is_read_as_expired_while_a_store_is_closed_stays_so() {
@@ -541,25 +570,15 @@ fn what_is_read_as_expired_while_a_store_is_closed_stays_so() {
         let mut expired = 0;
         for call in 1.. {
             let rig = Rig::new(rig.mapped);
-            let (disk, store) = rig.open_faulty();
-            let images = images(&store);
-            let fill = images.fill("key").expires_at(START + hours(1));
-            assert_eq!(fill.commit("value").unwrap(), Outcome::Stored);
-            store.maintain().unwrap();
-            let found = Arc::new(Mutex::new(None));
-            let (reading, noted, clock) = (images.clone(), Arc::clone(&found), rig.clock.clone());
-            let at = disk.calls() + call;
-            disk.interrupt(at, move || {
+            let look = |clock: &ManualClock, images: &Keyspace| {
                 clock.advance(hours(2));
-                *noted.lock().unwrap() = Some(reading.contains("key"));
-            });
-            store.close().unwrap();
-            if disk.calls() < at {
-                break;
-            }
+                images.contains("key")
+            };
+            let close = |store: &Store| store.close().unwrap();
+            let looked = look_at_call(&rig, call, START + hours(1), look, close);
+            let Some((_store, found)) = looked else { break };
             rig.clock.set_wall(START);
             rig.clock.reboot(Duration::ZERO);
-            let found = found.lock().unwrap().take().unwrap();
             if found.is_ok_and(|found| !found) {
                 expired += 1;
                 for after in [rig.kill(), rig.cut(0)] {
@@ -579,26 +598,17 @@ fn what_is_read_as_expired_while_the_clock_is_confirmed_stays_so() {
         let mut expired = 0;
         for call in 1.. {
             let rig = Rig::new(rig.mapped);
-            let (disk, store) = rig.open_faulty();
-            let images = images(&store);
-            let fill = images.fill("key").expires_at(START + minutes(10));
-            assert_eq!(fill.commit("value").unwrap(), Outcome::Stored);
-            store.maintain().unwrap();
-            let found = Arc::new(Mutex::new(None));
-            let (reading, noted, clock) = (images.clone(), Arc::clone(&found), rig.clock.clone());
-            let at = disk.calls() + call;
-            disk.interrupt(at, move || {
+            let look = |clock: &ManualClock, images: &Keyspace| {
                 clock.set_wall(START + minutes(20));
-                let is_there = reading.contains("key").unwrap();
+                let is_there = images.contains("key")?;
                 clock.set_wall(START);
-                assert_eq!(reading.contains("key").unwrap(), is_there);
-                *noted.lock().unwrap() = Some(is_there);
-            });
-            store.confirm_clock().unwrap();
-            if disk.calls() < at {
-                break;
-            }
-            if found.lock().unwrap().take() == Some(false) {
+                assert_eq!(images.contains("key")?, is_there);
+                Ok(is_there)
+            };
+            let confirm = |store: &Store| store.confirm_clock().unwrap();
+            let looked = look_at_call(&rig, call, START + minutes(10), look, confirm);
+            let Some((store, found)) = looked else { break };
+            if !found.unwrap() {
                 expired += 1;
                 assert_eq!(seen(&store, "key"), None, "call {call}");
                 assert!(store.now() >= START + minutes(20), "call {call}");

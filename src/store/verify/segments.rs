@@ -112,14 +112,7 @@ impl Verify<'_> {
             };
             self.report.records += 1;
             self.report.bytes += found.head.record_len();
-            let mut checked = walker.check(&found)?;
-            if checked.is_err() {
-                checked = match walker.read_again(&found)? {
-                    Ok(found) => walker.check(&found)?,
-                    Err(unreadable) => Err(unreadable),
-                };
-            }
-            if let Err(unreadable) = checked {
+            if let Err(unreadable) = walker.checked(found, Walker::check)? {
                 self.problem(path, found.offset, text(unreadable));
             } else if walker.find_unused(&found, erased.is_wiped(&found, at))?.is_some() {
                 // It may have been changed meanwhile, as may what is said of it.
