@@ -14,8 +14,8 @@ use super::world::{Config, World, faulty};
 
 /// How deep recoveries are cut short in turn.
 const DEPTH: u32 = 3;
-/// About as many calls as opening makes.
-pub(crate) const OPENING_CALLS: u64 = 150;
+/// As many calls as nearly all openings make.
+pub(crate) const OPENING_CALLS: u64 = 300;
 
 /// How to open the store of a run.
 pub(crate) fn config(random: &mut Random) -> Config {
