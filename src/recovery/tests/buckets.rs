@@ -182,6 +182,17 @@ fn keys_beside_a_segment_that_was_being_born_leave_without_an_owner() {
     }
 }
 
+fn owner_of(bench: &Bench, segment: &Path) -> u64 {
+    let file = bench.disk.open(segment, Access::Read).unwrap();
+    read_header(&*file, segment).unwrap().owner_id
+}
+
+/// Something of this owner is in the trash.
+fn evict_from(bench: &Bench, owner_id: u64) {
+    let evicted = Path::new("/data/trash").join(trash_name(owner_id, "segment", 0xff));
+    bench.disk.write_file(&evicted, b"what was evicted").unwrap();
+}
+
 /// The process before may have ended between the two syncs of an eviction: what it moved from here must not be
 /// back once it is gone from the trash.
 #[test]
@@ -189,12 +200,10 @@ fn a_bucket_whose_owner_has_something_in_the_trash_is_synced() {
     for (evicts, is_its_own) in [(false, false), (true, false), (true, true)] {
         let bench = Bench::closed_with(["cat"]);
         let segment = bench.files("seg").remove(0);
-        let header = bench.disk.open(&segment, Access::Read).unwrap();
-        let own = read_header(&*header, &segment).unwrap().owner_id;
+        let own = owner_of(&bench, &segment);
         if evicts {
             let owner_id = if is_its_own { own } else { own + 1 };
-            let evicted = Path::new("/data/trash").join(trash_name(owner_id, "segment", 0xff));
-            bench.disk.write_file(&evicted, b"what was evicted").unwrap();
+            evict_from(&bench, owner_id);
         }
         let needed = needed_syncs(&bench, StoreBuilder::open);
         assert_eq!(needed.contains(segment.parent().unwrap()), is_its_own, "{evicts}");
@@ -214,6 +223,48 @@ fn keys_without_rows_are_synced() {
         assert_eq!([needed.contains(&keys), needed.contains(&bucket)], [!has_rows; 2]);
         assert_eq!(needed_syncs(&bench, StoreBuilder::open_read_only), BTreeSet::new());
     }
+}
+
+/// A sync of the process before may have failed and lost what it was to write. After a close in order it has not.
+#[test]
+fn a_sync_that_may_follow_a_lost_one_has_something_to_write() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let log = visits(&store);
+    let visitor = log.pseudonym(VISITOR, store.now()).unwrap();
+    let killed = bench.killed(store);
+    let bucket = killed.files("keys")[0].parent().unwrap().to_owned();
+    let touched = |bench: &Bench| needed(bench, "create", StoreBuilder::open);
+    let [in_bucket, in_owner] =
+        [bucket.join("0000000000000000.tmp"), bucket.with_file_name("LOG.tmp")];
+    let found = touched(&killed);
+    assert!(found.contains(&in_bucket) && found.contains(&in_owner), "{found:?}");
+    each_faulty_opening(&killed, StoreBuilder::open, |opened, _, call| {
+        if matches!(opened, Err(Error::Io { operation: "create", path, .. }) if path == in_bucket) {
+            let disk = FaultyDisk::new(Arc::new(killed.disk.fork()));
+            disk.inject(call, Fault::Error(ErrorKind::StorageFull));
+            let opened = killed.on(Store::builder("/data").disk(disk)).open();
+            assert!(opened.is_ok(), "a full disk is no reason not to open: {opened:?}");
+        }
+    });
+    let store = killed.open();
+    let again = visits(&store);
+    assert_eq!(again.pseudonym(VISITOR, store.now()).unwrap(), visitor);
+    drop(again);
+    store.close().unwrap();
+    drop(store);
+    let found = touched(&killed);
+    assert!(!found.contains(&in_bucket) && !found.contains(&in_owner), "{found:?}");
+    // Of one with rows, from which something may have left.
+    let store = killed.open();
+    append(&visits(&store), None, "row");
+    store.sync().unwrap();
+    let killed = killed.killed(store);
+    assert!(!touched(&killed).contains(&in_bucket));
+    let segment = killed.files("seg").remove(0);
+    evict_from(&killed, owner_of(&killed, &segment));
+    let found = touched(&killed);
+    assert!(found.contains(&in_bucket) && !found.contains(&in_owner), "{found:?}");
 }
 
 /// A process ended while it evicted: nothing but the sidecar of a segment is left, or one that was begun.
@@ -329,6 +380,42 @@ fn what_leaves_while_somebody_looks_is_no_damage() {
             break;
         }
         assert_eq!((get(&looking, "cat"), rows(&looking)), (None, Vec::new()));
+    }
+}
+
+/// Nor is a segment that another process evicts to make room, before any call of whoever looks.
+#[test]
+fn what_is_evicted_while_somebody_looks_is_no_damage() {
+    const KEPT: u32 = 12;
+    const VALUE: [u8; 2500] = [7; 2500];
+    for call in 1.. {
+        let bench = Bench::new();
+        let store = bench.open();
+        let options = KeyspaceOptions::new(Retention::days(DAYS)).capacity_bytes(65_536);
+        let keyspace = store.keyspace("images", options.segment_bytes(4096)).unwrap();
+        for key in 1..=KEPT {
+            keyspace.insert(key.to_string(), VALUE).unwrap();
+        }
+        store.sync().unwrap();
+        let disk = FaultyDisk::new(Arc::new(bench.disk.clone()));
+        let oldest = bench.files("seg").remove(0);
+        let under = bench.disk.clone();
+        disk.interrupt(call, move || {
+            for key in KEPT + 1.. {
+                if under.open(&oldest, Access::Read).is_err() {
+                    break;
+                }
+                keyspace.insert(key.to_string(), VALUE).unwrap();
+            }
+        });
+        let looking = bench.on(Store::builder("/data").disk(disk.clone())).open_read_only();
+        let looking = looking.unwrap_or_else(|e| panic!("before call {call}: {e}"));
+        assert!(looking.recovery_report().is_clean(), "before call {call}");
+        let found = looking.existing_keyspace("images").unwrap().get(KEPT.to_string()).unwrap();
+        assert_eq!(found.as_deref(), Some(&VALUE[..]), "before call {call}");
+        if disk.calls() < call {
+            break;
+        }
     }
 }
 

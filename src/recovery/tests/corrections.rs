@@ -34,15 +34,16 @@ fn each_unfinished_correction<T>(
     assert!(shown > 0);
 }
 
+fn insert_early(store: &Store) {
+    images(store).insert("early", value_of("early")).unwrap();
+    store.sync().unwrap();
+}
+
 /// The process ended before all that was born in a wrong future says when it leaves. What is born after the
 /// clock was set right leaves by its own time.
 #[test]
 fn a_correction_counts_for_what_was_born_before_it() {
-    let live = |store: &Store| {
-        images(store).insert("early", value_of("early")).unwrap();
-        store.sync().unwrap();
-    };
-    each_unfinished_correction(100, live, |bench, store, (), call| {
+    each_unfinished_correction(100, insert_early, |bench, store, (), call| {
         bench.pass_days(1);
         images(&store).insert("late", value_of("late")).unwrap();
         store.sync().unwrap();
@@ -54,6 +55,43 @@ fn a_correction_counts_for_what_was_born_before_it() {
         assert_eq!(late.deadline, late.start + window, "{call}");
         assert!(early.deadline <= NOW + window, "{call}");
     });
+}
+
+/// Also if its time has come meanwhile: its segment says when it was born.
+#[test]
+fn a_correction_counts_once_the_wrong_future_has_come() {
+    each_unfinished_correction(1, insert_early, |bench, store, (), call| {
+        bench.pass_days(2);
+        let bench = bench.killed(store);
+        let looking = bench.builder().open_read_only().unwrap();
+        let stats = looking.stats();
+        let [early] = &stats.keyspaces[0].buckets[..] else { panic!("{stats:?}") };
+        let window = Duration::from_secs(24 * 3600 * u64::from(DAYS));
+        assert!(early.start > NOW && early.deadline <= NOW + window, "{call}: {early:?}");
+    });
+}
+
+/// Its segment says so. If that cannot be read now, the store is not opened.
+#[test]
+fn a_bucket_that_leaves_sooner_leaves_at_open_whatever_fails() {
+    let bench = Bench::new();
+    bench.pass_days(100);
+    let store = bench.open();
+    insert_early(&store);
+    bench.clock.set_wall(NOW);
+    store.reset_clock().unwrap();
+    store.close().unwrap();
+    drop(store);
+    bench.pass_days(DAYS + 1);
+    let mut left = 0;
+    each_faulty_opening(&bench, StoreBuilder::open, |opened, _, call| {
+        let Ok(store) = opened else { return };
+        // A drop that failed is tried again.
+        let stays = store.stats().keyspaces[0].buckets.iter().any(|b| b.deadline.as_millis() > 0);
+        assert!(!stays, "call {call}");
+        left += 1;
+    });
+    assert!(left > 0);
 }
 
 /// Of buckets that hold nothing but keys, one whose time has come may have been made since; one whose time is still

@@ -165,9 +165,20 @@ fn each_faulty_opening(
 
 /// The files and directories that an opening syncs, as far as it fails if they cannot be.
 fn needed_syncs(bench: &Bench, open: impl Fn(StoreBuilder) -> Result<Store>) -> BTreeSet<PathBuf> {
+    needed(bench, "sync", open)
+}
+
+/// What an opening does this to, as far as it fails if that cannot be done.
+fn needed(
+    bench: &Bench,
+    needed_operation: &str,
+    open: impl Fn(StoreBuilder) -> Result<Store>,
+) -> BTreeSet<PathBuf> {
     let mut needed = BTreeSet::new();
     each_faulty_opening(bench, open, |opened, _, _| {
-        if let Err(Error::Io { operation: "sync", path, .. }) = opened {
+        if let Err(Error::Io { operation, path, .. }) = opened
+            && operation == needed_operation
+        {
             needed.insert(path);
         }
     });

@@ -5,6 +5,7 @@ use crate::SegmentDump;
 use crate::format::record::RecordKind;
 use crate::format::segment_header::SegmentHeader;
 use crate::format::{VERSION, version_word};
+use crate::segment::writer::segment_name;
 
 /// A segment that is not the one its name and place say is not taken up, whatever else is right in it.
 #[test]
@@ -141,6 +142,17 @@ fn a_segment_of_another_version_is_left_alone_and_nothing_older_is_served() {
     assert!(foreign.iter().all(|path| bench.has(path)));
 }
 
+/// Another segment beside this one, without records.
+fn write_unborn(bench: &Bench, segment: &Path, number: u64) -> PathBuf {
+    let path = segment.with_file_name(segment_name(number));
+    let mut bytes = bench.disk.read_file(segment).unwrap();
+    let header = SegmentHeader { number, ..SegmentHeader::decode(&bytes).unwrap() };
+    bytes.fill(0);
+    bytes[..1024].copy_from_slice(&header.encode());
+    bench.disk.write_file(&path, &bytes).unwrap();
+    path
+}
+
 /// Segments that never held anything and values that were being written are removed, by who may write.
 #[test]
 fn what_was_never_born_is_removed() {
@@ -152,19 +164,11 @@ fn what_was_never_born_is_removed() {
     let bench = bench.killed(store);
     let segment = bench.files("seg").remove(0);
     let bucket = segment.parent().unwrap();
-    let header = bench.disk.read_file(&segment).unwrap()[..1024].to_vec();
     let blank = bucket.join("0000000100000041.seg");
-    let empty = bucket.join("0000000100000042.seg");
     let part = Path::new(IMAGES).join("0000000100000043.part");
     let strange = Path::new(IMAGES).join("0000000100000044.part");
     bench.disk.write_file(&blank, &[0; 1024]).unwrap();
-    bench.disk.write_file(&empty, &header).unwrap();
-    bench.change(&empty, |bytes| {
-        bytes.resize(4096, 0);
-        let number = 0x1_0000_0042;
-        let header = SegmentHeader { number, ..SegmentHeader::decode(bytes).unwrap() };
-        bytes[..512].copy_from_slice(&header.encode()[..512]);
-    });
+    let empty = write_unborn(&bench, &segment, 0x1_0000_0042);
     bench.disk.write_file(&part, b"half a value").unwrap();
     bench.disk.create_dir(&strange).unwrap();
     let left = [&blank, &empty, &part];
@@ -180,6 +184,41 @@ fn what_was_never_born_is_removed() {
     assert_eq!(left.map(|path| bench.has(path)), [false; 3]);
     assert!(bench.disk.read_dir(&strange).is_ok());
     assert!(bench.has(segment.with_extension("idx")), "what was open is sealed");
+}
+
+/// Unless it leaves sooner than its directory alone could say, and holds nothing else.
+#[test]
+fn a_bucket_of_segments_without_records_stays_if_its_directory_says_when_it_leaves() {
+    for (leaves_sooner, others) in
+        [false, true].into_iter().flat_map(|sooner| ["none", "whole", "lost"].map(|o| (sooner, o)))
+    {
+        let bench = Bench::new();
+        bench.pass_days(100);
+        let store = bench.open();
+        images(&store).insert("cat", "value").unwrap();
+        if leaves_sooner {
+            bench.clock.set_wall(NOW);
+            store.reset_clock().unwrap();
+        }
+        store.close().unwrap();
+        drop(store);
+        let segment = bench.files("seg").remove(0);
+        let unborn = write_unborn(&bench, &segment, 0x1_0000_0042);
+        match others {
+            "none" => [segment.clone(), segment.with_extension("idx")]
+                .iter()
+                .for_each(|path| bench.disk.remove_file(path).unwrap()),
+            "lost" => bench.change(&segment, |bytes| bytes.fill(0xee)),
+            _ => {}
+        }
+        let bench = bench.without_index();
+        let store = bench.open();
+        let what = format!("leaves sooner: {leaves_sooner}, others: {others}");
+        let is_dropped = bench.disk.read_dir(unborn.parent().unwrap()).is_err();
+        assert_eq!(is_dropped, leaves_sooner && others == "none", "{what}");
+        assert!(!bench.has(&unborn), "{what}");
+        assert_eq!(get(&store, "cat").is_some(), others == "whole", "{what}");
+    }
 }
 
 #[test]

@@ -312,15 +312,22 @@ fn reboots_after_a_close_in_order_add_no_minutes() {
     assert_eq!((time.saved().engine_ms, time.saved().lag_ms), (START + 100, 99));
 }
 
-/// The wall clock has gone on, and it may be the same boot: time must not run ahead of it with each opening.
+/// The wall clock has gone on, or stood still, and it may be the same boot: time must not run ahead of it with each
+/// opening. Nor where they cannot be told apart since the system did not tell which boot one of the two was.
 #[test]
 fn short_lives_where_boots_are_not_told_apart_add_no_minutes() {
-    let reading = |wall_ms: u64| Reading { wall_ms, boot_ms: 5, boot_id: BootId::default() };
-    let mut time = EngineTime::new(reading(START), HOUR);
-    for life in 1..=100 {
-        let now = START + 1_000 * life;
-        time = EngineTime::resume(time.saved().clone(), false, reading(now), 7, HOUR);
-        assert_eq!((time.saved().engine_ms, time.saved().lag_ms), (now, 0));
+    for ids in [[0, 0], [0, 1]] {
+        let reading = |life: u64| {
+            let boot_id = [ids[life as usize % 2]; 16];
+            Reading { wall_ms: START + 1_000 * (life / 2), boot_ms: 5, boot_id }
+        };
+        let mut time = EngineTime::new(reading(0), HOUR);
+        for life in 1..=100 {
+            let now = reading(life);
+            let wall_ms = now.wall_ms;
+            time = EngineTime::resume(time.saved().clone(), false, now, 7, HOUR);
+            assert_eq!((time.saved().engine_ms, time.saved().lag_ms), (wall_ms, 0), "{ids:?}");
+        }
     }
 }
 

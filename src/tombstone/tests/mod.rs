@@ -174,6 +174,28 @@ fn a_file_that_fails_is_given_up_for_the_next() {
     assert_eq!(floors(&bench.found()), [1, 2, 3, 5]);
 }
 
+#[test]
+fn a_file_without_entries_that_state_names_is_gone_on_with() {
+    let bench = Bench::new();
+    bench.commit(1);
+    log_on(&bench.disk, &bench.state).start_over(bench.found(), None).unwrap();
+    let bench = bench.reopened();
+    bench.commit(1);
+    assert_eq!((floors(&bench.found()), bench.state.current().newest_log), (vec![1], 2));
+}
+
+/// One of the two slots of STATE has rotted, and the other is older.
+#[test]
+fn entries_in_a_file_that_state_does_not_name_stay() {
+    let bench = Bench::new();
+    bench.commit(25);
+    bench.state.update(|state| state.newest_log = 1).unwrap();
+    let bench = bench.reopened();
+    bench.commit(24);
+    assert_eq!(floors(&bench.found()), (1..=49).collect::<Vec<_>>());
+    assert_eq!(bench.state.current().newest_log, 3);
+}
+
 /// The process ends while it goes on to the next file, and the next one does so too.
 #[test]
 fn nothing_is_written_to_a_file_that_state_does_not_name() {
