@@ -3,6 +3,7 @@
 mod buckets;
 mod corrections;
 mod index;
+mod keys;
 mod owners;
 mod segments;
 
